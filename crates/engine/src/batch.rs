@@ -1,0 +1,92 @@
+//! Records on their way.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use hapax_protocol::code::Code;
+use hapax_protocol::position::{Ordinal, Position, SplitId};
+
+/// Consecutive records of one split.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// Of which split.
+    pub split: SplitId,
+    /// The position the records start at; `None` at the start of the split.
+    pub after: Option<Position>,
+    /// The position behind the last record. Always greater than `after`.
+    pub through: Position,
+    /// The records that could be read.
+    pub records: RecordBatch,
+    /// The numbers of `records` in the split, one per row.
+    pub ordinals: Ordinals,
+    /// The records between `after` and `through` that could not be read.
+    pub rejected: Vec<Rejected>,
+    /// How many bytes of the source this is, for progress.
+    pub source_bytes: u64,
+}
+
+impl Batch {
+    /// The memory it holds, in bytes, roughly.
+    pub fn memory(&self) -> usize {
+        let rejected: usize = self.rejected.iter().map(|r| r.raw.len()).sum();
+        self.records.get_array_memory_size().saturating_add(rejected)
+    }
+}
+
+/// The numbers of the rows of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ordinals {
+    /// Row i is record `first + i`.
+    From(Ordinal),
+    /// Row i is record `each[i]`.
+    Each(Arc<[Ordinal]>),
+}
+
+impl Ordinals {
+    /// The number of a row.
+    pub fn of(&self, row: usize) -> Ordinal {
+        match self {
+            Self::From(first) => first.saturating_add(u64::try_from(row).unwrap_or(u64::MAX)),
+            Self::Each(each) => each.get(row).copied().unwrap_or(u64::MAX),
+        }
+    }
+
+    /// The numbers of these rows, in this order.
+    #[must_use]
+    pub fn pick(&self, rows: impl IntoIterator<Item = usize>) -> Self {
+        Self::Each(rows.into_iter().map(|row| self.of(row)).collect())
+    }
+}
+
+/// A record that a source could not read, or a transform or sink would not take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// Its number in the split.
+    pub ordinal: Ordinal,
+    /// What kind of mistake it is.
+    pub code: Code,
+    /// What is wrong with it, in words: which column, which value, where.
+    pub reason: String,
+    /// The record as it was found, or its first [`Rejected::RAW_MAX_BYTES`]; as JSON where it had no text.
+    pub raw: String,
+}
+
+impl Rejected {
+    /// How much of a record is kept, in bytes.
+    pub const RAW_MAX_BYTES: usize = 64 * 1024;
+
+    /// Text for `raw`: invalid UTF-8 replaced, cut at [`Self::RAW_MAX_BYTES`].
+    pub fn excerpt(bytes: &[u8]) -> String {
+        let cut = bytes.get(..Self::RAW_MAX_BYTES).unwrap_or(bytes);
+        String::from_utf8_lossy(cut).into_owned()
+    }
+}
+
+/// How much one read may bring.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadLimit {
+    /// At most this many records.
+    pub records_max: usize,
+    /// About this many bytes of memory; one record may be larger.
+    pub bytes_max: usize,
+}

@@ -1,0 +1,221 @@
+//! The contract of a sink. Its mechanism is the variant: a sink cannot claim what it does not implement.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use hapax_protocol::guarantee::{
+    Durability, Effect, Fencing, LedgerFacts, LookUp, Mechanism, SinkFacts,
+};
+use hapax_protocol::identity::{Place, RecordId};
+use hapax_protocol::lease::{Applicant, Lease, PipelineName};
+use hapax_protocol::ledger::Claim;
+use hapax_protocol::position::{Checkpoint, Epoch, SplitId, Standing};
+
+use crate::Fut;
+use crate::dead_letter::DeadLetter;
+use crate::fault::{CommitError, SinkError};
+use crate::source::Source;
+use crate::transform::RefusedRow;
+
+/// Where records go, by how effect and progress meet there.
+#[derive(Clone)]
+pub enum Sink {
+    /// Effects and position in one atomic commit.
+    CoCommit(Arc<dyn CoCommitSink>),
+    /// Staged invisibly, published atomically under a commit identity.
+    Staged(Arc<dyn StagedSink>),
+    /// Only appends; keeps no position.
+    Append(Arc<dyn AppendSink>),
+}
+
+impl Sink {
+    /// What all mechanisms have in common.
+    pub fn destination(&self) -> &dyn Destination {
+        match self {
+            Self::CoCommit(sink) => sink.as_ref(),
+            Self::Staged(sink) => sink.as_ref(),
+            Self::Append(sink) => sink.as_ref(),
+        }
+    }
+
+    /// What it can do: the input of the calculus.
+    pub fn facts(&self) -> SinkFacts {
+        let traits = self.destination().traits();
+        let mechanism = match self {
+            Self::CoCommit(_) => Mechanism::CoCommit,
+            Self::Staged(sink) => Mechanism::Staged { look_up: sink.look_up_window() },
+            Self::Append(_) => Mechanism::Append,
+        };
+        SinkFacts {
+            mechanism,
+            effect: traits.effect,
+            fencing: traits.fencing,
+            durability: traits.durability,
+            readers: traits.readers,
+        }
+    }
+}
+
+/// What a destination declares beside its mechanism.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Traits {
+    /// What writing a record again does.
+    pub effect: Effect,
+    /// What keeps an earlier holder from writing.
+    pub fencing: Fencing,
+    /// Whether an acknowledged write stays.
+    pub durability: Durability,
+    /// A condition on readers, in words.
+    pub readers: Option<String>,
+    /// The ledger of identities it can keep; `None` if it cannot keep one.
+    pub ledger: Option<LedgerFacts>,
+}
+
+/// What records look like when they arrive.
+#[derive(Debug, Clone)]
+pub struct Shape {
+    /// The columns.
+    pub schema: SchemaRef,
+    /// The columns that identify a record, in order; empty when it is not identified by columns.
+    pub key: Vec<String>,
+}
+
+/// How much belongs into one commit. Whichever is reached first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommitSize {
+    /// Records.
+    pub records_max: u64,
+    /// Bytes of memory of the records.
+    pub bytes_max: u64,
+    /// Milliseconds since the first record of the commit.
+    pub interval_ms: u64,
+}
+
+/// What every destination can do, whatever its mechanism.
+pub trait Destination: Send + Sync {
+    /// What it declares of itself.
+    fn traits(&self) -> Traits;
+
+    /// How much it likes to have in one commit.
+    fn commit_size(&self) -> CommitSize;
+
+    /// Says what [`prepare`](Self::prepare) would do, in words, one line each, and refuses what it would
+    /// refuse. Changes nothing.
+    fn check<'a>(&'a self, shape: &'a Shape) -> Fut<'a, Vec<String>, SinkError>;
+
+    /// Makes the destination ready for records of this shape: creates what is missing, refuses what does
+    /// not fit. Doing it again changes nothing.
+    fn prepare<'a>(&'a self, shape: &'a Shape) -> Fut<'a, (), SinkError>;
+
+    /// Gives the lease to a new holder and fences every earlier one. Refuses if the stored positions
+    /// were made by another definition of the pipeline.
+    fn acquire<'a>(&'a self, applicant: &'a Applicant) -> Fut<'a, Lease, SinkError>;
+
+    /// Called once all splits are committed: publishes what becomes visible only as a whole. Doing it
+    /// again changes nothing.
+    fn finish<'a>(&'a self, lease: &'a Lease) -> Fut<'a, (), SinkError>;
+
+    /// Where each split stands, in the order of their names. Changes nothing; empty before the first run.
+    fn standings<'a>(&'a self, pipeline: &'a PipelineName) -> Fut<'a, Vec<(SplitId, Standing)>, SinkError>;
+
+    /// The dead letters that are not settled, at most `letters_max`, by place. Changes nothing.
+    fn dead_letters<'a>(
+        &'a self,
+        pipeline: &'a PipelineName,
+        letters_max: usize,
+    ) -> Fut<'a, Vec<DeadLetter>, SinkError>;
+
+    /// Reads what the destination holds, as records of this schema, for comparison.
+    fn read_back(&self, schema: SchemaRef) -> Fut<'_, Arc<dyn Source>, SinkError>;
+}
+
+/// A destination that commits effects and position together.
+pub trait CoCommitSink: Destination {
+    /// A writer for one split. It has not taken it over yet.
+    fn writer(&self, split: &SplitId) -> Fut<'_, Box<dyn CoCommit>, SinkError>;
+}
+
+/// A destination that publishes staged effects.
+pub trait StagedSink: Destination {
+    /// How long a commit identity can be looked up.
+    fn look_up_window(&self) -> LookUp;
+    /// A writer for one split. It has not taken it over yet.
+    fn writer(&self, split: &SplitId) -> Fut<'_, Box<dyn Staged>, SinkError>;
+}
+
+/// A destination that only appends.
+pub trait AppendSink: Destination {
+    /// A writer for one split.
+    fn writer(&self, split: &SplitId) -> Fut<'_, Box<dyn Append>, SinkError>;
+}
+
+/// What the writers of all mechanisms have in common.
+///
+/// Everything between two commits belongs to one commit: claims, records, dead letters and settlements
+/// take effect together with its position, or not at all.
+pub trait Writer: Send {
+    /// Fences every earlier holder of this split and returns where it stands. Completes, first, what an
+    /// earlier holder had decided but not finished.
+    ///
+    /// An [`Append`] writer returns [`Standing::default`].
+    fn take_over<'a>(&'a mut self, lease: &'a Lease) -> Fut<'a, Standing, SinkError>;
+
+    /// Claims identities: one answer per arrival, in order. An earlier arrival of the same call counts.
+    /// Called only if the destination declares a ledger.
+    fn claim<'a>(&'a mut self, arrivals: &'a [Arrival]) -> Fut<'a, Vec<Claim<Place>>, SinkError>;
+
+    /// Writes records. Rows that the destination refuses for what they contain are returned and have had
+    /// no effect; the others belong to the open commit.
+    fn write<'a>(&'a mut self, records: &'a RecordBatch) -> Fut<'a, Vec<RefusedRow>, SinkError>;
+
+    /// Sets records aside. Setting aside the same place again changes nothing.
+    fn set_aside<'a>(&'a mut self, letters: &'a [DeadLetter]) -> Fut<'a, (), SinkError>;
+
+    /// Removes dead letters that were moved after all, or given up.
+    fn settle<'a>(&'a mut self, places: &'a [Place]) -> Fut<'a, (), SinkError>;
+
+    /// Gives up everything since the last commit.
+    fn abort(&mut self) -> Fut<'_, (), SinkError>;
+}
+
+/// A writer whose commit is atomic with its position.
+pub trait CoCommit: Writer {
+    /// Effects and position in one atomic commit, conditional on the lease's token and on
+    /// `checkpoint.after`.
+    fn commit<'a>(&'a mut self, checkpoint: &'a Checkpoint) -> Fut<'a, (), CommitError>;
+}
+
+/// A writer that stages and publishes.
+pub trait Staged: Writer {
+    /// Makes everything since the last commit durable, but invisible, under a commit identity that is a
+    /// function of split and epoch.
+    fn stage<'a>(&'a mut self, checkpoint: &'a Checkpoint) -> Fut<'a, CommitId, SinkError>;
+
+    /// Makes it visible, if no other holder published this commit identity before.
+    fn publish<'a>(&'a mut self, commit: &'a CommitId) -> Fut<'a, (), CommitError>;
+}
+
+/// A writer that only appends.
+pub trait Append: Writer {
+    /// Makes everything written so far leave this process.
+    fn flush(&mut self) -> Fut<'_, (), SinkError>;
+}
+
+/// The name of one commit of one split: the same on every attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CommitId {
+    /// The split.
+    pub split: SplitId,
+    /// The commit interval.
+    pub epoch: Epoch,
+}
+
+/// One record arriving at the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// Its identity.
+    pub id: RecordId,
+    /// Its number in the writer's split.
+    pub ordinal: u64,
+}

@@ -1,0 +1,1 @@
+//! One SQL SELECT over each batch: projection, filter, casts, expressions.
