@@ -1,0 +1,125 @@
+//! The JSON Schema of a pipeline file, and the mistakes a tree has against it.
+
+mod check;
+mod words;
+
+use serde_json::{Map, Value, json};
+
+pub(crate) use check::check;
+
+/// A system that can stand in a file: its name and what its sections look like.
+#[derive(Debug, Clone)]
+pub struct System {
+    /// The key that names it under `source` or `sink`.
+    pub name: &'static str,
+    /// One sentence for people.
+    pub summary: &'static str,
+    /// The schema of its section as a source; `None` if it cannot be one.
+    pub source: Option<Value>,
+    /// The schema of its section as a sink; `None` if it cannot be one.
+    pub sink: Option<Value>,
+}
+
+/// The schema of the whole file, from the systems there are and the definitions their schemas share.
+///
+/// Two keywords of its own help people: `x-expected` says in words what a value should be, `x-noun` what
+/// the keys of an object name.
+pub fn compose(systems: &[System], definitions: Map<String, Value>) -> Value {
+    let side = |what: &str, section: &dyn Fn(&System) -> Option<Value>| {
+        let sections: Map<String, Value> = systems
+            .iter()
+            .filter_map(|system| {
+                section(system).map(|schema| (system.name.to_owned(), described(schema, system)))
+            })
+            .collect();
+        json!({
+            "type": "object",
+            "description": what,
+            "properties": sections,
+            "additionalProperties": false,
+            "minProperties": 1,
+            "maxProperties": 1,
+            "x-noun": "system",
+        })
+    };
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Hapax pipeline",
+        "description": "Where records come from, what tells them apart, where they go, and the least guarantee that is accepted.",
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["source", "sink"],
+        "properties": {
+            "version": {
+                "type": "integer", "enum": [1], "default": 1,
+                "description": "The version of this format.",
+            },
+            "name": {
+                "type": "string", "pattern": "^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$",
+                "description": "Names the pipeline: positions are kept under it. The file's own name by default.",
+            },
+            "source": side("Where records come from: one system.", &|system| system.source.clone()),
+            "identity": identity(),
+            "duplicates": {
+                "description": "What happens to a record whose identity was moved before: it is dropped and counted, kept, or set aside.",
+                "enum": ["drop", "keep", "dead-letter"],
+            },
+            "transform": {
+                "type": "string",
+                "x-expected": "one SQL statement, `SELECT … FROM input`",
+                "description": "One SQL SELECT over each record: projection, filter, casts, expressions.",
+            },
+            "sink": side("Where records go: one system.", &|system| system.sink.clone()),
+            "delivery": {
+                "description": "The least guarantee that is accepted. The run does not start if the pair cannot give it.",
+                "enum": ["exactly-once", "effectively-once", "at-least-once", "at-most-once"],
+            },
+            "on_error": {
+                "description": "What happens to a record that cannot be moved: it is set aside and the run goes on, or the run stops before it.",
+                "enum": ["set-aside", "stop"], "default": "set-aside",
+            },
+            "parallel": {
+                "type": "integer", "minimum": 1, "maximum": 256,
+                "description": "At most this many splits at a time. The number of processors by default.",
+            },
+        },
+        "$defs": definitions,
+    })
+}
+
+fn identity() -> Value {
+    json!({
+        "description": "What makes two arrivals the same record. The position in the source by default.",
+        "x-expected": "`{ key: [COLUMN, …] }`, `{ uuid: COLUMN }`, `hash` or `position`",
+        "oneOf": [
+            {
+                "type": "object",
+                "additionalProperties": false,
+                "required": ["key"],
+                "properties": {"key": {
+                    "type": "array", "items": {"type": "string", "x-expected": "a column name"}, "minItems": 1,
+                    "x-expected": "a list of column names",
+                    "description": "The columns that together tell records apart, for example `key: [id]`.",
+                }},
+            },
+            {
+                "type": "object",
+                "additionalProperties": false,
+                "required": ["uuid"],
+                "properties": {"uuid": {
+                    "type": "string", "x-expected": "a column name",
+                    "description": "A column that holds a UUID.",
+                }},
+            },
+            {"const": "hash", "description": "A digest of the whole record: equal records are one."},
+            {"const": "position", "description": "The place in the source."},
+        ],
+    })
+}
+
+fn described(mut schema: Value, system: &System) -> Value {
+    if let Some(object) = schema.as_object_mut() {
+        object.insert("description".into(), system.summary.into());
+    }
+    schema
+}
