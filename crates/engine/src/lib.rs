@@ -8,7 +8,9 @@
 #![deny(missing_docs)]
 
 pub mod batch;
+pub mod canonical;
 pub mod clock;
+pub mod codes;
 pub mod crash;
 pub mod dead_letter;
 pub mod durable;

@@ -1,0 +1,38 @@
+//! The engine's error codes, 100 to 199.
+
+use hapax_protocol::code::Code;
+
+/// The sink stands somewhere this run never brought it.
+pub const DIVERGED: Code = Code(100);
+/// A source delivered a batch that does not follow the last one.
+pub const MISSTEP: Code = Code(101);
+/// A record cannot be moved, and the pipeline asks to stop there.
+pub const REJECTED: Code = Code(102);
+/// A part of the run ended by a defect.
+pub const DEFECT: Code = Code(103);
+/// A column of the identity does not exist.
+pub const IDENTITY_COLUMN: Code = Code(110);
+/// A column of the key is null, so the record has no identity.
+pub const KEY_NULL: Code = Code(111);
+/// The column that should hold a UUID does not.
+pub const NOT_A_UUID: Code = Code(112);
+/// The identity was claimed by an earlier record.
+pub const TWIN: Code = Code(113);
+/// The destination cannot keep a ledger.
+pub const NO_LEDGER: Code = Code(114);
+/// A dead letter cannot be replayed.
+pub const LETTER_UNREADABLE: Code = Code(115);
+
+/// All of them.
+pub const ALL: &[Code] = &[
+    DIVERGED,
+    MISSTEP,
+    REJECTED,
+    DEFECT,
+    IDENTITY_COLUMN,
+    KEY_NULL,
+    NOT_A_UUID,
+    TWIN,
+    NO_LEDGER,
+    LETTER_UNREADABLE,
+];

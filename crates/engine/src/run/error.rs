@@ -1,0 +1,152 @@
+use hapax_protocol::code::Code;
+use hapax_protocol::identity::Place;
+use hapax_protocol::position::{Position, SplitId};
+use hapax_protocol::recovery::Misstep;
+
+use crate::codes;
+use crate::fault::{Fault, SinkError, SinkErrorKind, SourceError};
+use crate::identify::IdentifierError;
+
+/// Why a run ended before everything was moved. Positions stand at the last commit, whatever it was.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The source failed.
+    #[error("{error}")]
+    Source {
+        /// In which split, if in one.
+        split: Option<SplitId>,
+        /// How.
+        error: SourceError,
+    },
+    /// The sink failed.
+    #[error("{error}")]
+    Sink {
+        /// In which split, if in one.
+        split: Option<SplitId>,
+        /// How.
+        error: SinkError,
+    },
+    /// A later run has the lease.
+    #[error("{error}")]
+    Fenced {
+        /// How the sink says it.
+        error: SinkError,
+    },
+    /// A commit's answer was lost, and the sink stands where this run never brought it.
+    #[error("the answer to a commit of {split} was lost, and the sink now stands at {found:?}, neither before nor behind that commit")]
+    Diverged {
+        /// The split.
+        split: SplitId,
+        /// What the sink holds.
+        found: Option<Position>,
+    },
+    /// The source broke its contract.
+    #[error("the source delivered a batch of {split} that does not follow the last one ({misstep:?})")]
+    Misstep {
+        /// The split.
+        split: SplitId,
+        /// How.
+        misstep: Misstep,
+    },
+    /// A record cannot be moved, and the pipeline asks to stop there.
+    #[error("{place} cannot be moved: {reason}")]
+    Rejected {
+        /// Where the record stands.
+        place: Place,
+        /// What kind of mistake it is.
+        record_code: Code,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The identity does not fit the records.
+    #[error(transparent)]
+    Identity(IdentifierError),
+    /// Twins are to be found, but the destination cannot keep a ledger.
+    #[error("`duplicates` asks to find twins, but this destination cannot remember identities")]
+    NoLedger,
+    /// A dead letter cannot be read again.
+    #[error("the dead letter of {place} still cannot be moved: {reason}")]
+    Letter {
+        /// Where the record stands.
+        place: Place,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Arrow refused an operation that Hapax expected to be possible.
+    #[error("a batch could not be processed: {0}")]
+    Arrow(#[from] arrow::error::ArrowError),
+    /// A part of the run ended by a defect of Hapax.
+    #[error("a part of the run ended unexpectedly")]
+    Defect,
+}
+
+impl RunError {
+    /// A source's failure outside any split.
+    pub(super) fn source(error: SourceError) -> Self {
+        Self::Source { split: None, error }
+    }
+
+    /// A sink's failure outside any split.
+    pub(super) fn sink(error: SinkError) -> Self {
+        Self::sink_in(None, error)
+    }
+
+    pub(super) fn sink_in(split: Option<&SplitId>, error: SinkError) -> Self {
+        match error.kind {
+            SinkErrorKind::Fenced => Self::Fenced { error },
+            SinkErrorKind::Stop | SinkErrorKind::Unavailable => Self::Sink { split: split.cloned(), error },
+        }
+    }
+
+    /// Whether a later run took over.
+    pub fn is_fenced(&self) -> bool {
+        matches!(self, Self::Fenced { .. })
+    }
+
+    /// The split in which it happened, if in one.
+    pub fn split(&self) -> Option<&SplitId> {
+        match self {
+            Self::Source { split, .. } | Self::Sink { split, .. } => split.as_ref(),
+            Self::Diverged { split, .. } | Self::Misstep { split, .. } => Some(split),
+            Self::Rejected { place, .. } | Self::Letter { place, .. } => Some(&place.split),
+            Self::Fenced { .. } | Self::Identity(_) | Self::NoLedger | Self::Arrow(_) | Self::Defect => None,
+        }
+    }
+}
+
+impl Fault for RunError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Source { error, .. } => error.fault.code(),
+            Self::Sink { error, .. } | Self::Fenced { error } => error.fault.code(),
+            Self::Diverged { .. } => codes::DIVERGED,
+            Self::Misstep { .. } => codes::MISSTEP,
+            Self::Rejected { .. } => codes::REJECTED,
+            Self::Identity(error) => error.code(),
+            Self::NoLedger => codes::NO_LEDGER,
+            Self::Letter { .. } => codes::LETTER_UNREADABLE,
+            Self::Arrow(_) | Self::Defect => codes::DEFECT,
+        }
+    }
+
+    fn help(&self) -> String {
+        match self {
+            Self::Source { error, .. } => error.fault.help(),
+            Self::Sink { error, .. } | Self::Fenced { error } => error.fault.help(),
+            Self::Diverged { .. } => {
+                "Something else changed the stored position. Look at `hapax status` and at the destination before you run again.".to_owned()
+            }
+            Self::Rejected { .. } => {
+                "Mend the record or the schema and run again, or use `on_error: set-aside` to go on without it.".to_owned()
+            }
+            Self::Identity(error) => error.help(),
+            Self::NoLedger => {
+                "Use `duplicates: keep`, or a destination that keeps positions (SQLite, a file or a directory).".to_owned()
+            }
+            Self::Letter { .. } => "Mend its cause (the schema, the transform, the table) and replay it, or drop it.".to_owned(),
+            Self::Misstep { .. } | Self::Arrow(_) | Self::Defect => {
+                "This is a defect of Hapax: please report it with the pipeline file. Running again goes on behind the last commit.".to_owned()
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Dead letters: moved after all, or given up.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use hapax_protocol::identity::Place;
+use hapax_protocol::position::{Checkpoint, SplitId, Totals};
+
+use super::prepare::Prepared;
+use super::writer::SplitWriter;
+use super::{Job, Run, RunError};
+use crate::batch::{Batch, Ordinals};
+use crate::dead_letter::DeadLetter;
+use crate::fault::CommitError;
+use crate::identify::Identifier;
+use crate::sink::Arrival;
+
+/// What became of dead letters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Letters {
+    /// Moved, and settled in the same commit.
+    pub moved: Vec<Place>,
+    /// Settled without being moved: dropped, or left out by the transform.
+    pub dropped: Vec<Place>,
+    /// Still set aside, and why.
+    pub remaining: Vec<(Place, String)>,
+}
+
+/// Gives dead letters up. They are settled in one commit per split.
+pub async fn drop_letters(run: Run, letters: &[DeadLetter]) -> Result<Letters, RunError> {
+    settle(run, letters, false).await
+}
+
+/// Moves dead letters whose cause was mended: each takes effect and is settled in the same commit, under
+/// its own identity and place, so that a letter is never moved twice and never beside its twin.
+pub async fn replay_letters(run: Run, letters: &[DeadLetter]) -> Result<Letters, RunError> {
+    settle(run, letters, true).await
+}
+
+async fn settle(run: Run, letters: &[DeadLetter], replay: bool) -> Result<Letters, RunError> {
+    let identifier = Identifier::new(&run.identity, &run.schema()).map_err(RunError::Identity)?;
+    let destination = run.sink.destination();
+    if replay {
+        destination.prepare(&run.shape()).await.map_err(RunError::sink)?;
+    }
+    let lease = destination.acquire(&run.applicant).await.map_err(RunError::sink)?;
+    let job = Job { run, identifier, lease };
+    let mut by_split: BTreeMap<&SplitId, Vec<&DeadLetter>> = BTreeMap::new();
+    for letter in letters {
+        by_split.entry(&letter.place.split).or_default().push(letter);
+    }
+    let mut done = Letters::default();
+    for (split, letters) in by_split {
+        settle_split(&job, split, &letters, replay, &mut done).await?;
+    }
+    job.run.sink.destination().finish(&job.lease).await.map_err(RunError::sink)?;
+    Ok(done)
+}
+
+async fn settle_split(
+    job: &Job,
+    split: &SplitId,
+    letters: &[&DeadLetter],
+    replay: bool,
+    done: &mut Letters,
+) -> Result<(), RunError> {
+    let failed = |error| RunError::sink_in(Some(split), error);
+    let (mut writer, standing) =
+        SplitWriter::take_over(&job.run.sink, split, &job.lease).await.map_err(failed)?;
+    // A letter is only ever written together with a position: a split without one has none.
+    let Some(position) = standing.position.clone() else { return Ok(()) };
+    let (mut moved, mut dropped) = (Vec::new(), Vec::new());
+    for letter in letters {
+        if !replay {
+            dropped.push(letter.place.clone());
+            continue;
+        }
+        match move_one(job, &mut writer, letter).await? {
+            Outcome::Moved => moved.push(letter.place.clone()),
+            Outcome::Filtered => dropped.push(letter.place.clone()),
+            Outcome::Remains(reason) => done.remaining.push((letter.place.clone(), reason)),
+        }
+    }
+    let settled: Vec<Place> = moved.iter().chain(&dropped).cloned().collect();
+    if settled.is_empty() {
+        return writer.effects().abort().await.map_err(failed);
+    }
+    writer.effects().settle(&settled).await.map_err(failed)?;
+    let totals = Totals {
+        moved: super::prepare::count(moved.len()),
+        ..Totals::default()
+    };
+    let mut sums = standing.totals.plus(totals);
+    sums.set_aside = sums.set_aside.saturating_sub(super::prepare::count(settled.len()));
+    // The position stays where it is, the epoch goes on: the next look-up tells the commits apart by it.
+    let checkpoint =
+        Checkpoint { after: Some(position.clone()), through: position, epoch: standing.epoch.next(), totals: sums };
+    match writer.commit(&checkpoint).await {
+        Ok(()) => {}
+        Err(CommitError::Refused(error)) => return Err(failed(error)),
+        Err(CommitError::Unknown(error)) => {
+            let (_, found) =
+                SplitWriter::take_over(&job.run.sink, split, &job.lease).await.map_err(failed)?;
+            if found.epoch != checkpoint.epoch {
+                return Err(failed(error));
+            }
+        }
+    }
+    done.moved.append(&mut moved);
+    done.dropped.append(&mut dropped);
+    Ok(())
+}
+
+enum Outcome {
+    Moved,
+    Filtered,
+    Remains(String),
+}
+
+async fn move_one(job: &Job, writer: &mut SplitWriter, letter: &DeadLetter) -> Result<Outcome, RunError> {
+    let records = match json_record(job.run.source.schema(), &letter.raw) {
+        Some(records) => records,
+        None => match job.run.source.reread(letter).await {
+            Ok(records) => records,
+            Err(error) => return Ok(Outcome::Remains(error.to_string())),
+        },
+    };
+    let batch = Batch {
+        split: letter.place.split.clone(),
+        after: None,
+        through: hapax_protocol::position::Position::new([].as_slice()),
+        records,
+        ordinals: Ordinals::From(letter.place.ordinal),
+        rejected: Vec::new(),
+        source_bytes: 0,
+    };
+    let prepared = Prepared::new(job, batch)?;
+    if let Some(refused) = prepared.refused.first() {
+        return Ok(Outcome::Remains(refused.reason.clone()));
+    }
+    if prepared.records.num_rows() == 0 {
+        return Ok(Outcome::Filtered);
+    }
+    let failed = |error| RunError::sink_in(Some(&letter.place.split), error);
+    if let Some(&id) = prepared.ids.as_ref().and_then(|ids| ids.first()) {
+        let arrival = Arrival { id, ordinal: letter.place.ordinal };
+        let claims = writer.effects().claim(&[arrival]).await.map_err(failed)?;
+        if let Some(hapax_protocol::ledger::Claim::Twin { of }) = claims.first() {
+            return Ok(Outcome::Remains(format!("twin: its identity was claimed by {of}")));
+        }
+    }
+    let refused = writer.effects().write(&prepared.records).await.map_err(failed)?;
+    Ok(refused.into_iter().next().map_or(Outcome::Moved, |refused| Outcome::Remains(refused.reason)))
+}
+
+/// A record that the engine itself had set aside is kept as a JSON object with every column.
+fn json_record(schema: SchemaRef, raw: &str) -> Option<RecordBatch> {
+    if !raw.starts_with('{') {
+        return None;
+    }
+    let mut decoder = arrow::json::ReaderBuilder::new(Arc::clone(&schema)).with_strict_mode(true).build_decoder().ok()?;
+    decoder.decode(raw.as_bytes()).ok()?;
+    let records = decoder.flush().ok()??;
+    (records.num_rows() == 1).then_some(records)
+}

@@ -1,0 +1,224 @@
+//! The run loop: every split from where it stands to where it ends, each record once.
+
+mod channel;
+mod error;
+mod letters;
+mod prepare;
+mod split;
+mod stop;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use hapax_protocol::identity::{Duplicates, Identity};
+use hapax_protocol::lease::{Applicant, Lease};
+use hapax_protocol::position::Totals;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+pub use error::RunError;
+pub use letters::{Letters, drop_letters, replay_letters};
+pub use stop::Stop;
+
+use crate::batch::ReadLimit;
+use crate::clock::Clock;
+use crate::crash::{self, Point};
+use crate::identify::Identifier;
+use crate::progress::Progress;
+use crate::sink::{Shape, Sink};
+use crate::source::{Source, Split};
+use crate::transform::Transform;
+
+/// What is done about a record that cannot be moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnError {
+    /// It becomes a dead letter, and the run goes on.
+    #[default]
+    SetAside,
+    /// The run stops before it.
+    Stop,
+}
+
+/// One pipeline, ready to run.
+#[derive(Clone)]
+pub struct Run {
+    /// Where records come from.
+    pub source: Arc<dyn Source>,
+    /// What happens on the way.
+    pub transform: Option<Arc<dyn Transform>>,
+    /// Where they go.
+    pub sink: Sink,
+    /// What makes two arrivals the same record, in columns of what arrives at the sink.
+    pub identity: Identity,
+    /// What is done about twins.
+    pub duplicates: Duplicates,
+    /// What is done about records that cannot be moved.
+    pub on_error: OnError,
+    /// How many splits are moved at once, where order allows it. At least 1.
+    pub parallel: usize,
+    /// Who asks for the lease.
+    pub applicant: Applicant,
+    /// Where time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Where to count.
+    pub progress: Progress,
+    /// How it is asked to stop.
+    pub stop: Stop,
+    /// How much is read and held.
+    pub limits: Limits,
+}
+
+/// How much a run holds in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Records in one batch.
+    pub batch_records_max: usize,
+    /// Bytes in one batch.
+    pub batch_bytes_max: usize,
+    /// Bytes between the reader and the writer of one split.
+    pub channel_bytes_max: usize,
+    /// How often a split is tried again without progress when a system is unavailable.
+    pub attempts_max: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { batch_records_max: 16 * 1024, batch_bytes_max: 2 << 20, channel_bytes_max: 4 << 20, attempts_max: 5 }
+    }
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    /// What became of the records of this run.
+    pub totals: Totals,
+    /// Splits of the source.
+    pub splits: u64,
+    /// Commits it made.
+    pub commits: u64,
+    /// Commits whose answer was lost and that were looked up.
+    pub in_doubt: u64,
+    /// Whether it was asked to stop before it was done.
+    pub stopped: bool,
+}
+
+/// Whether the splits of a run must be moved one after another, because a later record of a key must
+/// not be overtaken by an earlier one, or the first of two twins must be the first of the source.
+pub fn in_order(sink: &Sink, duplicates: Duplicates) -> bool {
+    duplicates.need_ledger() || sink.facts().effect == hapax_protocol::guarantee::Effect::ByKey
+}
+
+impl Run {
+    /// The columns that arrive at the sink.
+    pub fn schema(&self) -> SchemaRef {
+        self.transform.as_ref().map_or_else(|| self.source.schema(), |transform| transform.schema())
+    }
+
+    /// What arrives at the sink, with its key.
+    pub fn shape(&self) -> Shape {
+        Shape { schema: self.schema(), key: self.identity.columns().to_vec() }
+    }
+
+    /// Moves everything there is, and returns once it is committed.
+    ///
+    /// Whenever it is stopped, however hard, running it again goes on behind the last commit.
+    pub async fn run(self) -> Result<Summary, RunError> {
+        let identifier = Identifier::new(&self.identity, &self.schema()).map_err(RunError::Identity)?;
+        if self.duplicates.need_ledger() && self.sink.destination().traits().ledger.is_none() {
+            return Err(RunError::NoLedger);
+        }
+        let destination = self.sink.destination();
+        destination.prepare(&self.shape()).await.map_err(RunError::sink)?;
+        let lease = destination.acquire(&self.applicant).await.map_err(RunError::sink)?;
+        crash::point(Point::LeaseAcquired);
+        let splits = self.source.splits().await.map_err(RunError::source)?;
+        let bytes = splits.iter().filter_map(|split| split.source_bytes).sum();
+        self.progress.expect(u64::try_from(splits.len()).unwrap_or(u64::MAX), bytes);
+
+        let parallel = if in_order(&self.sink, self.duplicates) { 1 } else { self.parallel.max(1) };
+        let job = Arc::new(Job { run: self, identifier, lease });
+        Job::all(&job, splits, parallel).await?;
+
+        let stopped = job.run.stop.requested();
+        if !stopped {
+            crash::point(Point::FinishBefore);
+            job.run.sink.destination().finish(&job.lease).await.map_err(RunError::sink)?;
+            crash::point(Point::FinishAfter);
+        }
+        let done = job.run.progress.snapshot();
+        Ok(Summary {
+            totals: done.totals,
+            splits: done.splits,
+            commits: done.commits,
+            in_doubt: done.in_doubt,
+            stopped,
+        })
+    }
+}
+
+/// What all splits of a run share.
+struct Job {
+    run: Run,
+    identifier: Identifier,
+    lease: Lease,
+}
+
+impl Job {
+    /// Moves the splits, `parallel` at once, in their order. The first failure stops the others at their
+    /// next commit.
+    async fn all(job: &Arc<Self>, splits: Vec<Split>, parallel: usize) -> Result<(), RunError> {
+        let places = Arc::new(Semaphore::new(parallel));
+        let halt = job.run.stop.child();
+        let mut running = JoinSet::new();
+        let mut failure = None;
+        for split in splits {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
+            while let Some(ended) = running.try_join_next() {
+                Self::note(ended, &halt, &mut failure);
+            }
+            if halt.requested() {
+                break;
+            }
+            let (job, halt) = (Arc::clone(job), halt.clone());
+            running.spawn(async move {
+                let outcome = split::whole(&job, &split, &halt).await;
+                if outcome.is_err() {
+                    halt.request();
+                }
+                drop(place);
+                outcome
+            });
+        }
+        while let Some(ended) = running.join_next().await {
+            Self::note(ended, &halt, &mut failure);
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Keeps the failure that says most: being fenced explains every other.
+    fn note(
+        ended: Result<Result<(), RunError>, tokio::task::JoinError>,
+        halt: &Stop,
+        failure: &mut Option<RunError>,
+    ) {
+        let error = match ended {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error,
+            Err(_) => RunError::Defect,
+        };
+        halt.request();
+        if failure.is_none() || (error.is_fenced() && !failure.as_ref().is_some_and(RunError::is_fenced)) {
+            *failure = Some(error);
+        }
+    }
+
+    fn read_limit(&self) -> ReadLimit {
+        ReadLimit {
+            records_max: self.run.limits.batch_records_max,
+            bytes_max: self.run.limits.batch_bytes_max,
+        }
+    }
+}

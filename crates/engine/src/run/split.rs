@@ -1,0 +1,409 @@
+//! One split: read, prepare, claim, write, commit, acknowledge.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hapax_protocol::identity::{Duplicates, Place};
+use hapax_protocol::ledger::Claim;
+use hapax_protocol::position::{Checkpoint, Position, Standing, Totals};
+use hapax_protocol::recovery::{self, Resolution};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::channel::{Receiver, Sender, bounded_in_bytes};
+use super::prepare::{Prepared, count};
+use super::writer::SplitWriter;
+use super::{Job, OnError, RunError, Stop};
+use crate::batch::{Batch, Rejected};
+use crate::codes;
+use crate::crash::{self, Point};
+use crate::dead_letter::DeadLetter;
+use crate::durable::Durable;
+use crate::fault::{CommitError, SinkError, SinkErrorKind, SourceError, SourceErrorKind};
+use crate::sink::{Arrival, CommitSize};
+use crate::source::{Split, SplitReader};
+use crate::transform::RefusedRow;
+
+/// Moves one split to its end, trying again while a system is unavailable.
+pub(super) async fn whole(job: &Arc<Job>, split: &Split, halt: &Stop) -> Result<(), RunError> {
+    let mut failures = 0_u32;
+    loop {
+        let mut attempt = Attempt { job, split, halt, committed: false };
+        let error = match attempt.go().await {
+            Ok(End::Done) => {
+                if !halt.requested() {
+                    job.run.progress.split_done();
+                    crash::point(Point::SplitDone);
+                }
+                return Ok(());
+            }
+            Ok(End::Again) => None,
+            Err(error) => Some(error),
+        };
+        failures = if attempt.committed { 1 } else { failures.saturating_add(1) };
+        let give_up = failures >= job.run.limits.attempts_max || halt.requested();
+        match error {
+            Some(error) if give_up || !may_pass(&error) => return Err(error),
+            None if give_up => return Err(RunError::Defect),
+            _ => {}
+        }
+        let pause = Duration::from_millis(100_u64.saturating_mul(1 << failures.min(6)));
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = halt.wait() => {}
+        }
+    }
+}
+
+fn may_pass(error: &RunError) -> bool {
+    match error {
+        RunError::Source { error, .. } => error.kind == SourceErrorKind::Unavailable,
+        RunError::Sink { error, .. } => error.kind == SinkErrorKind::Unavailable,
+        _ => false,
+    }
+}
+
+/// How an attempt ended when it did not fail.
+enum End {
+    /// Everything there was is committed.
+    Done,
+    /// A commit turned out not to have taken effect: its records must be read again.
+    Again,
+}
+
+struct Attempt<'a> {
+    job: &'a Arc<Job>,
+    split: &'a Split,
+    halt: &'a Stop,
+    /// Whether anything was committed, so that the next failure counts as the first.
+    committed: bool,
+}
+
+/// The side of an attempt that writes.
+struct Writing {
+    writer: SplitWriter,
+    standing: Standing,
+    open: Option<Open>,
+    acknowledge: UnboundedSender<Durable<Position>>,
+}
+
+/// What was written since the last commit.
+struct Open {
+    through: Position,
+    totals: Totals,
+    bytes: u64,
+    due: tokio::time::Instant,
+}
+
+impl Attempt<'_> {
+    async fn go(&mut self) -> Result<End, RunError> {
+        let id = &self.split.id;
+        let run = &self.job.run;
+        let (writer, standing) =
+            SplitWriter::take_over(&run.sink, id, &self.job.lease).await.map_err(|e| self.sink(e))?;
+        crash::point(Point::PositionRead);
+        let reader = run.source.open(id, standing.position.as_ref()).await.map_err(|e| self.source(e))?;
+
+        let (batches, received) = bounded_in_bytes(run.limits.channel_bytes_max);
+        let (acknowledge, acknowledged) = unbounded_channel();
+        let reading = Reading {
+            job: Arc::clone(self.job),
+            reader,
+            stood: standing.position.clone(),
+            halt: self.halt.clone(),
+            acknowledged,
+        };
+        let reading = tokio::spawn(reading.all(batches));
+
+        let mut writing = Writing { writer, standing, open: None, acknowledge };
+        let written = self.write_all(&mut writing, received).await;
+        if !matches!(written, Ok(End::Done)) {
+            let _ = writing.writer.effects().abort().await;
+        }
+        drop(writing);
+        // The reader ends by itself: nobody receives, and no acknowledgement can follow.
+        let read = reading.await.map_err(|_| RunError::Defect)?;
+        match written {
+            Ok(End::Done) => read.map(|()| End::Done).map_err(|error| self.read_error(error)),
+            other => other,
+        }
+    }
+
+    async fn write_all(
+        &mut self,
+        writing: &mut Writing,
+        mut received: Receiver<Prepared>,
+    ) -> Result<End, RunError> {
+        let size = self.job.run.sink.destination().commit_size();
+        loop {
+            let next = match &writing.open {
+                None => received.recv().await,
+                Some(open) => match tokio::time::timeout_at(open.due, received.recv()).await {
+                    Ok(next) => next,
+                    Err(_) => {
+                        if let Some(end) = self.commit(writing).await? {
+                            return Ok(end);
+                        }
+                        continue;
+                    }
+                },
+            };
+            let Some((batch, _room)) = next else { break };
+            self.write(writing, batch, size).await?;
+            if writing.open.as_ref().is_some_and(|open| open.full(size))
+                && let Some(end) = self.commit(writing).await?
+            {
+                return Ok(end);
+            }
+        }
+        Ok(self.commit(writing).await?.unwrap_or(End::Done))
+    }
+
+    /// Claims, writes and sets aside one batch inside the open commit.
+    async fn write(&self, writing: &mut Writing, mut batch: Prepared, size: CommitSize) -> Result<(), RunError> {
+        let bytes = count(batch.memory());
+        if self.job.run.on_error == OnError::Stop
+            && let Some(first) = batch.refused.iter().min_by_key(|refused| refused.ordinal)
+        {
+            let error = self.rejected(first);
+            return self.stop_before(writing, error).await;
+        }
+        let suppressed = self.claim(writing, &mut batch).await?;
+        crash::point(Point::Claimed);
+        if batch.records.num_rows() > 0 {
+            let refused = writing.writer.effects().write(&batch.records).await.map_err(|e| self.sink(e))?;
+            if self.job.run.on_error == OnError::Stop
+                && let Some(first) = refused.first()
+            {
+                let error = self.rejected(&batch.refusal(first)?);
+                // Part of the batch is in the open commit already: none of that commit may take effect.
+                writing.open = None;
+                return Err(error);
+            }
+            batch.remove(refused)?;
+        }
+        let letters: Vec<DeadLetter> = batch.refused.iter().map(|refused| self.letter(refused)).collect();
+        if !letters.is_empty() {
+            writing.writer.effects().set_aside(&letters).await.map_err(|e| self.sink(e))?;
+        }
+        crash::point(Point::MidWrite);
+
+        let totals = Totals {
+            moved: count(batch.records.num_rows()),
+            suppressed,
+            set_aside: count(letters.len()),
+            ..batch.counts
+        };
+        let due = tokio::time::Instant::now() + Duration::from_millis(size.interval_ms);
+        let open = writing.open.take();
+        writing.open = Some(Open {
+            through: batch.through,
+            totals: open.as_ref().map_or(totals, |open| open.totals.plus(totals)),
+            bytes: open.as_ref().map_or(bytes, |open| open.bytes.saturating_add(bytes)),
+            due: open.map_or(due, |open| open.due),
+        });
+        Ok(())
+    }
+
+    /// Finds twins and takes them out of the batch. Returns how many were suppressed.
+    async fn claim(&self, writing: &mut Writing, batch: &mut Prepared) -> Result<u64, RunError> {
+        let Some(ids) = &batch.ids else { return Ok(0) };
+        let arrivals: Vec<Arrival> =
+            ids.iter().enumerate().map(|(row, &id)| Arrival { id, ordinal: batch.ordinals.of(row) }).collect();
+        let claims = writing.writer.effects().claim(&arrivals).await.map_err(|e| self.sink(e))?;
+        if claims.len() != arrivals.len() {
+            return Err(RunError::Defect);
+        }
+        let twins = claims.iter().enumerate().filter_map(|(row, claim)| match claim {
+            Claim::Twin { of } => Some((row, of)),
+            Claim::New | Claim::Replay => None,
+        });
+        if self.job.run.duplicates == Duplicates::DeadLetter {
+            let refused = twins
+                .map(|(row, of)| RefusedRow {
+                    row,
+                    code: codes::TWIN,
+                    reason: format!("twin: its identity was claimed by {of}"),
+                })
+                .collect();
+            batch.remove(refused)?;
+            return Ok(0);
+        }
+        let suppressed = count(twins.count());
+        if suppressed > 0 {
+            let keep: Vec<bool> = claims.iter().map(Claim::passes).collect();
+            batch.keep(&keep)?;
+        }
+        Ok(suppressed)
+    }
+
+    /// Commits what is open. `Some` if the attempt cannot go on with this writer.
+    async fn commit(&mut self, writing: &mut Writing) -> Result<Option<End>, RunError> {
+        let Some(open) = writing.open.take() else { return Ok(None) };
+        let checkpoint = Checkpoint {
+            after: writing.standing.position.clone(),
+            through: open.through,
+            epoch: writing.standing.epoch.next(),
+            totals: writing.standing.totals.plus(open.totals),
+        };
+        match writing.writer.commit(&checkpoint).await {
+            Ok(()) => {}
+            Err(CommitError::Refused(error)) => return Err(self.sink(error)),
+            Err(CommitError::Unknown(error)) => {
+                self.job.run.progress.in_doubt();
+                if !writing.writer.keeps_positions() {
+                    return Err(self.sink(error));
+                }
+                if !self.look_up(writing, &checkpoint).await? {
+                    return Ok(Some(End::Again));
+                }
+            }
+        }
+        self.committed = true;
+        self.job.run.progress.committed(open.totals);
+        let through = Durable::mint(checkpoint.through.clone());
+        writing.standing = checkpoint.standing();
+        // A reader that ended early needs no acknowledgement: the position is at the sink.
+        let _ = writing.acknowledge.send(through);
+        Ok(None)
+    }
+
+    /// Finds out whether a commit whose answer was lost took effect. Never sends it again.
+    async fn look_up(&self, writing: &mut Writing, checkpoint: &Checkpoint) -> Result<bool, RunError> {
+        let mut attempts = 0_u32;
+        let (writer, found) = loop {
+            match SplitWriter::take_over(&self.job.run.sink, &self.split.id, &self.job.lease).await {
+                Ok(taken) => break taken,
+                Err(error) => {
+                    attempts = attempts.saturating_add(1);
+                    if error.kind != SinkErrorKind::Unavailable || attempts >= self.job.run.limits.attempts_max {
+                        return Err(self.sink(error));
+                    }
+                    tokio::time::sleep(Duration::from_millis(200_u64.saturating_mul(1 << attempts.min(5)))).await;
+                }
+            }
+        };
+        crash::point(Point::Recovery);
+        writing.writer = writer;
+        match recovery::resolve(checkpoint.after.as_ref(), &checkpoint.through, found.position.as_ref()) {
+            Resolution::TookEffect => Ok(true),
+            Resolution::DidNot => Ok(false),
+            Resolution::Diverged { found } => Err(RunError::Diverged { split: self.split.id.clone(), found }),
+        }
+    }
+
+    /// Commits what came before a record that stops the run, and fails with `error`.
+    async fn stop_before(&self, writing: &mut Writing, error: RunError) -> Result<(), RunError> {
+        let mut before = Attempt { job: self.job, split: self.split, halt: self.halt, committed: false };
+        before.commit(writing).await?;
+        Err(error)
+    }
+
+    fn letter(&self, refused: &Rejected) -> DeadLetter {
+        DeadLetter {
+            place: Place { split: self.split.id.clone(), ordinal: refused.ordinal },
+            code: refused.code,
+            reason: refused.reason.clone(),
+            raw: refused.raw.clone(),
+            set_aside_unix_ms: self.job.run.clock.unix_ms(),
+        }
+    }
+
+    fn rejected(&self, refused: &Rejected) -> RunError {
+        RunError::Rejected {
+            place: Place { split: self.split.id.clone(), ordinal: refused.ordinal },
+            record_code: refused.code,
+            reason: refused.reason.clone(),
+        }
+    }
+
+    fn sink(&self, error: SinkError) -> RunError {
+        RunError::sink_in(Some(&self.split.id), error)
+    }
+
+    fn source(&self, error: SourceError) -> RunError {
+        RunError::Source { split: Some(self.split.id.clone()), error }
+    }
+
+    fn read_error(&self, error: ReadError) -> RunError {
+        match error {
+            ReadError::Source(error) => self.source(error),
+            ReadError::Misstep(misstep) => RunError::Misstep { split: self.split.id.clone(), misstep },
+            ReadError::Arrow(error) => RunError::Arrow(error),
+        }
+    }
+}
+
+impl Open {
+    fn full(&self, size: CommitSize) -> bool {
+        self.totals.read >= size.records_max || self.bytes >= size.bytes_max
+    }
+}
+
+/// The side of an attempt that reads.
+struct Reading {
+    job: Arc<Job>,
+    reader: Box<dyn SplitReader>,
+    stood: Option<Position>,
+    halt: Stop,
+    acknowledged: UnboundedReceiver<Durable<Position>>,
+}
+
+enum ReadError {
+    Source(SourceError),
+    Misstep(recovery::Misstep),
+    Arrow(arrow::error::ArrowError),
+}
+
+impl Reading {
+    /// Reads to the end of the split, or until asked to stop, then passes on the last acknowledgements.
+    async fn all(mut self, batches: Sender<Prepared>) -> Result<(), ReadError> {
+        let read = self.read_all(batches).await;
+        // The sender is dropped: the writer commits what it has and then closes this side.
+        while let Some(through) = self.acknowledged.recv().await {
+            self.acknowledge(through).await?;
+        }
+        read
+    }
+
+    async fn read_all(&mut self, batches: Sender<Prepared>) -> Result<(), ReadError> {
+        enum Event {
+            Durable(Durable<Position>),
+            Batch(Option<Batch>),
+            Stop,
+        }
+        while !self.halt.requested() {
+            let limit = self.job.read_limit();
+            let event = tokio::select! {
+                biased;
+                Some(through) = self.acknowledged.recv() => Event::Durable(through),
+                () = self.halt.wait() => Event::Stop,
+                batch = self.reader.read(limit) => Event::Batch(batch.map_err(ReadError::Source)?),
+            };
+            let batch = match event {
+                Event::Durable(through) => {
+                    self.acknowledge(through).await?;
+                    continue;
+                }
+                Event::Stop | Event::Batch(None) => break,
+                Event::Batch(Some(batch)) => batch,
+            };
+            recovery::step(self.stood.as_ref(), batch.after.as_ref(), &batch.through).map_err(ReadError::Misstep)?;
+            crash::point(Point::BatchRead);
+            self.stood = Some(batch.through.clone());
+            self.job.run.progress.read(batch.source_bytes);
+            let prepared = Prepared::new(&self.job, batch).map_err(ReadError::Arrow)?;
+            let bytes = prepared.memory();
+            if batches.send(prepared, bytes).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn acknowledge(&mut self, through: Durable<Position>) -> Result<(), ReadError> {
+        crash::point(Point::AcknowledgeBefore);
+        self.reader.acknowledge(through).await.map_err(ReadError::Source)?;
+        crash::point(Point::AcknowledgeAfter);
+        Ok(())
+    }
+}
