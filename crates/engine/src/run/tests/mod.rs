@@ -1,0 +1,228 @@
+mod fakes;
+
+use std::sync::Arc;
+
+use hapax_protocol::identity::{Duplicates, Identity};
+use hapax_protocol::position::Position;
+
+use super::*;
+use crate::fault::Fault;
+use fakes::{Fault as Planned, Table, Tape, lease_of, run_of};
+
+#[tokio::test]
+async fn everything_moves_once_and_again_nothing_does() {
+    let (tape, table) = (Tape::of(&[("a", 0..250), ("b", 250..300)]), Table::default());
+    let summary = run_of(&tape, &table).run().await.unwrap();
+    assert_eq!((summary.totals.read, summary.totals.moved, summary.splits), (300, 300, 2));
+    assert_eq!(table.values(), (0..300).collect::<Vec<_>>());
+
+    let again = run_of(&tape, &table).run().await.unwrap();
+    assert_eq!((again.totals, again.commits), (Totals::default(), 0));
+    assert_eq!(table.values(), (0..300).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_looked_up_not_repeated() {
+    for fault in [Planned::AnswerLostAfterEffect, Planned::AnswerLostBeforeEffect] {
+        for nth in 1..6 {
+            let (tape, table) = (Tape::of(&[("a", 0..250)]), Table::default());
+            table.plan(nth, fault);
+            let summary = run_of(&tape, &table).run().await.unwrap();
+            assert_eq!(table.values(), (0..250).collect::<Vec<_>>(), "{fault:?} at {nth}");
+            assert_eq!((summary.in_doubt, summary.totals.moved), (1, 250), "{fault:?} at {nth}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_position_that_came_from_nowhere_stops_the_run() {
+    let (tape, table) = (Tape::of(&[("a", 0..250)]), Table::default());
+    table.plan(2, Planned::AnswerLostAndPositionMoved);
+    let error = run_of(&tape, &table).run().await.unwrap_err();
+    assert!(matches!(error, RunError::Diverged { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn an_unavailable_sink_is_tried_again_from_the_last_commit() {
+    let (tape, table) = (Tape::of(&[("a", 0..250)]), Table::default());
+    for nth in [1, 3, 4] {
+        table.plan(nth, Planned::Unavailable);
+    }
+    run_of(&tape, &table).run().await.unwrap();
+    assert_eq!(table.values(), (0..250).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_sink_that_stays_away_ends_the_run_and_a_later_run_completes() {
+    let (tape, table) = (Tape::of(&[("a", 0..250)]), Table::default());
+    for nth in 2..10 {
+        table.plan(nth, Planned::Unavailable);
+    }
+    let error = run_of(&tape, &table).run().await.unwrap_err();
+    assert!(matches!(error, RunError::Sink { .. }), "{error}");
+    table.heal();
+    run_of(&tape, &table).run().await.unwrap();
+    assert_eq!(table.values(), (0..250).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn the_earlier_of_two_runs_is_fenced() {
+    let (tape, table) = (Tape::of(&[("a", 0..250)]), Table::default());
+    table.plan(2, Planned::AnotherRunTakesOver);
+    let error = run_of(&tape, &table).run().await.unwrap_err();
+    assert!(error.is_fenced(), "{error}");
+    run_of(&tape, &table).run().await.unwrap();
+    assert_eq!(table.values(), (0..250).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn nothing_is_acknowledged_before_its_commit() {
+    let (tape, table) = (Tape::of(&[("a", 0..250)]), Table::default());
+    tape.watch(&table);
+    run_of(&tape, &table).run().await.unwrap();
+    assert_eq!(tape.acknowledged("a"), Some(Position::new(250_u64.to_be_bytes().as_slice())));
+    assert_eq!(tape.early_acknowledgements(), 0);
+}
+
+#[tokio::test]
+async fn a_gap_in_the_source_is_found() {
+    let (tape, table) = (Tape::of(&[("a", 0..250)]), Table::default());
+    tape.skip_at(100);
+    let error = run_of(&tape, &table).run().await.unwrap_err();
+    assert!(matches!(error, RunError::Misstep { .. }), "{error}");
+    assert!(table.values().len() <= 100);
+}
+
+#[tokio::test]
+async fn twins_are_suppressed_counted_or_set_aside() {
+    for (duplicates, suppressed, set_aside) in [(Duplicates::Drop, 50, 0), (Duplicates::DeadLetter, 0, 50)] {
+        let (tape, table) = (Tape::of(&[("a", 0..250), ("b", 200..300)]), Table::default());
+        let mut run = run_of(&tape, &table);
+        run.duplicates = duplicates;
+        run.identity = Identity::Key(vec!["value".to_owned()]);
+        let summary = run.run().await.unwrap();
+        assert_eq!(table.values(), (0..300).collect::<Vec<_>>());
+        assert_eq!((summary.totals.suppressed, summary.totals.set_aside), (suppressed, set_aside));
+        assert_eq!(table.letters().len() as u64, set_aside);
+    }
+}
+
+#[tokio::test]
+async fn twins_stay_suppressed_when_commits_are_lost() {
+    for nth in 1..8 {
+        let (tape, table) = (Tape::of(&[("a", 0..250), ("b", 200..300)]), Table::default());
+        table.plan(nth, Planned::AnswerLostBeforeEffect);
+        let mut run = run_of(&tape, &table);
+        run.duplicates = Duplicates::Drop;
+        run.identity = Identity::Key(vec!["value".to_owned()]);
+        run.run().await.unwrap();
+        assert_eq!(table.values(), (0..300).collect::<Vec<_>>(), "lost at {nth}");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_record_is_set_aside_with_the_position_or_stops_the_run_before_it() {
+    let (tape, table) = (Tape::of(&[("a", 0..250)]), Table::default());
+    tape.spoil(120);
+    let summary = run_of(&tape, &table).run().await.unwrap();
+    assert_eq!((summary.totals.read, summary.totals.moved, summary.totals.set_aside), (250, 249, 1));
+    assert_eq!(table.letters()[0].place.ordinal, 120);
+
+    let (tape, table) = (Tape::of(&[("a", 0..250)]), Table::default());
+    tape.spoil(120);
+    let mut run = run_of(&tape, &table);
+    run.on_error = OnError::Stop;
+    let error = run.run().await.unwrap_err();
+    assert!(matches!(&error, RunError::Rejected { place, .. } if place.ordinal == 120), "{error}");
+    let before = table.values();
+    assert!(before.len() <= 120 && before == (0..before.len() as i64).collect::<Vec<_>>());
+    assert!(table.letters().is_empty());
+}
+
+#[tokio::test]
+async fn a_row_the_sink_refuses_is_set_aside_and_can_be_replayed_once() {
+    let (tape, table) = (Tape::of(&[("a", 0..250)]), Table::default());
+    table.refuse(77);
+    let summary = run_of(&tape, &table).run().await.unwrap();
+    assert_eq!((summary.totals.moved, summary.totals.set_aside), (249, 1));
+    let letters = table.letters();
+    assert_eq!(letters[0].raw, "{\"value\":77}");
+
+    let still = replay_letters(run_of(&tape, &table), &letters).await.unwrap();
+    assert_eq!((still.moved.len(), still.remaining.len()), (0, 1));
+    table.accept_all();
+    let done = replay_letters(run_of(&tape, &table), &letters).await.unwrap();
+    assert_eq!((done.moved.len(), done.remaining.len()), (1, 0));
+    assert!(table.letters().is_empty());
+    let mut values = table.values();
+    values.sort_unstable();
+    assert_eq!(values, (0..250).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn dropped_letters_are_gone() {
+    let (tape, table) = (Tape::of(&[("a", 0..250)]), Table::default());
+    tape.spoil(3);
+    run_of(&tape, &table).run().await.unwrap();
+    let done = drop_letters(run_of(&tape, &table), &table.letters()).await.unwrap();
+    assert_eq!(done.dropped.len(), 1);
+    assert!(table.letters().is_empty());
+}
+
+#[tokio::test]
+async fn a_stop_commits_what_was_read_and_the_next_run_goes_on() {
+    let (tape, table) = (Tape::of(&[("a", 0..250)]), Table::default());
+    let run = run_of(&tape, &table);
+    tape.stop_at(130, run.stop.clone());
+    let summary = run.run().await.unwrap();
+    assert!(summary.stopped);
+    let values = table.values();
+    assert!(!values.is_empty() && values.len() < 250, "{}", values.len());
+    run_of(&tape, &table).run().await.unwrap();
+    assert_eq!(table.values(), (0..250).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn an_identity_over_an_unknown_column_moves_nothing() {
+    let (tape, table) = (Tape::of(&[("a", 0..250)]), Table::default());
+    let mut run = run_of(&tape, &table);
+    run.identity = Identity::Key(vec!["nr".to_owned()]);
+    let error = run.run().await.unwrap_err();
+    assert_eq!(error.code(), crate::codes::IDENTITY_COLUMN);
+    assert!(table.values().is_empty() && lease_of(&table).is_none());
+}
+
+#[tokio::test]
+async fn the_channel_is_bounded_in_bytes() {
+    let (sender, mut receiver) = channel::bounded_in_bytes::<u8>(10);
+    sender.send(1, 6).await.unwrap();
+    let second = sender.send(2, 6);
+    tokio::pin!(second);
+    assert!(futures::poll!(&mut second).is_pending());
+    let first = receiver.recv().await.unwrap();
+    assert!(futures::poll!(&mut second).is_pending(), "the bytes count until the item is dropped");
+    drop(first);
+    second.await.unwrap();
+    drop(receiver.recv().await);
+    sender.send(3, 1000).await.unwrap();
+    drop(receiver);
+    assert!(sender.send(4, 1).await.is_err());
+}
+
+#[test]
+fn stops_reach_children_and_not_parents() {
+    let parent = Stop::default();
+    let child = parent.child();
+    child.request();
+    assert!(child.requested() && !parent.requested());
+    let other = parent.child();
+    parent.request();
+    assert!(other.requested());
+}
+
+#[test]
+fn order_decides_about_parallel_splits() {
+    let table = Arc::new(Table::default());
+    let sink = Sink::CoCommit(table);
+    assert!(!in_order(&sink, Duplicates::Keep) && in_order(&sink, Duplicates::Drop));
+}
