@@ -1,0 +1,174 @@
+//! The embedded store: a directory of its own, for destinations that cannot keep a ledger themselves.
+//!
+//! ```text
+//! seg-<id>-l<level>.led   a sealed segment
+//! tmp-<id>-<pid>-<n>.led  a segment being written; removed when the directory is opened
+//! splits.led              the names of splits, in the order of their numbers
+//! ```
+//!
+//! What `seal` and `number` return is on the disk: file synchronised, renamed, directory synchronised. The
+//! lease of the destination keeps a second run away. If one writes all the same, no file is ever written
+//! over: whoever comes second gets [`StoreError::OtherWriter`].
+
+mod error;
+mod segment_file;
+mod splits;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use hapax_protocol::position::SplitId;
+
+pub use error::{Action, StoreError};
+use segment_file::{Draft, SegmentFile};
+use splits::Splits;
+
+use crate::store::{SegmentId, SegmentInfo, SegmentStore, SplitNumber};
+
+/// A directory that holds a ledger.
+#[derive(Debug)]
+pub struct DirectoryStore {
+    path: PathBuf,
+    sealed: BTreeMap<SegmentId, SegmentFile>,
+    draft: Option<Draft>,
+    splits: Splits,
+    usable: bool,
+}
+
+impl DirectoryStore {
+    /// Opens a directory, makes it if it is not there, and removes what a crash left behind.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        let path = path.into();
+        fs::create_dir_all(&path).map_err(StoreError::io(Action::Create, &path))?;
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            synchronise(parent)?;
+        }
+        let sealed = sealed_files(&path)?;
+        let splits = Splits::open(path.join("splits.led"))?;
+        synchronise(&path)?;
+        Ok(Self { path, sealed, draft: None, splits, usable: true })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Refuses everything once the system failed to confirm that bytes are on the disk: what is on it then
+    /// is anyone's guess, and asking again would get a false yes.
+    fn usable(&self) -> Result<(), StoreError> {
+        if self.usable { Ok(()) } else { Err(StoreError::Poisoned { path: self.path.clone() }) }
+    }
+
+    fn judge<T>(&mut self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(StoreError::NotDurable { .. }) = &result {
+            self.usable = false;
+        }
+        result
+    }
+
+    fn publish(&mut self, info: SegmentInfo, replaces: &[SegmentId]) -> Result<(), StoreError> {
+        let draft = self.draft.take().filter(|draft| draft.id() == info.id);
+        let draft = draft.ok_or(StoreError::NoSuchPage { segment: info.id, page: 0 })?;
+        let path = self.path.join(segment_file::name(info));
+        let file = draft.publish(info, replaces, path)?;
+        self.sealed.insert(info.id, file);
+        synchronise(&self.path)?;
+        for replaced in replaces {
+            if let Some(file) = self.sealed.remove(replaced) {
+                // If it stays, the next opening removes it: the new segment names those it replaces.
+                let _ = fs::remove_file(file.path());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl SegmentStore for DirectoryStore {
+    type Error = StoreError;
+
+    fn segments(&mut self) -> Result<Vec<SegmentInfo>, StoreError> {
+        self.usable()?;
+        Ok(self.sealed.values().map(SegmentFile::info).collect())
+    }
+
+    fn write_page(&mut self, segment: SegmentId, page: u32, bytes: &[u8]) -> Result<(), StoreError> {
+        self.usable()?;
+        if page == 0 {
+            // Dropping an earlier draft removes its file.
+            self.draft = None;
+            self.draft = Some(Draft::create(&self.path, segment)?);
+        }
+        match &mut self.draft {
+            Some(draft) if draft.id() == segment => draft.write(page, bytes),
+            _ => Err(StoreError::NoSuchPage { segment, page }),
+        }
+    }
+
+    fn read_page(&mut self, segment: SegmentId, page: u32, into: &mut Vec<u8>) -> Result<(), StoreError> {
+        self.usable()?;
+        self.sealed.get(&segment).ok_or(StoreError::NoSuchPage { segment, page })?.read(page, into)
+    }
+
+    fn seal(&mut self, info: SegmentInfo, replaces: &[SegmentId]) -> Result<(), StoreError> {
+        self.usable()?;
+        let result = self.publish(info, replaces);
+        self.judge(result)
+    }
+
+    fn number(&mut self, split: &SplitId) -> Result<SplitNumber, StoreError> {
+        self.usable()?;
+        let result = self.splits.number(split);
+        // A name that was written in part must not be followed by another.
+        self.usable = result.is_ok();
+        result
+    }
+
+    fn split(&mut self, number: SplitNumber) -> Result<SplitId, StoreError> {
+        self.usable()?;
+        self.splits.name(number)
+    }
+}
+
+/// The sealed segments of a directory, after removing drafts and segments that others replace.
+fn sealed_files(path: &Path) -> Result<BTreeMap<SegmentId, SegmentFile>, StoreError> {
+    let mut sealed = BTreeMap::new();
+    let mut replaced = BTreeSet::new();
+    for entry in fs::read_dir(path).map_err(StoreError::io(Action::List, path))? {
+        let entry = entry.map_err(StoreError::io(Action::List, path))?;
+        let (name, file) = (entry.file_name(), entry.path());
+        let Some(name) = name.to_str().and_then(|name| name.strip_suffix(".led")) else { continue };
+        let length = || entry.metadata().map(|data| data.len()).map_err(StoreError::io(Action::Read, &file));
+        // An empty segment is a name that was reserved and not used.
+        if name.starts_with("tmp-") || (name.starts_with("seg-") && length()? == 0) {
+            remove(&file)?;
+        } else if name.starts_with("seg-") {
+            let (segment, replaces) = SegmentFile::open(file)?;
+            replaced.extend(replaces);
+            sealed.insert(segment.info().id, segment);
+        }
+    }
+    for id in replaced {
+        if let Some(file) = sealed.remove(&id) {
+            remove(file.path())?;
+        }
+    }
+    Ok(sealed)
+}
+
+fn remove(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(StoreError::io(Action::Remove, path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes the names in a directory durable.
+fn synchronise(directory: &Path) -> Result<(), StoreError> {
+    let open = File::open(directory).map_err(StoreError::io(Action::Read, directory))?;
+    open.sync_all().map_err(StoreError::not_durable(directory))
+}
