@@ -1,1 +1,11 @@
-//! The suites that every source, sink and ledger must pass.
+//! The suites that every source and sink must pass, on the real system.
+//!
+//! A connector's tests call [`source::suite`] and [`sink::suite`]. A suite panics at the first check that
+//! fails and names it.
+#![deny(missing_docs)]
+// This crate is test code that other crates' tests call: a failed check is a panic.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+pub mod sink;
+pub mod source;
+pub mod types;
