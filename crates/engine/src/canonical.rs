@@ -5,8 +5,8 @@
 //! digests of these bytes, so the encoding never changes once a ledger was written with it.
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float64Array, GenericBinaryArray, Int64Array, RecordBatch, StringArray,
-    UInt64Array,
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, GenericBinaryArray, Int64Array, RecordBatch,
+    StringArray, UInt64Array,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimeUnit};
@@ -79,9 +79,10 @@ impl Column {
             DataType::Dictionary(_, values) if **values == DataType::Utf8 => {
                 Self::Text(to(DataType::Utf8)?.as_string().clone())
             }
-            DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
-                Self::Bytes(to(DataType::LargeBinary)?.as_binary().clone())
-            }
+            DataType::Binary
+            | DataType::LargeBinary
+            | DataType::BinaryView
+            | DataType::FixedSizeBinary(_) => Self::Bytes(to(DataType::LargeBinary)?.as_binary().clone()),
             DataType::Date32 => {
                 let days = cast(&to(DataType::Int32)?, &DataType::Int64)?;
                 Self::Time(b'd', days.as_primitive().clone(), DAY_NS)
@@ -142,7 +143,8 @@ impl Column {
             }
             Self::Printed(array) => {
                 let options = FormatOptions::default().with_display_error(false);
-                let printed = ArrayFormatter::try_new(array.as_ref(), &options)?.value(row).try_to_string()?;
+                let printed =
+                    ArrayFormatter::try_new(array.as_ref(), &options)?.value(row).try_to_string()?;
                 counted(b'p', printed.as_bytes(), into);
             }
         }

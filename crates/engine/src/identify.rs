@@ -93,8 +93,14 @@ impl Identifier {
             Identity::Uuid(name) => {
                 let column = find(name)?;
                 let found = schema.field(column).data_type();
-                if !matches!(found, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::FixedSizeBinary(16)) {
-                    return Err(IdentifierError::NotAUuidColumn { name: name.clone(), found: found.to_string() });
+                if !matches!(
+                    found,
+                    DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::FixedSizeBinary(16)
+                ) {
+                    return Err(IdentifierError::NotAUuidColumn {
+                        name: name.clone(),
+                        found: found.to_string(),
+                    });
                 }
                 Rule::Uuid { column, name: name.clone() }
             }
@@ -191,7 +197,8 @@ fn uuid(value: &[u8]) -> Option<RecordId> {
     let text = std::str::from_utf8(value).ok()?.trim();
     let text = text.strip_prefix('{').and_then(|t| t.strip_suffix('}')).unwrap_or(text);
     let plain = text.len() == 32 && !text.contains('-');
-    let hyphens = text.len() == 36 && [8, 13, 18, 23].iter().all(|&at| text.as_bytes().get(at) == Some(&b'-'));
+    let hyphens =
+        text.len() == 36 && [8, 13, 18, 23].iter().all(|&at| text.as_bytes().get(at) == Some(&b'-'));
     if !plain && !hyphens {
         return None;
     }
@@ -200,7 +207,8 @@ fn uuid(value: &[u8]) -> Option<RecordId> {
         .filter(|&c| c != '-')
         .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
         .collect::<Option<_>>()?;
-    let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect();
+    let bytes: Vec<u8> =
+        digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect();
     Some(RecordId(bytes.try_into().ok()?))
 }
 

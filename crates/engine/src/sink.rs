@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use hapax_protocol::guarantee::{
-    Durability, Effect, Fencing, LedgerFacts, LookUp, Mechanism, SinkFacts,
-};
+use hapax_protocol::guarantee::{Durability, Effect, Fencing, LedgerFacts, LookUp, Mechanism, SinkFacts};
 use hapax_protocol::identity::{Place, RecordId};
 use hapax_protocol::lease::{Applicant, Lease, PipelineName};
 use hapax_protocol::ledger::Claim;

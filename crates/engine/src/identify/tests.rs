@@ -19,15 +19,27 @@ fn key(columns: &[&str]) -> Identity {
 
 #[test]
 fn the_same_value_has_one_identity_whatever_its_layout() {
-    let narrow = batch(vec![("id", Arc::new(Int32Array::from(vec![1, 2]))), ("t", Arc::new(StringArray::from(vec!["a", "b"])))]);
-    let wide = batch(vec![("id", Arc::new(Int64Array::from(vec![1, 2]))), ("t", Arc::new(LargeStringArray::from(vec!["a", "b"])))]);
+    let narrow = batch(vec![
+        ("id", Arc::new(Int32Array::from(vec![1, 2]))),
+        ("t", Arc::new(StringArray::from(vec!["a", "b"]))),
+    ]);
+    let wide = batch(vec![
+        ("id", Arc::new(Int64Array::from(vec![1, 2]))),
+        ("t", Arc::new(LargeStringArray::from(vec!["a", "b"]))),
+    ]);
     assert_eq!(ids(&key(&["id", "t"]), &narrow), ids(&key(&["id", "t"]), &wide));
 }
 
 #[test]
 fn neighbouring_columns_do_not_run_together() {
-    let a = batch(vec![("x", Arc::new(StringArray::from(vec!["ab"]))), ("y", Arc::new(StringArray::from(vec!["c"])))]);
-    let b = batch(vec![("x", Arc::new(StringArray::from(vec!["a"]))), ("y", Arc::new(StringArray::from(vec!["bc"])))]);
+    let a = batch(vec![
+        ("x", Arc::new(StringArray::from(vec!["ab"]))),
+        ("y", Arc::new(StringArray::from(vec!["c"]))),
+    ]);
+    let b = batch(vec![
+        ("x", Arc::new(StringArray::from(vec!["a"]))),
+        ("y", Arc::new(StringArray::from(vec!["bc"]))),
+    ]);
     assert_ne!(ids(&key(&["x", "y"]), &a).ids, ids(&key(&["x", "y"]), &b).ids);
     let text = batch(vec![("x", Arc::new(StringArray::from(vec!["1"])))]);
     let number = batch(vec![("x", Arc::new(Int64Array::from(vec![1])))]);

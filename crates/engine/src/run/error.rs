@@ -33,7 +33,9 @@ pub enum RunError {
         error: SinkError,
     },
     /// A commit's answer was lost, and the sink stands where this run never brought it.
-    #[error("the answer to a commit of {split} was lost, and the sink now stands at {found:?}, neither before nor behind that commit")]
+    #[error(
+        "the answer to a commit of {split} was lost, and the sink now stands at {found:?}, neither before nor behind that commit"
+    )]
     Diverged {
         /// The split.
         split: SplitId,

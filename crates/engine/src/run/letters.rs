@@ -88,15 +88,16 @@ async fn settle_split(
         return writer.effects().abort().await.map_err(failed);
     }
     writer.effects().settle(&settled).await.map_err(failed)?;
-    let totals = Totals {
-        moved: super::prepare::count(moved.len()),
-        ..Totals::default()
-    };
+    let totals = Totals { moved: super::prepare::count(moved.len()), ..Totals::default() };
     let mut sums = standing.totals.plus(totals);
     sums.set_aside = sums.set_aside.saturating_sub(super::prepare::count(settled.len()));
     // The position stays where it is, the epoch goes on: the next look-up tells the commits apart by it.
-    let checkpoint =
-        Checkpoint { after: Some(position.clone()), through: position, epoch: standing.epoch.next(), totals: sums };
+    let checkpoint = Checkpoint {
+        after: Some(position.clone()),
+        through: position,
+        epoch: standing.epoch.next(),
+        totals: sums,
+    };
     match writer.commit(&checkpoint).await {
         Ok(()) => {}
         Err(CommitError::Refused(error)) => return Err(failed(error)),
@@ -160,7 +161,8 @@ fn json_record(schema: SchemaRef, raw: &str) -> Option<RecordBatch> {
     if !raw.starts_with('{') {
         return None;
     }
-    let mut decoder = arrow::json::ReaderBuilder::new(Arc::clone(&schema)).with_strict_mode(true).build_decoder().ok()?;
+    let mut decoder =
+        arrow::json::ReaderBuilder::new(Arc::clone(&schema)).with_strict_mode(true).build_decoder().ok()?;
     decoder.decode(raw.as_bytes()).ok()?;
     let records = decoder.flush().ok()??;
     (records.num_rows() == 1).then_some(records)

@@ -28,7 +28,7 @@ use crate::clock::Clock;
 use crate::crash::{self, Point};
 use crate::identify::Identifier;
 use crate::progress::Progress;
-use crate::sink::{Shape, Sink};
+use crate::sink::{CommitSize, Shape, Sink};
 use crate::source::{Source, Split};
 use crate::transform::Transform;
 
@@ -82,11 +82,40 @@ pub struct Limits {
     pub channel_bytes_max: usize,
     /// How often a split is tried again without progress when a system is unavailable.
     pub attempts_max: u32,
+    /// How much belongs into one commit, where the user knows better than the destination.
+    pub commit: CommitLimit,
+}
+
+/// How much belongs into one commit. What is `None` is left to the destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CommitLimit {
+    /// Records.
+    pub records_max: Option<u64>,
+    /// Bytes of memory of the records.
+    pub bytes_max: Option<u64>,
+    /// Milliseconds since the first record of the commit.
+    pub interval_ms: Option<u64>,
+}
+
+impl CommitLimit {
+    fn over(self, preferred: CommitSize) -> CommitSize {
+        CommitSize {
+            records_max: self.records_max.unwrap_or(preferred.records_max).max(1),
+            bytes_max: self.bytes_max.unwrap_or(preferred.bytes_max).max(1),
+            interval_ms: self.interval_ms.unwrap_or(preferred.interval_ms).max(1),
+        }
+    }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { batch_records_max: 16 * 1024, batch_bytes_max: 2 << 20, channel_bytes_max: 4 << 20, attempts_max: 5 }
+        Self {
+            batch_records_max: 16 * 1024,
+            batch_bytes_max: 2 << 20,
+            channel_bytes_max: 4 << 20,
+            attempts_max: 5,
+            commit: CommitLimit::default(),
+        }
     }
 }
 
@@ -216,9 +245,14 @@ impl Job {
     }
 
     fn read_limit(&self) -> ReadLimit {
+        let limits = self.run.limits;
+        let commit = limits
+            .commit
+            .records_max
+            .map_or(usize::MAX, |records| usize::try_from(records).unwrap_or(usize::MAX));
         ReadLimit {
-            records_max: self.run.limits.batch_records_max,
-            bytes_max: self.run.limits.batch_bytes_max,
+            records_max: limits.batch_records_max.min(commit).max(1),
+            bytes_max: limits.batch_bytes_max,
         }
     }
 }

@@ -59,7 +59,11 @@ impl Prepared {
         let ids = self.ids.as_ref().map_or(0, |ids| ids.len().saturating_mul(16));
         let refused: usize = self.refused.iter().map(|refused| refused.raw.len()).sum();
         let origin = self.origin.as_ref().map_or(0, |(records, _)| records.get_array_memory_size());
-        self.records.get_array_memory_size().saturating_add(ids).saturating_add(refused).saturating_add(origin)
+        self.records
+            .get_array_memory_size()
+            .saturating_add(ids)
+            .saturating_add(refused)
+            .saturating_add(origin)
     }
 
     /// Takes rows out of the records and puts them, with their reasons, among the refused.

@@ -133,7 +133,7 @@ impl Attempt<'_> {
         writing: &mut Writing,
         mut received: Receiver<Prepared>,
     ) -> Result<End, RunError> {
-        let size = self.job.run.sink.destination().commit_size();
+        let size = self.job.run.limits.commit.over(self.job.run.sink.destination().commit_size());
         loop {
             let next = match &writing.open {
                 None => received.recv().await,
@@ -159,7 +159,12 @@ impl Attempt<'_> {
     }
 
     /// Claims, writes and sets aside one batch inside the open commit.
-    async fn write(&self, writing: &mut Writing, mut batch: Prepared, size: CommitSize) -> Result<(), RunError> {
+    async fn write(
+        &self,
+        writing: &mut Writing,
+        mut batch: Prepared,
+        size: CommitSize,
+    ) -> Result<(), RunError> {
         let bytes = count(batch.memory());
         if self.job.run.on_error == OnError::Stop
             && let Some(first) = batch.refused.iter().min_by_key(|refused| refused.ordinal)
@@ -207,8 +212,11 @@ impl Attempt<'_> {
     /// Finds twins and takes them out of the batch. Returns how many were suppressed.
     async fn claim(&self, writing: &mut Writing, batch: &mut Prepared) -> Result<u64, RunError> {
         let Some(ids) = &batch.ids else { return Ok(0) };
-        let arrivals: Vec<Arrival> =
-            ids.iter().enumerate().map(|(row, &id)| Arrival { id, ordinal: batch.ordinals.of(row) }).collect();
+        let arrivals: Vec<Arrival> = ids
+            .iter()
+            .enumerate()
+            .map(|(row, &id)| Arrival { id, ordinal: batch.ordinals.of(row) })
+            .collect();
         let claims = writing.writer.effects().claim(&arrivals).await.map_err(|e| self.sink(e))?;
         if claims.len() != arrivals.len() {
             return Err(RunError::Defect);
@@ -275,10 +283,13 @@ impl Attempt<'_> {
                 Ok(taken) => break taken,
                 Err(error) => {
                     attempts = attempts.saturating_add(1);
-                    if error.kind != SinkErrorKind::Unavailable || attempts >= self.job.run.limits.attempts_max {
+                    if error.kind != SinkErrorKind::Unavailable
+                        || attempts >= self.job.run.limits.attempts_max
+                    {
                         return Err(self.sink(error));
                     }
-                    tokio::time::sleep(Duration::from_millis(200_u64.saturating_mul(1 << attempts.min(5)))).await;
+                    tokio::time::sleep(Duration::from_millis(200_u64.saturating_mul(1 << attempts.min(5))))
+                        .await;
                 }
             }
         };
@@ -387,7 +398,8 @@ impl Reading {
                 Event::Stop | Event::Batch(None) => break,
                 Event::Batch(Some(batch)) => batch,
             };
-            recovery::step(self.stood.as_ref(), batch.after.as_ref(), &batch.through).map_err(ReadError::Misstep)?;
+            recovery::step(self.stood.as_ref(), batch.after.as_ref(), &batch.through)
+                .map_err(ReadError::Misstep)?;
             crash::point(Point::BatchRead);
             self.stood = Some(batch.through.clone());
             self.job.run.progress.read(batch.source_bytes);

@@ -14,7 +14,11 @@ pub(super) enum SplitWriter {
 
 impl SplitWriter {
     /// A writer for `split` that has taken it over, and where the split stands.
-    pub async fn take_over(sink: &Sink, split: &SplitId, lease: &Lease) -> Result<(Self, Standing), SinkError> {
+    pub async fn take_over(
+        sink: &Sink,
+        split: &SplitId,
+        lease: &Lease,
+    ) -> Result<(Self, Standing), SinkError> {
         let mut writer = match sink {
             Sink::CoCommit(sink) => Self::CoCommit(sink.writer(split).await?),
             Sink::Staged(sink) => Self::Staged(sink.writer(split).await?),

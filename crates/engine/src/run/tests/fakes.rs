@@ -8,8 +8,8 @@ use arrow::array::{AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use hapax_protocol::code::Code;
 use hapax_protocol::guarantee::{
-    Completeness, Durability, Effect, Fencing, InDoubt, LedgerFacts, LedgerPlace, Order, Replay, Retention, Settle,
-    SourceFacts,
+    Completeness, Durability, Effect, Fencing, InDoubt, LedgerFacts, LedgerPlace, Order, Replay, Retention,
+    Settle, SourceFacts,
 };
 use hapax_protocol::identity::{Duplicates, Identity, Place, RecordId};
 use hapax_protocol::lease::{Applicant, FencingToken, Lease, PipelineName};
@@ -139,7 +139,9 @@ impl Source for Tape {
 
     fn splits(&self) -> Fut<'_, Vec<Split>, SourceError> {
         let splits = self.0.lock().unwrap().splits.clone();
-        Box::pin(async move { Ok(splits.into_iter().map(|(id, _)| Split { id, source_bytes: None }).collect()) })
+        Box::pin(
+            async move { Ok(splits.into_iter().map(|(id, _)| Split { id, source_bytes: None }).collect()) },
+        )
     }
 
     fn open(&self, split: &SplitId, after: Option<&Position>) -> Fut<'_, Box<dyn SplitReader>, SourceError> {
@@ -181,7 +183,12 @@ impl SplitReader for Head {
             let good: Vec<u64> = (first..end).filter(|n| !recorded.spoiled.contains(n)).collect();
             let rejected = (first..end)
                 .filter(|n| recorded.spoiled.contains(n))
-                .map(|ordinal| Rejected { ordinal, code: Code(198), reason: "spoiled".into(), raw: "?".into() })
+                .map(|ordinal| Rejected {
+                    ordinal,
+                    code: Code(198),
+                    reason: "spoiled".into(),
+                    raw: "?".into(),
+                })
                 .collect();
             let column = Int64Array::from_iter_values(good.iter().map(|&n| values[n as usize]));
             let after =
@@ -330,7 +337,12 @@ impl Destination for Table {
 
 impl CoCommitSink for Table {
     fn writer(&self, split: &SplitId) -> Fut<'_, Box<dyn CoCommit>, SinkError> {
-        let pen = Pen { table: self.clone(), split: split.clone(), token: FencingToken::NOBODY, open: Open::default() };
+        let pen = Pen {
+            table: self.clone(),
+            split: split.clone(),
+            token: FencingToken::NOBODY,
+            open: Open::default(),
+        };
         Box::pin(async move { Ok(Box::new(pen) as Box<dyn CoCommit>) })
     }
 }
@@ -371,7 +383,8 @@ impl Writer for Pen {
                 .iter()
                 .map(|arrival| {
                     let at = Place { split: self.split.clone(), ordinal: arrival.ordinal };
-                    let first = held.ledger.get(&arrival.id).or_else(|| self.open.claimed.get(&arrival.id)).cloned();
+                    let first =
+                        held.ledger.get(&arrival.id).or_else(|| self.open.claimed.get(&arrival.id)).cloned();
                     let claim = decide(first, &at);
                     if claim == Claim::New {
                         self.open.claimed.insert(arrival.id, at);
