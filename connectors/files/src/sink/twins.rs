@@ -1,0 +1,148 @@
+//! The ledger of identities, kept in the state directory, one directory a holder.
+//!
+//! A new holder inherits its predecessor's ledger by hard links, after every split is fenced: from then
+//! on nothing the predecessor still writes there can be seen, and nothing it committed is missing.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use hapax_engine::sink::Arrival;
+use hapax_ledger::directory::{DirectoryStore, StoreError};
+use hapax_ledger::{Error, Ledger};
+use hapax_protocol::identity::{Place, RecordId};
+use hapax_protocol::lease::FencingToken;
+use hapax_protocol::ledger::Claim;
+use hapax_protocol::position::{Ordinal, SplitId};
+
+use crate::sink::disk;
+use crate::sink::fault::{Failure, at};
+use crate::sink::state::State;
+
+/// How often a ledger is listed again because somebody still writes to it.
+const LISTINGS_MAX: usize = 1_000;
+
+/// The file of a ledger that is written in place: it is copied, never linked.
+const WRITTEN_IN_PLACE: &str = "splits.led";
+
+/// The ledger of one process, opened by the first claim.
+#[derive(Default)]
+pub(crate) struct Twins {
+    ledger: Mutex<Option<Ledger<DirectoryStore>>>,
+}
+
+impl Twins {
+    /// Gives the holder of `token` what its predecessors claimed. Call only when all chains are fenced.
+    pub(crate) fn inherit(&self, state: &State, token: FencingToken) -> Result<(), Failure> {
+        let root = state.root.join("ledger");
+        let mut tokens: Vec<u64> = disk::names(&root)?.iter().filter_map(|name| name.parse().ok()).collect();
+        tokens.retain(|earlier| *earlier < token.get());
+        tokens.sort_unstable();
+        let Some(last) = tokens.pop() else { return Ok(()) };
+        let (from, to) = (of(state, last), of(state, token.get()));
+        let temp = root.join(format!("{}.tmp", token.get()));
+        copy_ledger(&from, &temp)?;
+        fs::rename(&temp, &to).map_err(at("inherit the ledger as", &to))?;
+        disk::sync_directory(&root)?;
+        for earlier in tokens.into_iter().chain([last]) {
+            // What stays is removed by the next holder.
+            let _ = fs::remove_dir_all(of(state, earlier));
+        }
+        *self.ledger.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(())
+    }
+
+    pub(crate) fn claim(
+        &self,
+        state: &State,
+        token: FencingToken,
+        split: &SplitId,
+        arrivals: &[Arrival],
+    ) -> Result<Vec<Claim<Place>>, Failure> {
+        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = of(state, token.get());
+        let open = match ledger.take() {
+            Some(open) => open,
+            None => DirectoryStore::open(&path)
+                .map_err(Error::Store)
+                .and_then(Ledger::open)
+                .map_err(|error| failure(&path, error))?,
+        };
+        let arrivals: Vec<(RecordId, Ordinal)> =
+            arrivals.iter().map(|arrival| (arrival.id, arrival.ordinal)).collect();
+        ledger.insert(open).claim(split, &arrivals).map_err(|error| failure(&path, error))
+    }
+
+    /// Makes every claim so far durable.
+    pub(crate) fn flush(&self, state: &State) -> Result<(), Failure> {
+        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(ledger) = ledger.as_mut() else { return Ok(()) };
+        ledger.flush().map_err(|error| failure(&state.root.join("ledger"), error))?;
+        ledger.committed();
+        Ok(())
+    }
+}
+
+fn of(state: &State, token: u64) -> PathBuf {
+    state.root.join("ledger").join(format!("{token:020}"))
+}
+
+fn failure(path: &Path, error: Error<StoreError>) -> Failure {
+    match error {
+        Error::Store(StoreError::Io { path, source, .. }) => at("write the ledger", &path)(source),
+        Error::Store(StoreError::NotDurable { path, source }) => Failure::NotDurable { path, source },
+        other => Failure::Ledger { path: path.to_owned(), source: Box::new(other) },
+    }
+}
+
+fn copy_ledger(from: &Path, to: &Path) -> Result<(), Failure> {
+    for _ in 0..LISTINGS_MAX {
+        if to.exists() {
+            fs::remove_dir_all(to).map_err(at("remove", to))?;
+        }
+        disk::make_directory(to)?;
+        let before = segments(from)?;
+        let linked = before.iter().try_for_each(|name| link(&from.join(name), &to.join(name)));
+        let unchanged = segments(from)? == before;
+        match linked {
+            Ok(()) if unchanged => {
+                let names = from.join(WRITTEN_IN_PLACE);
+                if names.exists() {
+                    copy_durably(&names, &to.join(WRITTEN_IN_PLACE))?;
+                }
+                return disk::sync_directory(to);
+            }
+            Err(failure) if unchanged => return Err(failure),
+            // An earlier holder that does not know yet merged in the middle.
+            _ => {}
+        }
+    }
+    let source = io::Error::from(io::ErrorKind::ResourceBusy);
+    Err(at("inherit the ledger of", from)(source))
+}
+
+/// The sealed segments: those that will never be written again.
+fn segments(path: &Path) -> Result<Vec<String>, Failure> {
+    let mut names = disk::names(path)?;
+    names.retain(|name| {
+        let sealed = || fs::metadata(path.join(name)).is_ok_and(|found| found.len() > 0);
+        name.starts_with("seg-") && sealed()
+    });
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn link(from: &Path, to: &Path) -> Result<(), Failure> {
+    match fs::hard_link(from, to) {
+        Err(error) if disk::links_missing(&error) => copy_durably(from, to),
+        Err(error) => Err(at("link", from)(error)),
+        Ok(()) => Ok(()),
+    }
+}
+
+fn copy_durably(from: &Path, to: &Path) -> Result<(), Failure> {
+    fs::copy(from, to).map_err(at("copy", from))?;
+    let copy = File::open(to).map_err(at("open", to))?;
+    disk::sync_file(&copy, to)
+}

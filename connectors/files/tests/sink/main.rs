@@ -1,0 +1,10 @@
+//! The files sink, seen from outside: by its contract and by what lies on the disk.
+
+mod faults;
+mod fencing;
+mod kills;
+mod letters;
+mod parts;
+mod twins;
+mod whole;
+mod world;
