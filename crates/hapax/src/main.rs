@@ -1,1 +1,15 @@
-fn main() {}
+//! Exactly-once data movement: the `hapax` command.
+
+mod cli;
+mod codes;
+mod commands;
+mod environment;
+mod exit;
+mod output;
+mod registry;
+mod usage;
+mod wiring;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,0 +1,25 @@
+//! The codes of commands, 30 to 59. Those of the file are in [`hapax_config::codes`].
+
+use hapax_protocol::code::Code;
+
+/// The pair cannot give the guarantee that is asked for.
+pub const GUARANTEE: Code = Code(32);
+/// The source may forget records before the pipeline reads them.
+pub const RETENTION: Code = Code(33);
+/// An address that names no source or sink.
+pub const ADDRESS: Code = Code(34);
+/// A file that would be overwritten.
+pub const EXISTS: Code = Code(35);
+/// Something could not be written where the command was to put it.
+pub const CANNOT_WRITE: Code = Code(36);
+/// No dead letter stands at a place.
+pub const NO_LETTER: Code = Code(37);
+/// The process could not be set up.
+pub const PROCESS: Code = Code(38);
+
+/// Every code of the commands.
+#[cfg(test)]
+pub const ALL: &[Code] = &[GUARANTEE, RETENTION, ADDRESS, EXISTS, CANNOT_WRITE, NO_LETTER, PROCESS];
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,28 @@
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Pages and codes are held against each other: every code has a page, no page lacks a code.
+#[test]
+fn every_code_has_a_page_and_every_page_a_code() {
+    let all: Vec<String> = [
+        super::ALL,
+        hapax_config::codes::ALL,
+        hapax_engine::codes::ALL,
+        hapax_files::codes::ALL,
+        hapax_sqlite::codes::ALL,
+        hapax_transform::codes::ALL,
+    ]
+    .concat()
+    .iter()
+    .map(ToString::to_string)
+    .collect();
+    let codes: BTreeSet<&String> = all.iter().collect();
+    assert_eq!(codes.len(), all.len(), "two meanings share a code");
+
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/errors");
+    for code in &codes {
+        let page = directory.join(format!("{code}.md"));
+        let text = std::fs::read_to_string(&page).unwrap_or_else(|_| panic!("{} is missing", page.display()));
+        assert!(text.starts_with(&format!("# {code}: ")), "{} has another title", page.display());
+    }
+}

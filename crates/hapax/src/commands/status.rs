@@ -1,0 +1,135 @@
+//! `hapax status`.
+
+use clap::Args;
+use hapax_engine::source::Split;
+use hapax_protocol::position::{SplitId, Standing, Totals};
+use serde_json::{Value, json};
+
+use super::Standings;
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+use crate::output::figures::{bytes, count, counted};
+use crate::wiring::{Loaded, sink_failure};
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The pipeline file
+    file: String,
+}
+
+/// Says where each split stands. A source that does not answer only costs the words of its positions.
+pub async fn act(arguments: &Arguments, output: &Output) -> Result<Exit, Failure> {
+    let loaded = Loaded::from_path(&arguments.file, output)?;
+    let sink = loaded.sink().await?;
+    let source = loaded.source().await;
+    let unanswered = source.is_err();
+    let source = source.ok();
+    let splits = match &source {
+        Some(source) => source.splits().await.unwrap_or_default(),
+        None => Vec::new(),
+    };
+    let standings =
+        Standings::of(&sink, &loaded.pipeline.name, source).await.map_err(|error| sink_failure(&error))?;
+    let status = Status { standings, splits, unanswered };
+    if output.json() {
+        let mut document = status.json();
+        if let Some(document) = document.as_object_mut() {
+            document.insert("pipeline".into(), json!(loaded.pipeline.name));
+        }
+        output.document(&document);
+    } else {
+        output.data(&format!("pipeline {}\n{}", loaded.pipeline.name, status.words(&arguments.file)));
+    }
+    Ok(Exit::Done)
+}
+
+struct Status {
+    standings: Standings,
+    splits: Vec<Split>,
+    unanswered: bool,
+}
+
+impl Status {
+    fn totals(&self) -> Totals {
+        self.standings.each.iter().fold(Totals::default(), |sum, (_, standing)| sum.plus(standing.totals))
+    }
+
+    /// Splits of which nothing was moved yet.
+    fn waiting(&self) -> impl Iterator<Item = &Split> {
+        self.splits.iter().filter(|split| self.standings.get(&split.id).is_none())
+    }
+
+    fn words(&self, file: &str) -> String {
+        let mut lines = Vec::new();
+        for (split, standing) in &self.standings.each {
+            lines.push(self.split_words(split, standing));
+        }
+        for split in self.waiting() {
+            let size = split.source_bytes.map(|size| format!(", {} to go", bytes(size))).unwrap_or_default();
+            lines.push(format!("{}: nothing moved yet{size}", split.id));
+        }
+        if lines.is_empty() {
+            lines.push("nothing moved yet".into());
+        }
+        let totals = self.totals();
+        lines.push(format!("total: {}", totals_words(totals)));
+        if totals.set_aside > 0 {
+            lines.push(format!("see what was set aside: hapax dead-letters list {file}"));
+        }
+        if self.unanswered {
+            lines.push(
+                "the source does not answer (hapax plan says why): positions are shown as stored".into(),
+            );
+        }
+        lines.join("\n")
+    }
+
+    fn split_words(&self, split: &SplitId, standing: &Standing) -> String {
+        let position = self.standings.describe(standing).unwrap_or_else(|| "at its start".into());
+        format!(
+            "{split}: {position}\n  {} in {}",
+            totals_words(standing.totals),
+            counted(standing.epoch.get(), "commit")
+        )
+    }
+
+    fn json(&self) -> Value {
+        let each: Vec<Value> = self
+            .standings
+            .each
+            .iter()
+            .map(|(split, standing)| {
+                json!({
+                    "split": split,
+                    "position": self.standings.describe(standing),
+                    "commits": standing.epoch.get(),
+                    "totals": standing.totals,
+                })
+            })
+            .collect();
+        let waiting: Vec<Value> = self
+            .waiting()
+            .map(|split| json!({"split": split.id, "source_bytes": split.source_bytes}))
+            .collect();
+        json!({
+            "splits": each,
+            "not_begun": waiting,
+            "totals": self.totals(),
+            "source_answers": !self.unanswered,
+        })
+    }
+}
+
+fn totals_words(totals: Totals) -> String {
+    let mut parts = vec![format!("{} moved", counted(totals.moved, "record"))];
+    for (number, what) in [
+        (totals.suppressed, "suppressed"),
+        (totals.set_aside, "set aside"),
+        (totals.filtered, "left out by the transform"),
+    ] {
+        if number > 0 {
+            parts.push(format!("{} {what}", count(number)));
+        }
+    }
+    parts.join(", ")
+}

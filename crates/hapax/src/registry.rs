@@ -1,0 +1,160 @@
+//! The systems there are. Nothing else in the binary names a connector.
+
+pub mod address;
+
+use std::sync::Arc;
+
+use hapax_config::schema::{System, compose};
+use hapax_config::{Mistake, Pipeline, Section, codes};
+use hapax_engine::fault::{SinkError, SourceError};
+use hapax_engine::sink::Sink;
+use hapax_engine::source::Source;
+use hapax_protocol::code::Code;
+use hapax_protocol::lease::PipelineName;
+use schemars::SchemaGenerator;
+use schemars::generate::SchemaSettings;
+
+const FILES: &str = "files";
+const SQLITE: &str = "sqlite";
+
+/// The JSON Schema of a pipeline file.
+pub fn schema() -> serde_json::Value {
+    let mut generator = SchemaGenerator::new(SchemaSettings::draft2020_12());
+    let systems = [
+        System {
+            name: FILES,
+            summary: "Files: CSV, JSON Lines or Parquet.",
+            source: Some(generator.subschema_for::<hapax_files::config::SourceConfig>().to_value()),
+            sink: Some(generator.subschema_for::<hapax_files::sink_config::SinkConfig>().to_value()),
+        },
+        System {
+            name: SQLITE,
+            summary: "A SQLite database.",
+            source: Some(generator.subschema_for::<hapax_sqlite::config::SourceConfig>().to_value()),
+            sink: Some(generator.subschema_for::<hapax_sqlite::config::SinkConfig>().to_value()),
+        },
+    ];
+    let definitions = generator.take_definitions(true);
+    compose(&systems, definitions)
+}
+
+/// A system could not be opened.
+#[derive(Debug)]
+pub enum OpenError {
+    /// The file is wrong.
+    Mistake(Mistake),
+    /// The source says no.
+    Source(SourceError),
+    /// The sink says no.
+    Sink(SinkError),
+}
+
+impl From<Mistake> for OpenError {
+    fn from(mistake: Mistake) -> Self {
+        Self::Mistake(mistake)
+    }
+}
+
+/// Opens the source of a section.
+pub async fn open_source(section: &Section) -> Result<Arc<dyn Source>, OpenError> {
+    match section.system.as_str() {
+        FILES => {
+            let source =
+                hapax_files::source::Files::open(section.read()?).await.map_err(OpenError::Source)?;
+            Ok(Arc::new(source))
+        }
+        SQLITE => {
+            let source =
+                hapax_sqlite::source::Sqlite::open(section.read()?).await.map_err(OpenError::Source)?;
+            Ok(Arc::new(source))
+        }
+        _ => Err(unknown(section).into()),
+    }
+}
+
+/// Opens the sink of a section. Nothing is created yet.
+pub async fn open_sink(section: &Section, name: &PipelineName) -> Result<Sink, OpenError> {
+    match section.system.as_str() {
+        FILES => {
+            let config: hapax_files::sink_config::SinkConfig = section.read()?;
+            hapax_files::sink::open(config, name).map_err(OpenError::Sink)
+        }
+        SQLITE => hapax_sqlite::sink::open(section.read()?).await.map_err(OpenError::Sink),
+        _ => Err(unknown(section).into()),
+    }
+}
+
+/// What the schema cannot say: keys of one section that exclude or need each other, and what only the
+/// connector's own reading finds.
+pub fn check(pipeline: &Pipeline) -> Vec<Mistake> {
+    let source = match pipeline.source.system.as_str() {
+        FILES => pipeline.source.read::<hapax_files::config::SourceConfig>().err(),
+        SQLITE => pipeline.source.read::<hapax_sqlite::config::SourceConfig>().err(),
+        _ => None,
+    };
+    let sink = match pipeline.sink.system.as_str() {
+        FILES => pipeline.sink.read::<hapax_files::sink_config::SinkConfig>().err(),
+        SQLITE => pipeline.sink.read::<hapax_sqlite::config::SinkConfig>().err(),
+        _ => None,
+    };
+    let mut mistakes: Vec<Mistake> = source.into_iter().chain(sink).collect();
+    if pipeline.source.system == SQLITE {
+        mistakes.extend(sqlite_source(&pipeline.source));
+    }
+    mistakes.sort_by_key(|mistake| mistake.span.start);
+    mistakes
+}
+
+fn sqlite_source(section: &Section) -> Vec<Mistake> {
+    let mut mistakes = Vec::new();
+    match (section.key_place("table"), section.key_place("query")) {
+        (Some(table), Some(query)) => mistakes.push(
+            Mistake::new(
+                codes::CONFLICT,
+                if table.start > query.start { table } else { query },
+                "`table` and `query` exclude each other",
+            )
+            .labelled("one too many")
+            .helped("Keep one: `table` reads all of it, `query` is a SELECT of your own."),
+        ),
+        (None, None) => mistakes.push(
+            Mistake::new(codes::MISSING_KEY, section.span, "`source.sqlite` needs `table` or `query`")
+                .labelled("which records?")
+                .helped("Add `table: NAME`, or `query: SELECT …`."),
+        ),
+        _ => {}
+    }
+    if section.text("read") == Some("incremental")
+        && section.key_place("cursor").is_none()
+        && let Some(read) = section.place("read")
+    {
+        mistakes.push(
+            Mistake::new(codes::MISSING_KEY, read, "`read: incremental` needs `cursor`")
+                .labelled("by which column?")
+                .helped("Add `cursor: COLUMN`, a column that grows with every write."),
+        );
+    }
+    mistakes
+}
+
+/// The key that a failure to open is about, if it is the file's fault rather than the system's.
+pub fn blamed_key(code: Code) -> Option<&'static str> {
+    match code {
+        hapax_files::codes::SOURCE_CONFIG => Some("path"),
+        hapax_files::sink::codes::REMOTE_DESTINATION | hapax_files::sink::codes::FORMAT_UNKNOWN => {
+            Some("path")
+        }
+        hapax_files::sink::codes::UNFITTING => Some("format"),
+        hapax_sqlite::codes::NO_TABLE => Some("table"),
+        hapax_sqlite::codes::NO_COLUMN => Some("cursor"),
+        hapax_sqlite::codes::NO_TYPE => Some("schema"),
+        hapax_sqlite::codes::BAD_QUERY => Some("query"),
+        hapax_sqlite::codes::CONFIG => Some("path"),
+        _ => None,
+    }
+}
+
+fn unknown(section: &Section) -> Mistake {
+    Mistake::new(codes::UNKNOWN_KEY, section.span, format!("unknown system `{}`", section.system))
+        .helped("`hapax schema` prints the systems there are.")
+}

@@ -1,0 +1,211 @@
+//! Addresses as they are typed: `data.csv`, `-`, `sqlite:shop.db?table=orders`.
+
+use super::{FILES, SQLITE};
+use crate::codes;
+use crate::exit::{Exit, Report};
+
+/// One end of a pipeline: a system and what its section says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The system.
+    pub system: &'static str,
+    /// Keys and values of its section.
+    pub settings: Vec<(&'static str, String)>,
+}
+
+/// Which end of a pipeline an address stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Where records come from.
+    Source,
+    /// Where they go.
+    Sink,
+}
+
+const EXTENSIONS: [&str; 7] = [".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".pq"];
+const DATABASES: [&str; 3] = [".db", ".sqlite", ".sqlite3"];
+const STORES: [&str; 9] = ["file", "s3", "s3a", "gs", "az", "azure", "abfs", "http", "https"];
+
+impl Endpoint {
+    /// Reads an address.
+    pub fn read(address: &str, format: Option<&str>, side: Side) -> Result<Self, Report> {
+        let path = address.split('?').next().unwrap_or(address);
+        if let Some(rest) = address.strip_prefix("sqlite:") {
+            return Self::sqlite(address, rest.strip_prefix("//").unwrap_or(rest), side);
+        }
+        if DATABASES.iter().any(|extension| path.to_lowercase().ends_with(extension)) {
+            return Self::sqlite(address, address, side);
+        }
+        if let Some((scheme, _)) = address.split_once(':')
+            && scheme.len() > 1
+            && scheme.chars().all(|c| c.is_ascii_alphanumeric())
+            && !STORES.contains(&scheme)
+        {
+            return Err(refusal(
+                format!("`{address}` names the system `{scheme}`, which Hapax does not know"),
+                "Write a path (`data.csv`, `data/*.parquet`, `-`), a URL (`s3://…`), or `sqlite:FILE?table=NAME`.",
+            ));
+        }
+        Self::files(address, format, side)
+    }
+
+    fn files(address: &str, format: Option<&str>, side: Side) -> Result<Self, Report> {
+        let lower = address.to_lowercase();
+        let plain = lower.strip_suffix(".gz").or_else(|| lower.strip_suffix(".zst")).unwrap_or(&lower);
+        if format.is_none() && !EXTENSIONS.iter().any(|extension| plain.ends_with(extension)) {
+            let option = if side == Side::Source { "--from-format" } else { "--to-format" };
+            let mut help = format!("Add `{option} csv` (or `jsonl`, `parquet`).");
+            if side == Side::Source && address.ends_with('/') {
+                help = format!("Name the files in it, for instance `{address}*.csv`.");
+            }
+            return Err(refusal(format!("`{address}` does not say which format it has"), &help));
+        }
+        let mut settings = vec![("path", address.to_owned())];
+        settings.extend(format.map(|format| ("format", format.to_owned())));
+        Ok(Self { system: FILES, settings })
+    }
+
+    fn sqlite(address: &str, rest: &str, side: Side) -> Result<Self, Report> {
+        let (path, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+        let mut settings = vec![("path", path.to_owned())];
+        for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
+            match parameter.split_once('=') {
+                Some(("table", name)) => settings.push(("table", name.to_owned())),
+                Some(("query", sql)) if side == Side::Source => settings.push(("query", sql.to_owned())),
+                _ => {
+                    let known = if side == Side::Source {
+                        "`table=NAME` or `query=SELECT …`"
+                    } else {
+                        "`table=NAME`"
+                    };
+                    return Err(refusal(
+                        format!("`{parameter}` in `{address}` means nothing"),
+                        &format!("Behind the `?` stands {known}."),
+                    ));
+                }
+            }
+        }
+        if settings.len() < 2 || path.is_empty() {
+            return Err(refusal(
+                format!("`{address}` does not say which table"),
+                &format!("Write `sqlite:{}?table=NAME`.", if path.is_empty() { "FILE" } else { path }),
+            ));
+        }
+        Ok(Self { system: SQLITE, settings })
+    }
+
+    /// The end that `init` writes for a system's bare name; `None` if it is no such name.
+    pub fn sample(system: &str, side: Side) -> Option<Self> {
+        let (path, database) = match side {
+            Side::Source => ("data.csv", "data.db"),
+            Side::Sink => ("copy.jsonl", "copy.db"),
+        };
+        match system {
+            FILES => Some(Self { system: FILES, settings: vec![("path", path.into())] }),
+            SQLITE => Some(Self {
+                system: SQLITE,
+                settings: vec![("path", database.into()), ("table", "data".into())],
+            }),
+            _ => None,
+        }
+    }
+
+    /// The value of a key.
+    pub fn setting(&self, key: &str) -> Option<&str> {
+        self.settings.iter().find(|(name, _)| *name == key).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether it is a stream of this process, which cannot be read or looked at a second time.
+    pub fn is_stream(&self) -> bool {
+        self.setting("path") == Some("-")
+    }
+
+    /// A short name: the table, or the file without its extensions.
+    pub fn short_name(&self) -> String {
+        let path = self.setting("path").unwrap_or_default();
+        let file = path.trim_end_matches('/').rsplit('/').next().unwrap_or(path);
+        let stem = self.setting("table").or_else(|| file.split('.').next()).unwrap_or_default();
+        let plain: String = stem
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' })
+            .take(20)
+            .collect();
+        match plain.trim_matches('-') {
+            "" if path == "-" => "stream".into(),
+            "" => "data".into(),
+            plain => plain.to_owned(),
+        }
+    }
+
+    /// What the section may say beside, as comments for a new file.
+    pub fn notes(&self, side: Side) -> &'static [&'static str] {
+        match (self.system, side) {
+            (FILES, Side::Source) => &[
+                "# path: a file, a glob (data/*.csv), - for standard input, or a URL (s3://, gs://, az://)",
+                "# format: csv               # csv | jsonl | parquet; by default from the extension",
+                "# compression: gzip         # none | gzip | zstd; by default from the extension",
+                "# schema:                   # types, where a first look cannot know them",
+                "#   id: int64",
+            ],
+            (FILES, Side::Sink) => &[
+                "# path: a file, a directory of parts (out/, then with a format), or - for standard output",
+                "# format: jsonl             # csv | jsonl | parquet; by default from the extension",
+                "# compression: zstd         # none | gzip | zstd, and snappy for Parquet",
+            ],
+            (SQLITE, Side::Source) => &[
+                "# query: SELECT …           # instead of `table`",
+                "# read: incremental         # only what is new since the last run, by a `cursor`",
+                "# cursor: updated_at",
+            ],
+            _ => &[
+                "# write: upsert             # append | upsert | ignore; the last two need `identity: { key: … }`",
+            ],
+        }
+    }
+}
+
+fn refusal(message: String, help: &str) -> Report {
+    Report::new(codes::ADDRESS, Exit::BadCommand, message, help)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(address: &str) -> Result<Endpoint, String> {
+        Endpoint::read(address, None, Side::Source).map_err(|report| report.message)
+    }
+
+    #[test]
+    fn addresses_are_read() {
+        let files = |path: &str| Endpoint { system: FILES, settings: vec![("path", path.into())] };
+        for path in ["a.csv", "data/*.jsonl.gz", "s3://bucket/a.parquet", "A.CSV.ZST"] {
+            assert_eq!(source(path), Ok(files(path)));
+        }
+        let sqlite =
+            Endpoint { system: SQLITE, settings: vec![("path", "a.db".into()), ("table", "t".into())] };
+        for address in ["sqlite:a.db?table=t", "sqlite://a.db?table=t", "a.db?table=t"] {
+            assert_eq!(source(address), Ok(sqlite.clone()));
+        }
+        assert_eq!(source("sqlite:/x/a?query=SELECT 1").map(|e| e.settings.len()), Ok(2));
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        assert!(source("a.db").is_err_and(|m| m.contains("which table")));
+        assert!(source("postgres://x/y").is_err_and(|m| m.contains("`postgres`")));
+        assert!(source("a.txt").is_err_and(|m| m.contains("format")));
+        assert!(source("-").is_err_and(|m| m.contains("format")));
+        assert!(source("a.db?tabel=t").is_err_and(|m| m.contains("tabel=t")));
+        assert!(Endpoint::read("a.db?query=x", None, Side::Sink).is_err());
+    }
+
+    #[test]
+    fn short_names_can_be_part_of_a_pipeline_name() {
+        let name = |address: &str| Endpoint::read(address, Some("csv"), Side::Source).map(|e| e.short_name());
+        assert_eq!(name("/x/orders.csv.gz").ok().as_deref(), Some("orders"));
+        assert_eq!(name("data/*.csv").ok().as_deref(), Some("data"));
+        assert_eq!(name("-").ok().as_deref(), Some("stream"));
+        assert_eq!(name("a.db?table=über t").ok().as_deref(), Some("ber-t"));
+    }
+}

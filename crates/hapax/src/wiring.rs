@@ -1,0 +1,390 @@
+//! From a file to a pipeline that can run: opened, checked, and judged by the calculus.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use hapax_config::{File, Mistake, OnError, Pipeline, Section, Spanned, closest};
+use hapax_engine::clock::SystemClock;
+use hapax_engine::fault::{Fault, SinkError, SinkErrorKind, SourceError};
+use hapax_engine::identify::{Identifier, IdentifierError};
+use hapax_engine::progress::Progress;
+use hapax_engine::run::{self, CommitLimit, Limits, Run, Stop};
+use hapax_engine::sink::{Shape, Sink};
+use hapax_engine::source::Source;
+use hapax_engine::transform::Transform;
+use hapax_protocol::guarantee::{Effect, Facts, IdentityKind, Level, Verdict, derive};
+use hapax_protocol::identity::{Duplicates, Identity};
+use hapax_protocol::lease::Applicant;
+use hapax_transform::{Select, SelectError};
+
+use crate::codes;
+use crate::environment::Process;
+use crate::exit::{Exit, Failure, Report};
+use crate::output::Output;
+use crate::registry::{self, OpenError};
+use crate::usage;
+
+/// A pipeline whose file has no mistakes.
+pub struct Loaded {
+    /// The file.
+    pub file: File,
+    /// What it says.
+    pub pipeline: Pipeline,
+}
+
+impl Loaded {
+    /// Reads a pipeline file.
+    pub fn from_path(path: &str, output: &Output) -> Result<Self, Failure> {
+        let bytes = std::fs::read(path).map_err(|error| {
+            Report::new(
+                hapax_config::codes::FILE,
+                Exit::BadCommand,
+                format!("the pipeline file {path} cannot be read: {error}"),
+                "Check the path, or write one with `hapax init --out FILE`.",
+            )
+        })?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            Report::new(
+                hapax_config::codes::FILE,
+                Exit::BadCommand,
+                format!("the pipeline file {path} is not UTF-8 text: {error}"),
+                "Save it as UTF-8.",
+            )
+        })?;
+        Self::from_text(File::new(path, text), output)
+    }
+
+    /// Reads the text of a pipeline file.
+    pub fn from_text(file: File, output: &Output) -> Result<Self, Failure> {
+        let read = hapax_config::read(&file, &registry::schema(), &Process);
+        let pipeline =
+            read.map_err(|mistakes| Failure::Mistakes { file: Box::new(file.clone()), mistakes })?;
+        output.keep_secret(pipeline.secrets.clone());
+        let mistakes = registry::check(&pipeline);
+        if mistakes.is_empty() {
+            Ok(Self { file, pipeline })
+        } else {
+            Err(Failure::Mistakes { file: Box::new(file), mistakes })
+        }
+    }
+
+    /// One mistake in this file.
+    fn mistake(&self, mistake: Mistake) -> Failure {
+        Failure::Mistakes { file: Box::new(self.file.clone()), mistakes: vec![mistake] }
+    }
+
+    fn open_error(&self, section: &Section, error: OpenError) -> Failure {
+        let fault = match &error {
+            OpenError::Mistake(mistake) => return self.mistake(mistake.clone()),
+            OpenError::Source(error) => error.fault.as_ref(),
+            OpenError::Sink(error) => error.fault.as_ref(),
+        };
+        match registry::blamed_key(fault.code()) {
+            Some(key) => {
+                let span = section.place(key).unwrap_or(section.span);
+                self.mistake(Mistake::new(fault.code(), span, fault.to_string()).helped(fault.help()))
+            }
+            None => match error {
+                OpenError::Source(error) => source_failure(&error),
+                OpenError::Sink(error) => sink_failure(&error),
+                OpenError::Mistake(mistake) => self.mistake(mistake),
+            },
+        }
+    }
+
+    /// Opens the source alone.
+    pub async fn source(&self) -> Result<Arc<dyn Source>, Failure> {
+        let section = &self.pipeline.source;
+        registry::open_source(section).await.map_err(|error| self.open_error(section, error))
+    }
+
+    /// Opens the sink alone. Nothing is created.
+    pub async fn sink(&self) -> Result<Sink, Failure> {
+        let section = &self.pipeline.sink;
+        registry::open_sink(section, &self.pipeline.name)
+            .await
+            .map_err(|error| self.open_error(section, error))
+    }
+
+    /// Opens both ends, checks columns, plans the transform and derives the verdict. Changes nothing.
+    pub async fn open(self) -> Result<Opened, Failure> {
+        let source = self.source().await?;
+        let transform = self.transform(source.schema())?;
+        let schema = transform.as_ref().map_or_else(|| source.schema(), |transform| transform.schema());
+        self.check_identity(&source.schema(), &schema)?;
+        let sink = self.sink().await?;
+        let duplicates = self.duplicates(&sink)?;
+        let verdict = derive(&facts(&*source, &self.pipeline.identity.value, &sink, duplicates));
+        Ok(Opened { loaded: self, source, transform, schema, sink, duplicates, verdict })
+    }
+
+    fn transform(&self, input: SchemaRef) -> Result<Option<Arc<dyn Transform>>, Failure> {
+        let Some(sql) = &self.pipeline.transform else { return Ok(None) };
+        match Select::plan(&sql.value, Arc::clone(&input)) {
+            Ok(select) => Ok(Some(Arc::new(select))),
+            Err(error) => Err(self.mistake(self.transform_mistake(sql, &error, &input))),
+        }
+    }
+
+    fn transform_mistake(&self, sql: &Spanned<String>, error: &SelectError, input: &SchemaRef) -> Mistake {
+        let span = error.place().map_or(sql.span, |place| {
+            let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+            self.pipeline.place_in_transform(&self.file, number(place.line), number(place.column))
+        });
+        let mut help = error.help();
+        if matches!(error, SelectError::UnknownColumn { .. }) {
+            help = format!("{help} The columns are {}.", names(input));
+        }
+        Mistake::new(error.code(), span, error.to_string()).helped(help)
+    }
+
+    /// The columns of the identity must be among those that reach the sink.
+    fn check_identity(&self, source: &SchemaRef, schema: &SchemaRef) -> Result<(), Failure> {
+        let mistakes: Vec<Mistake> = self
+            .pipeline
+            .identity_columns
+            .iter()
+            .filter(|column| schema.index_of(&column.value).is_err())
+            .map(|column| unknown_column(column, source, schema))
+            .collect();
+        if !mistakes.is_empty() {
+            return Err(Failure::Mistakes { file: Box::new(self.file.clone()), mistakes });
+        }
+        Identifier::new(&self.pipeline.identity.value, schema).map(drop).map_err(|error: IdentifierError| {
+            let span = self.pipeline.identity_columns.first().map_or(self.pipeline.identity.span, |c| c.span);
+            self.mistake(Mistake::new(error.code(), span, error.to_string()).helped(error.help()))
+        })
+    }
+
+    /// What is done about twins: as the file says, or what suits identity and sink.
+    fn duplicates(&self, sink: &Sink) -> Result<Duplicates, Failure> {
+        let traits = sink.destination().traits();
+        match &self.pipeline.duplicates {
+            Some(asked) if asked.value.need_ledger() && traits.ledger.is_none() => {
+                let error = run::RunError::NoLedger;
+                let mistake = Mistake::new(error.code(), asked.span, error.to_string())
+                    .labelled("needs a ledger in the destination")
+                    .helped(error.help());
+                Err(self.mistake(mistake))
+            }
+            Some(asked) => Ok(asked.value),
+            None if self.pipeline.identity.value == Identity::Position => Ok(Duplicates::Keep),
+            None if traits.effect == Effect::Insert && traits.ledger.is_some() => Ok(Duplicates::Drop),
+            None => Ok(Duplicates::Keep),
+        }
+    }
+}
+
+fn unknown_column(column: &Spanned<String>, source: &SchemaRef, schema: &SchemaRef) -> Mistake {
+    let code = hapax_engine::codes::IDENTITY_COLUMN;
+    let name = &column.value;
+    if source.index_of(name).is_ok() {
+        let message = format!("the identity names the column `{name}`, which the transform leaves out");
+        return Mistake::new(code, column.span, message)
+            .labelled("not among the columns of the SELECT")
+            .helped(format!("Add `{name}` to the SELECT, or use one of its columns: {}.", names(schema)));
+    }
+    let message = format!("the identity names the column `{name}`, which the records do not have");
+    let mistake = Mistake::new(code, column.span, message);
+    let help = format!("The columns are {}.", names(schema));
+    let known: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    match closest(name, known) {
+        Some(meant) => mistake.labelled(format!("did you mean `{meant}`?")).helped(help),
+        None => mistake.labelled("no such column").helped(help),
+    }
+}
+
+/// The names of the columns, for people.
+pub fn names(schema: &SchemaRef) -> String {
+    let all: Vec<String> = schema.fields().iter().map(|field| format!("`{}`", field.name())).collect();
+    all.join(", ")
+}
+
+fn facts(source: &dyn Source, identity: &Identity, sink: &Sink, duplicates: Duplicates) -> Facts {
+    Facts {
+        source: source.facts(),
+        identity: match identity {
+            Identity::Key(_) | Identity::Uuid(_) => IdentityKind::Key,
+            Identity::Hash => IdentityKind::Hash,
+            Identity::Position => IdentityKind::Position,
+        },
+        sink: sink.facts(),
+        ledger: sink.destination().traits().ledger.filter(|_| duplicates.need_ledger()),
+        dead_letters: None,
+        longest_outage: None,
+    }
+}
+
+/// A pipeline that can run.
+pub struct Opened {
+    /// File and pipeline.
+    pub loaded: Loaded,
+    /// Where records come from.
+    pub source: Arc<dyn Source>,
+    /// What happens on the way.
+    pub transform: Option<Arc<dyn Transform>>,
+    /// The columns that reach the sink.
+    pub schema: SchemaRef,
+    /// Where records go.
+    pub sink: Sink,
+    /// What is done about twins.
+    pub duplicates: Duplicates,
+    /// What may be promised.
+    pub verdict: Verdict,
+}
+
+impl Opened {
+    /// The least level that is accepted: as the file says, or that nothing is lost.
+    pub fn required(&self) -> Level {
+        self.loaded.pipeline.delivery.as_ref().map_or(Level::AtLeastOnce, |asked| asked.value)
+    }
+
+    /// Whether the verdict is at least what is required.
+    pub fn is_met(&self) -> bool {
+        meets(self.verdict.level, self.required()) && self.verdict.refusal.is_none()
+    }
+
+    /// Refuses to go on unless the verdict is at least what is required.
+    pub fn demand_guarantee(&self) -> Result<(), Failure> {
+        if self.is_met() {
+            return Ok(());
+        }
+        if let Some(refusal) = &self.verdict.refusal {
+            let help = "Run it more often, or make the source keep its records for longer.";
+            return Err(
+                Report::new(codes::RETENTION, Exit::GuaranteeNotMet, refusal.to_string(), help).into()
+            );
+        }
+        let (required, level) = (self.required(), self.verdict.level);
+        let asked = if self.loaded.pipeline.delivery.is_some() { "asks for" } else { "needs at least" };
+        let message = format!("this pipeline {asked} {required}, and what it is made of gives {level}");
+        let mut report = Report::new(codes::GUARANTEE, Exit::GuaranteeNotMet, message, String::new());
+        report.kept = Some("nothing was moved".into());
+        let mut help = Vec::new();
+        if let Some(link) = &self.verdict.weakest {
+            report.causes.push(format!("the weakest link is {}", link.words));
+            help.extend(
+                link.raise.map(|(change, raised)| format!("This would raise it to {raised}: {change}.")),
+            );
+        }
+        // There is no asking for less than that nothing is lost, or nothing repeated.
+        if level >= Level::AtMostOnce {
+            help.push(format!("To accept what there is, write `delivery: {level}`."));
+        }
+        report.help = help.join(" ");
+        Err(report.into())
+    }
+
+    /// What reaches the sink.
+    pub fn shape(&self) -> Shape {
+        Shape {
+            schema: Arc::clone(&self.schema),
+            key: self.loaded.pipeline.identity.value.columns().to_vec(),
+        }
+    }
+
+    /// How many splits may move at once.
+    pub fn parallel(&self) -> usize {
+        match self.loaded.pipeline.parallel {
+            Some(parallel) => usize::from(parallel),
+            None => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        }
+    }
+
+    /// Everything a run needs.
+    pub fn run(&self, progress: Progress, stop: Stop) -> Run {
+        let pipeline = &self.loaded.pipeline;
+        Run {
+            source: Arc::clone(&self.source),
+            transform: self.transform.clone(),
+            sink: self.sink.clone(),
+            identity: pipeline.identity.value.clone(),
+            duplicates: self.duplicates,
+            on_error: match pipeline.on_error {
+                OnError::SetAside => run::OnError::SetAside,
+                OnError::Stop => run::OnError::Stop,
+            },
+            parallel: self.parallel(),
+            applicant: Applicant {
+                pipeline: pipeline.name.clone(),
+                holder: usage::holder(),
+                definition: definition(pipeline, self.duplicates),
+            },
+            clock: Arc::new(SystemClock::default()),
+            progress,
+            stop,
+            limits: Limits {
+                commit: CommitLimit {
+                    records_max: pipeline.commit.records,
+                    bytes_max: pipeline.commit.bytes,
+                    interval_ms: pipeline.commit.interval_ms,
+                },
+                ..Limits::default()
+            },
+        }
+    }
+}
+
+/// Whether a level is at least the one asked for. Nobody who asks for no repeats is served by some.
+fn meets(level: Level, asked: Level) -> bool {
+    match asked {
+        Level::AtMostOnce => level == Level::AtMostOnce || level > Level::AtLeastOnce,
+        _ => level >= asked,
+    }
+}
+
+/// Keys that may change while positions and identities keep their meaning: how a value is read, and how
+/// records are written. Without them a dead letter whose cause is the schema could never be replayed.
+const MAY_CHANGE: [&str; 5] = ["schema", "null_values", "record_bytes_max", "write", "positions"];
+
+/// A digest of what positions and identities mean: where records come from and go to, and what tells them
+/// apart. References stand in it as written: a new password is no new meaning, and no secret ends up in a
+/// destination.
+fn definition(pipeline: &Pipeline, duplicates: Duplicates) -> String {
+    let text = format!(
+        "source {}\nidentity {}\nledger {}\nsink {}\n",
+        pipeline.source.canonical(&MAY_CHANGE),
+        pipeline.identity.value,
+        duplicates.need_ledger(),
+        pipeline.sink.canonical(&MAY_CHANGE),
+    );
+    blake3::hash(text.as_bytes()).to_hex().chars().take(32).collect()
+}
+
+/// As the file writes it.
+pub fn duplicates_word(duplicates: Duplicates) -> &'static str {
+    match duplicates {
+        Duplicates::Drop => "drop",
+        Duplicates::Keep => "keep",
+        Duplicates::DeadLetter => "dead-letter",
+    }
+}
+
+/// A source's failure outside a run.
+pub fn source_failure(error: &SourceError) -> Failure {
+    Report::of(error.fault.as_ref()).into()
+}
+
+/// A sink's failure outside a run.
+pub fn sink_failure(error: &SinkError) -> Failure {
+    let mut report = Report::of(error.fault.as_ref());
+    if error.kind == SinkErrorKind::Fenced {
+        report.exit = Exit::Fenced;
+    }
+    report.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_wants_no_repeats_gets_none() {
+        assert!(meets(Level::ExactlyOnce, Level::ExactlyOnce));
+        assert!(!meets(Level::EffectivelyOnce, Level::ExactlyOnce));
+        assert!(meets(Level::ExactlyOnce, Level::AtMostOnce));
+        assert!(meets(Level::AtMostOnce, Level::AtMostOnce));
+        assert!(!meets(Level::AtLeastOnce, Level::AtMostOnce));
+        assert!(!meets(Level::Lossy, Level::AtLeastOnce));
+    }
+}
