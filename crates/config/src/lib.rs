@@ -20,7 +20,7 @@ mod tree;
 
 pub use file::{File, Place, Span};
 pub use mistake::Mistake;
-pub use pipeline::{OnError, Pipeline, Section, Spanned, read};
+pub use pipeline::{Commit, OnError, Pipeline, Section, Spanned, read};
 pub use reference::Environment;
 pub use secret::{Secret, Secrets};
 pub use suggest::{closest, one_of};

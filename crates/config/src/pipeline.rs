@@ -38,8 +38,21 @@ pub struct Pipeline {
     pub on_error: OnError,
     /// At most this many splits at a time, if the file says.
     pub parallel: Option<u16>,
+    /// How much goes into one commit, as far as the file says.
+    pub commit: Commit,
     /// What came through references, to be kept out of everything that is printed.
     pub secrets: Secrets,
+}
+
+/// How much goes into one commit. What is `None` is left to the destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Commit {
+    /// Records.
+    pub records: Option<u64>,
+    /// Bytes of memory of the records.
+    pub bytes: Option<u64>,
+    /// Milliseconds since the first record of the commit.
+    pub interval_ms: Option<u64>,
 }
 
 /// A value and where the file says it.
@@ -106,13 +119,14 @@ impl Section {
         self.node.json(false)
     }
 
-    /// A text that is equal for sections that say the same: as written, keys sorted, those inside a value
-    /// in the order of the file.
-    pub fn canonical(&self) -> String {
+    /// A text that is equal for sections that say the same, but for the keys `without`: as written, keys
+    /// sorted, those inside a value in the order of the file.
+    pub fn canonical(&self, without: &[&str]) -> String {
         let mut lines: Vec<String> = self
             .node
             .entries()
             .iter()
+            .filter(|entry| !without.contains(&entry.key.as_str()))
             .map(|entry| format!("{}={}", entry.key, entry.node.canonical()))
             .collect();
         lines.sort();
@@ -238,12 +252,21 @@ fn pipeline(tree: &Node, name: PipelineName, secrets: Secrets) -> Option<Pipelin
             Some("stop") => OnError::Stop,
             _ => OnError::SetAside,
         },
-        parallel: match tree.get("parallel").map(|node| &node.value) {
-            Some(Value::Integer(number)) => u16::try_from(*number).ok(),
-            _ => None,
-        },
+        parallel: tree.get("parallel").and_then(number).and_then(|number| u16::try_from(number).ok()),
+        commit: tree.get("commit").map_or_else(Commit::default, |commit| Commit {
+            records: commit.get("records").and_then(number),
+            bytes: commit.get("bytes").and_then(number),
+            interval_ms: commit.get("interval_ms").and_then(number),
+        }),
         secrets,
     })
+}
+
+fn number(node: &Node) -> Option<u64> {
+    match &node.value {
+        Value::Integer(number) => u64::try_from(*number).ok(),
+        _ => None,
+    }
 }
 
 fn spanned<T>(tree: &Node, key: &str, read: impl Fn(&str) -> T) -> Option<Spanned<T>> {

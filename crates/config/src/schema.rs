@@ -82,6 +82,15 @@ pub fn compose(systems: &[System], definitions: Map<String, Value>) -> Value {
                 "type": "integer", "minimum": 1, "maximum": 256,
                 "description": "At most this many splits at a time. The number of processors by default.",
             },
+            "commit": {
+                "type": "object", "additionalProperties": false, "minProperties": 1,
+                "description": "How much goes into one commit, whichever is reached first. What suits the destination by default.",
+                "properties": {
+                    "records": {"type": "integer", "minimum": 1, "description": "Records."},
+                    "bytes": {"type": "integer", "minimum": 1, "description": "Bytes of memory of the records."},
+                    "interval_ms": {"type": "integer", "minimum": 1, "description": "Milliseconds since the first record of the commit."},
+                },
+            },
         },
         "$defs": definitions,
     })

@@ -403,7 +403,7 @@ fn a_value_that_only_the_connector_refuses_has_its_own_place() {
 fn equal_sections_have_one_canonical_text() {
     let canonical = |files: &str| {
         let text = format!("source:\n  files: {files}\nsink:\n  sqlite: {{ path: a, table: t }}\n");
-        read_text(&text).expect("valid").source.canonical()
+        read_text(&text).expect("valid").source.canonical(&[])
     };
     let one = canonical("{ path: '${env:PASSWORD}', format: csv }");
     assert_eq!(one, canonical("{ format: csv, path: \"${env:PASSWORD}\" }"));
@@ -413,4 +413,26 @@ fn equal_sections_have_one_canonical_text() {
         canonical("{ path: a, schema: { b: x, a: x } }"),
         canonical("{ path: a, schema: { a: x, b: x } }")
     );
+}
+
+#[test]
+fn a_commit_size_is_read_and_checked() {
+    let file = |commit: &str| {
+        format!("name: p\nsource: {{ files: {{ path: a }} }}\nsink: {{ files: {{ path: b }} }}\ncommit: {commit}\n")
+    };
+    let read = read_text(&file("{ records: 500, interval_ms: 20 }")).expect("valid");
+    assert_eq!(read.commit, Commit { records: Some(500), bytes: None, interval_ms: Some(20) });
+    for wrong in ["{ records: 0 }", "{ rows: 5 }", "500", "{}"] {
+        assert!(read_text(&file(wrong)).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn keys_that_may_change_are_left_out_of_what_a_section_means() {
+    let text = |source: &str| {
+        let text = format!("name: p\nsource: {{ files: {source} }}\nsink: {{ files: {{ path: b }} }}\n");
+        read_text(&text).expect("valid").source.canonical(&["schema"])
+    };
+    assert_eq!(text("{ path: a, schema: { b: x } }"), text("{ path: a }"));
+    assert_ne!(text("{ path: a }"), text("{ path: c }"));
 }
