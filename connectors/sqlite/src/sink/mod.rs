@@ -1,0 +1,242 @@
+//! The sink: records, positions, dead letters and the ledger in one transaction.
+
+mod bind;
+mod desk;
+mod ledger;
+mod plan;
+mod tables;
+mod writer;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::datatypes::SchemaRef;
+use hapax_engine::Fut;
+use hapax_engine::dead_letter::DeadLetter;
+use hapax_engine::fault::SinkError;
+use hapax_engine::sink::{
+    Append, AppendSink, CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Traits,
+};
+use hapax_engine::source::Source;
+use hapax_protocol::guarantee::{
+    Durability, Effect, Fencing, InDoubt, LedgerFacts, LedgerPlace, Retention,
+};
+use hapax_protocol::lease::{Applicant, FencingToken, Lease, PipelineName};
+use hapax_protocol::position::{SplitId, Standing};
+
+use crate::config::{Read, SinkConfig, SourceConfig, Write};
+use crate::connection::{self, aside};
+use crate::fault::{DatabaseFault, WriteFault};
+use crate::source::Sqlite;
+use crate::table::Table;
+use desk::Desk;
+use plan::Plan;
+use writer::SplitWriter;
+
+/// How much belongs into one commit.
+const COMMIT: CommitSize = CommitSize { records_max: 500_000, bytes_max: 32 * 1024 * 1024, interval_ms: 1_000 };
+
+/// A database that records are written to. Touches nothing before it is prepared or asked for the lease.
+pub async fn open(config: SinkConfig) -> Result<Sink, SinkError> {
+    let path = config.path.as_os_str();
+    if path.is_empty() || path == ":memory:" {
+        return Err(WriteFault::Config("`path` must name a file").into());
+    }
+    if config.table.is_empty() {
+        return Err(WriteFault::Config("`table` is empty").into());
+    }
+    let positions = config.positions.unwrap_or(true);
+    let desk = Arc::new(tokio::sync::Mutex::new(Desk::new(&config.path)));
+    let handle = Arc::new(Handle(Arc::new(Database { config, positions, desk, plan: Mutex::new(None) })));
+    Ok(if positions { Sink::CoCommit(handle) } else { Sink::Append(handle) })
+}
+
+/// One database file with the table that is written.
+pub(crate) struct Database {
+    config: SinkConfig,
+    /// Whether `_hapax_*` tables are kept.
+    positions: bool,
+    /// SQLite has one writer: so has this process. Held from the first write of a commit to its end.
+    desk: Arc<tokio::sync::Mutex<Desk>>,
+    plan: Mutex<Option<Arc<Plan>>>,
+}
+
+impl Database {
+    fn path(&self) -> &Path {
+        &self.config.path
+    }
+
+    fn plan(&self) -> Option<Arc<Plan>> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Works at the desk, outside any commit of a writer.
+    async fn at_desk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Desk) -> Result<T, SinkError> + Send + 'static,
+    ) -> Result<T, SinkError> {
+        let mut desk = Arc::clone(&self.desk).lock_owned().await;
+        aside(self.path(), move || work(&mut desk)).await?
+    }
+
+    /// Reads, beside whoever writes; `None` if there is no file yet.
+    async fn beside<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        work: impl FnOnce(&rusqlite::Connection) -> Result<T, rusqlite::Error> + Send + 'static,
+    ) -> Result<Option<T>, SinkError> {
+        let path = self.path().to_owned();
+        let read = aside(self.path(), move || {
+            if !path.exists() {
+                return Ok(None);
+            }
+            let connection = connection::reading(&path)?;
+            work(&connection).map(Some).map_err(|source| DatabaseFault::of(&path, doing, source))
+        });
+        Ok(read.await??)
+    }
+}
+
+struct Handle(Arc<Database>);
+
+impl Handle {
+    async fn plan_for(&self, shape: &Shape) -> Result<Vec<String>, SinkError> {
+        let Self(database) = self;
+        connection::creatable(database.path())?;
+        let name = database.config.table.clone();
+        let found = database.beside("looking at the table", move |connection| {
+            Ok((Table::load(connection, &name)?, tables::missing(connection)?))
+        });
+        let found = found.await?;
+        let mut lines = Vec::new();
+        if found.is_none() {
+            lines.push(format!("create the database {}", database.path().display()));
+        }
+        let (table, missing) = found.unwrap_or((None, true));
+        lines.extend(Plan::make(&database.config, shape, table.as_ref())?.words);
+        if database.positions && missing {
+            lines.push(format!("create the tables {} in the same database", tables::NAMES));
+        }
+        Ok(lines)
+    }
+
+    async fn make_ready(&self, shape: &Shape) -> Result<(), SinkError> {
+        let Self(database) = self;
+        let (config, shape, positions) = (database.config.clone(), shape.clone(), database.positions);
+        let plan = database.at_desk(move |desk| desk.prepare(&config, &shape, positions)).await?;
+        *database.plan.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(plan));
+        Ok(())
+    }
+}
+
+impl Destination for Handle {
+    fn traits(&self) -> Traits {
+        let Self(database) = self;
+        let effect = match database.config.write {
+            Write::Append => Effect::Insert,
+            Write::Upsert | Write::Ignore => Effect::ByKey,
+        };
+        let ledger = LedgerFacts {
+            place: LedgerPlace::InsideCommit,
+            retention: Retention::Unbounded,
+            in_doubt: InDoubt::Resend,
+        };
+        Traits {
+            effect,
+            fencing: if database.positions { Fencing::Token } else { Fencing::None },
+            // Without positions here none is kept at all: nothing can outlive the records.
+            durability: Durability::WithPosition,
+            readers: None,
+            ledger: database.positions.then_some(ledger),
+        }
+    }
+
+    fn commit_size(&self) -> CommitSize {
+        COMMIT
+    }
+
+    fn check<'a>(&'a self, shape: &'a Shape) -> Fut<'a, Vec<String>, SinkError> {
+        Box::pin(self.plan_for(shape))
+    }
+
+    fn prepare<'a>(&'a self, shape: &'a Shape) -> Fut<'a, (), SinkError> {
+        Box::pin(self.make_ready(shape))
+    }
+
+    fn acquire<'a>(&'a self, applicant: &'a Applicant) -> Fut<'a, Lease, SinkError> {
+        Box::pin(async move {
+            let applicant = applicant.clone();
+            if !self.0.positions {
+                return Ok(Lease { pipeline: applicant.pipeline, token: FencingToken::NOBODY.next() });
+            }
+            self.0.at_desk(move |desk| desk.acquire(&applicant)).await
+        })
+    }
+
+    fn finish<'a>(&'a self, _lease: &'a Lease) -> Fut<'a, (), SinkError> {
+        Box::pin(self.0.at_desk(|desk| {
+            desk.fold_log();
+            Ok(())
+        }))
+    }
+
+    fn standings<'a>(&'a self, pipeline: &'a PipelineName) -> Fut<'a, Vec<(SplitId, Standing)>, SinkError> {
+        Box::pin(async move {
+            if !self.0.positions {
+                return Ok(Vec::new());
+            }
+            let pipeline = pipeline.clone();
+            let read = self.0.beside("reading positions", move |connection| tables::standings(connection, &pipeline));
+            Ok(read.await?.unwrap_or_default())
+        })
+    }
+
+    fn dead_letters<'a>(
+        &'a self,
+        pipeline: &'a PipelineName,
+        letters_max: usize,
+    ) -> Fut<'a, Vec<DeadLetter>, SinkError> {
+        Box::pin(async move {
+            if !self.0.positions {
+                return Ok(Vec::new());
+            }
+            let pipeline = pipeline.clone();
+            let read = self.0.beside("reading dead letters", move |connection| {
+                tables::dead_letters(connection, &pipeline, letters_max)
+            });
+            Ok(read.await?.unwrap_or_default())
+        })
+    }
+
+    fn read_back(&self, schema: SchemaRef) -> Fut<'_, Arc<dyn Source>, SinkError> {
+        Box::pin(async move {
+            let config = SourceConfig {
+                path: self.0.config.path.clone(),
+                table: Some(self.0.config.table.clone()),
+                query: None,
+                read: Read::Snapshot,
+                cursor: None,
+                schema: None,
+            };
+            let source = Sqlite::with_schema(config, schema).await;
+            let source: Arc<dyn Source> = Arc::new(source.map_err(|error| {
+                SinkError { kind: hapax_engine::fault::SinkErrorKind::Stop, fault: error.fault }
+            })?);
+            Ok(source)
+        })
+    }
+}
+
+impl CoCommitSink for Handle {
+    fn writer(&self, split: &SplitId) -> Fut<'_, Box<dyn CoCommit>, SinkError> {
+        let writer: Box<dyn CoCommit> = Box::new(SplitWriter::new(Arc::clone(&self.0), split.clone()));
+        Box::pin(std::future::ready(Ok(writer)))
+    }
+}
+
+impl AppendSink for Handle {
+    fn writer(&self, split: &SplitId) -> Fut<'_, Box<dyn Append>, SinkError> {
+        let writer: Box<dyn Append> = Box::new(SplitWriter::new(Arc::clone(&self.0), split.clone()));
+        Box::pin(std::future::ready(Ok(writer)))
+    }
+}
