@@ -121,6 +121,8 @@ impl Shared {
         if self.whole(&self.state).is_some() && !self.state.has_positions()? {
             let (path, temp) = (self.columns_path(), self.state.root.join("columns.tmp"));
             std::fs::write(&temp, columns(&shape.schema)).map_err(at("write", &temp))?;
+            let file = std::fs::File::open(&temp).map_err(at("open", &temp))?;
+            self.state.watch(disk::sync_file(&file, &temp))?;
             std::fs::rename(&temp, &path).map_err(at("write", &path))?;
         }
         *self.schema.lock().unwrap_or_else(PoisonError::into_inner) = Some(shape.schema.clone());

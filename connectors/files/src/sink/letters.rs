@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::sink::disk;
 use crate::sink::fault::{Failure, at};
-use crate::sink::names;
 use crate::sink::state::{Kind, State};
 
 /// One line.
@@ -165,9 +164,4 @@ fn letter(path: Option<&PathBuf>, start: u64) -> Result<DeadLetter, Failure> {
 
 fn damaged(path: &Path, error: &serde_json::Error) -> Failure {
     Failure::StateDamaged { path: path.to_owned(), reason: error.to_string() }
-}
-
-/// The name that a commit's letters get.
-pub(crate) fn final_name(token: u64, key: &str, epoch: hapax_protocol::position::Epoch) -> String {
-    names::letters(token, key, epoch)
 }

@@ -187,6 +187,10 @@ impl Whole<'_> {
             self.state.roll_forward(entry, Roll::Recovery)?;
         }
         let (number, last) = self.chain().last::<Generation>()?.unwrap_or_default();
+        if last.token != token.get() {
+            // Only behind its own fence may a holder append: a later one sweeps away what it assembles.
+            return Err(self.state.fenced(FencingToken::new(last.token)));
+        }
         self.complete(&last, Roll::Recovery)?;
         let parts = self.parts(&splits)?;
         if last.holds.is_some() && parts.is_empty() {
@@ -222,8 +226,10 @@ impl Whole<'_> {
         let mut order: Vec<_> = splits.iter().collect();
         order.sort_by(|one, other| names::compare(&one.2.split, &other.2.split));
         let mut parts = Vec::with_capacity(waiting.len());
-        for (key, _, _) in order {
-            let mut of_split: Vec<&HiddenPart> = waiting.iter().filter(|part| part.key == *key).collect();
+        for (key, _, entry) in order {
+            // A part of a later commit than was looked at is left for the next generation.
+            let counts = |part: &&HiddenPart| part.key == *key && part.epoch <= entry.epoch;
+            let mut of_split: Vec<&HiddenPart> = waiting.iter().filter(counts).collect();
             of_split.sort_by_key(|part| part.epoch);
             parts.extend(of_split.into_iter().cloned());
         }

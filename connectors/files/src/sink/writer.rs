@@ -22,7 +22,7 @@ use crate::sink::disk;
 use crate::sink::encode::{self, Encoder};
 use crate::sink::fault::{Failure, at};
 use crate::sink::json;
-use crate::sink::letters::{self, LetterFile};
+use crate::sink::letters::LetterFile;
 use crate::sink::names::{self, HiddenPart};
 use crate::sink::state::{Held, Kind, Move, Roll, SplitEntry, hex};
 use crate::sink_config::{SinkFormat, TargetPlace};
@@ -131,46 +131,26 @@ impl PartWriter {
     }
 
     fn stage_all(&mut self, checkpoint: &Checkpoint) -> Result<CommitId, Failure> {
-        let state = &self.shared.state;
-        state.whole()?;
+        self.shared.state.whole()?;
         let Some(held) = &self.held else { return Err(self.diverged(checkpoint.epoch)) };
         if held.standing.position != checkpoint.after || held.standing.epoch.next() != checkpoint.epoch {
             return Err(self.diverged(checkpoint.epoch));
         }
+        let token = held.token;
         let mut files = Vec::new();
-        // Taken apart only when durable, so that a failure still finds the names to remove.
-        if let Some(open) = self.records.take() {
-            let (temp, path) = (open.temp, open.path);
-            let bytes = open.encoder.finish(&path).and_then(|file| {
-                disk::sync_file(&file, &path)?;
-                Ok(file.metadata().map_err(at("look at", &path))?.len())
-            });
-            if bytes.is_err() {
-                let _ = disk::remove_if_there(&path);
+        let finished = self.finish_files(checkpoint.epoch, token, &mut files);
+        let durable = finished.and_then(|()| self.shared.flush_ledger()).and_then(|()| {
+            if files.is_empty() { Ok(()) } else { disk::sync_directory(&self.shared.state.temps()) }
+        });
+        if let Err(failure) = durable {
+            for file in files {
+                let _ = disk::remove_if_there(&self.shared.state.temps().join(file.temp));
             }
-            let name = match self.shared.target.place {
-                TargetPlace::Directory(_) => {
-                    names::part(&self.key, checkpoint.epoch, &self.shared.target.extension())
-                }
-                _ => {
-                    let (key, epoch) = (self.key.clone(), checkpoint.epoch);
-                    HiddenPart { key, epoch, header_bytes: open.header_bytes }.name()
-                }
-            };
-            files.push(Move { kind: Kind::Records, temp, name, bytes: bytes? });
-        }
-        if let Some(open) = self.letters.take() {
-            let temp = open.temp.clone();
-            let name = letters::final_name(held.token.get(), &self.key, checkpoint.epoch);
-            files.push(Move { kind: Kind::Letters, temp, name, bytes: open.finish()? });
-        }
-        self.shared.flush_ledger()?;
-        if !files.is_empty() {
-            disk::sync_directory(&state.temps())?;
+            return Err(failure);
         }
         let entry = SplitEntry {
             split: self.split.clone(),
-            token: held.token,
+            token,
             after: checkpoint.after.as_ref().map(hex),
             through: Some(hex(&checkpoint.through)),
             epoch: checkpoint.epoch,
@@ -179,6 +159,36 @@ impl PartWriter {
         };
         self.staged = Some(StagedCommit { entry, checkpoint: checkpoint.clone() });
         Ok(CommitId { split: self.split.clone(), epoch: checkpoint.epoch })
+    }
+
+    /// Ends and syncs the files of the open commit. Each is in `files` before anything of it can fail.
+    fn finish_files(
+        &mut self,
+        epoch: Epoch,
+        token: FencingToken,
+        files: &mut Vec<Move>,
+    ) -> Result<(), Failure> {
+        if let Some(open) = self.records.take() {
+            let name = match self.shared.target.place {
+                TargetPlace::Directory(_) => names::part(&self.key, epoch, &self.shared.target.extension()),
+                _ => {
+                    let key = self.key.clone();
+                    HiddenPart { key, epoch, header_bytes: open.header_bytes }.name()
+                }
+            };
+            files.push(Move { kind: Kind::Records, temp: open.temp, name, bytes: 0 });
+            let file = open.encoder.finish(&open.path)?;
+            disk::sync_file(&file, &open.path)?;
+            let bytes = file.metadata().map_err(at("look at", &open.path))?.len();
+            files.iter_mut().for_each(|file| file.bytes = bytes);
+        }
+        if let Some(open) = self.letters.take() {
+            let name = names::letters(token.get(), &self.key, epoch);
+            files.push(Move { kind: Kind::Letters, temp: open.temp.clone(), name, bytes: 0 });
+            let bytes = open.finish()?;
+            files.iter_mut().rev().take(1).for_each(|file| file.bytes = bytes);
+        }
+        Ok(())
     }
 
     fn diverged(&self, asked: Epoch) -> Failure {

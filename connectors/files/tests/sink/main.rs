@@ -5,6 +5,7 @@ mod fencing;
 mod kills;
 mod letters;
 mod parts;
+mod stdout;
 mod twins;
 mod whole;
 mod world;

@@ -220,6 +220,13 @@ fn an_earlier_holder_does_not_assemble() {
     first.split("s").commit_as(0, 3, 3);
     let second = Run::start(&config(&out));
     assert_eq!(code(&first.try_finish().unwrap_err()), 261);
+    // It looked for a later lease just before there was one: its generation is fenced all the same.
+    let leases = state_of(&out).join("leases");
+    let later = leases.join(names(&leases).pop().unwrap());
+    let aside = directory.path().join("aside");
+    fs::rename(&later, &aside).unwrap();
+    assert_eq!(code(&first.try_finish().unwrap_err()), 261);
+    fs::rename(&aside, &later).unwrap();
     assert!(!out.exists());
     second.finish();
     assert_eq!(read(&out), [0, 1, 2]);
