@@ -283,7 +283,10 @@ impl Destination for FileSink {
     fn read_back(&self, schema: SchemaRef) -> Fut<'_, Arc<dyn Source>, SinkError> {
         Box::pin(async move {
             match crate::source::Files::with_schema(self.source_config(), schema).await {
-                Ok(source) => Ok(Arc::new(source) as Arc<dyn Source>),
+                Ok(source) => {
+                    let source: Arc<dyn Source> = Arc::new(source);
+                    Ok(source)
+                }
                 Err(error) => {
                     Err(SinkError { kind: hapax_engine::fault::SinkErrorKind::Stop, fault: error.fault })
                 }
@@ -298,7 +301,7 @@ impl StagedSink for FileSink {
     }
 
     fn writer(&self, split: &SplitId) -> Fut<'_, Box<dyn Staged>, SinkError> {
-        let writer = PartWriter::new(self.shared.clone(), split.clone());
-        Box::pin(async move { Ok(Box::new(writer) as Box<dyn Staged>) })
+        let writer: Box<dyn Staged> = Box::new(PartWriter::new(self.shared.clone(), split.clone()));
+        Box::pin(async move { Ok(writer) })
     }
 }

@@ -76,10 +76,8 @@ mod tests {
     fn a_number_that_is_not_finite_is_refused_and_no_other() {
         let numbers: ArrayRef =
             Arc::new(Float64Array::from(vec![Some(1.0), Some(f64::NAN), None, Some(f64::INFINITY)]));
-        let fields = vec![
-            ("f", numbers.clone(), true),
-            ("i", Arc::new(Int64Array::from(vec![1, 2, 3, 4])) as ArrayRef, true),
-        ];
+        let others: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3, 4]));
+        let fields = vec![("f", numbers.clone(), true), ("i", others, true)];
         let records = RecordBatch::try_from_iter_with_nullable(fields).unwrap();
         let rows: Vec<usize> = refused(&records).into_iter().map(|row| row.row).collect();
         assert_eq!(rows, [1, 3]);

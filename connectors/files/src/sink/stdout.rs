@@ -103,9 +103,12 @@ impl Destination for StdoutSink {
 
 impl AppendSink for StdoutSink {
     fn writer(&self, _split: &SplitId) -> Fut<'_, Box<dyn Append>, SinkError> {
-        let writer =
-            StdoutWriter { format: self.target.format, header: self.header.clone(), text: Vec::new() };
-        Box::pin(async move { Ok(Box::new(writer) as Box<dyn Append>) })
+        let writer: Box<dyn Append> = Box::new(StdoutWriter {
+            format: self.target.format,
+            header: self.header.clone(),
+            text: Vec::new(),
+        });
+        Box::pin(async move { Ok(writer) })
     }
 }
 
