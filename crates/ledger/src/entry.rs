@@ -5,7 +5,7 @@ use hapax_protocol::position::Ordinal;
 
 use crate::store::SplitNumber;
 
-/// Bytes of an entry in a page: identity 16 (as in [`RecordId`]), split 4, ordinal 8 (both big-endian).
+/// Bytes of an entry in a page: key 16, split 4, ordinal 8, all big-endian.
 pub const ENTRY_BYTES: usize = 28;
 
 /// Where an identity was claimed first, with the split as the store numbers it.
@@ -15,27 +15,34 @@ pub struct Spot {
     pub ordinal: Ordinal,
 }
 
-/// An identity as a number: its order is the order of the bytes.
+/// An identity, scrambled: a number that stands for it and is uniform whatever identities look like
+/// (UUIDs of version 7 are nearly sequential).
+///
+/// Segments are sorted by it, so the blocks of a filter, which are chosen by its first bits, are filled one
+/// after the other. The scrambling loses nothing and is part of the format of pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key(pub u128);
 
 impl Key {
     pub fn of(id: &RecordId) -> Self {
-        Self(u128::from_be_bytes(id.0))
+        let [mut high, mut low] = halves(u128::from_be_bytes(id.0));
+        high ^= scramble(low);
+        low ^= scramble(high);
+        high ^= scramble(low);
+        Self(u128::from(high) << 64 | u128::from(low))
     }
 
     pub fn id(self) -> RecordId {
-        RecordId(self.0.to_be_bytes())
+        let [mut high, mut low] = self.halves();
+        high ^= scramble(low);
+        low ^= scramble(high);
+        high ^= scramble(low);
+        RecordId((u128::from(high) << 64 | u128::from(low)).to_be_bytes())
     }
 
-    /// A digest of the identity. Identities need not be uniform (UUIDs of version 7 are nearly
-    /// sequential), so every bit of the result depends on every bit of the identity.
-    pub fn digest(self) -> u64 {
-        let [a, b] = halves(self.0);
-        let mut x = a.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ b.rotate_left(32);
-        x = (x ^ (x >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
-        x = (x ^ (x >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
-        x ^ (x >> 32)
+    /// Its first and its last 64 bits.
+    pub fn halves(self) -> [u64; 2] {
+        halves(self.0)
     }
 }
 
@@ -44,17 +51,25 @@ fn halves(whole: u128) -> [u64; 2] {
     [u64::from_be_bytes([a, b, c, d, e, f, g, h]), u64::from_be_bytes([i, j, k, l, m, n, o, p])]
 }
 
+/// Every bit of the result depends on every bit of the argument.
+fn scramble(x: u64) -> u64 {
+    let x = (x ^ (x >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let x = (x ^ (x >> 29)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    x ^ (x >> 32)
+}
+
 impl std::hash::Hash for Key {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        state.write_u64(self.digest());
+        let [_, low] = self.halves();
+        state.write_u64(low);
     }
 }
 
-/// Passes the digest of a [`Key`] through: it is mixed already.
+/// Passes a [`Key`] through: it is uniform already.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct DigestHasher(u64);
+pub struct KeyHasher(u64);
 
-impl std::hash::Hasher for DigestHasher {
+impl std::hash::Hasher for KeyHasher {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -65,8 +80,8 @@ impl std::hash::Hasher for DigestHasher {
         }
     }
 
-    fn write_u64(&mut self, digest: u64) {
-        self.0 = digest;
+    fn write_u64(&mut self, half: u64) {
+        self.0 = half;
     }
 }
 
@@ -101,3 +116,6 @@ impl Entry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

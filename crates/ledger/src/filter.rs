@@ -7,9 +7,11 @@
 
 use crate::entry::Key;
 
-/// Bits of filter for each identity: about 0.5 % wrong "maybe".
-const BITS_PER_IDENTITY: u64 = 12;
+/// Bits of filter for each identity: about 0.1 % wrong "maybe".
+const BITS_PER_IDENTITY: u64 = 16;
 const BLOCK_BITS: u64 = 512;
+/// Bits set for each identity.
+const PROBES: u32 = 7;
 
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
@@ -30,9 +32,8 @@ pub struct Probe {
 
 impl Probe {
     pub fn of(key: Key) -> Self {
-        let digest = key.digest();
-        let bits = digest.wrapping_mul(0x2545_f491_4f6c_dd1d);
-        Self { block: digest >> 32, bits: bits ^ (bits >> 31) }
+        let [high, low] = key.halves();
+        Self { block: high >> 32, bits: low }
     }
 
     /// The `n`th bit, as the word of the block and the mask in the word.
@@ -47,7 +48,7 @@ impl Filter {
     /// An empty filter for at most `identities`; with more it answers "maybe" more often.
     pub fn with_capacity(identities: u64) -> Self {
         let blocks = identities.saturating_mul(BITS_PER_IDENTITY).div_ceil(BLOCK_BITS);
-        // A block is chosen by 32 bits of the digest.
+        // A block is chosen by the first 32 bits of a key.
         let blocks = usize::try_from(blocks.clamp(1, u64::from(u32::MAX))).unwrap_or(1);
         Self { blocks: vec![Block([0; 8]); blocks].into_boxed_slice() }
     }
@@ -60,7 +61,7 @@ impl Filter {
     pub fn insert(&mut self, probe: Probe) {
         let number = self.block_number(probe);
         if let Some(Block(words)) = self.blocks.get_mut(number) {
-            for n in 0..6 {
+            for n in 0..PROBES {
                 let (word, mask) = probe.bit(n);
                 if let Some(word) = words.get_mut(word) {
                     *word |= mask;
@@ -79,7 +80,8 @@ impl Filter {
         };
         // Three at once, then the rest: a new identity rarely passes the first three, and a branch after
         // each bit would be one that the processor cannot guess.
-        (missing(0) | missing(1) | missing(2)) == 0 && (missing(3) | missing(4) | missing(5)) == 0
+        (missing(0) | missing(1) | missing(2)) == 0
+            && (missing(3) | missing(4) | missing(5) | missing(6)) == 0
     }
 
     pub fn bytes(&self) -> u64 {

@@ -9,7 +9,7 @@ use hapax_protocol::ledger::{Claim, decide};
 use hapax_protocol::position::{Ordinal, SplitId};
 
 use crate::cache::Cache;
-use crate::entry::{DigestHasher, Entry, Key, Spot};
+use crate::entry::{Entry, Key, KeyHasher, Spot};
 use crate::error::{Broken, Error};
 use crate::filter::Probe;
 use crate::merge::{Run, merge};
@@ -22,7 +22,7 @@ const ARRIVALS_AT_ONCE: usize = 1024;
 /// How a ledger lays out what it writes. What was written with other settings stays readable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
-    /// Bytes of a page.
+    /// Bytes of a page. The default fits into one page of SQLite with what belongs to a row.
     pub page_bytes: usize,
     /// How many segments of one level are merged into one of the next. At least 2.
     pub fan_in: usize,
@@ -34,7 +34,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { page_bytes: 16 * 1024, fan_in: 8, merge_entries_max: 1 << 24, cached_pages_max: 256 }
+        Self { page_bytes: 4000, fan_in: 8, merge_entries_max: 1 << 24, cached_pages_max: 1024 }
     }
 }
 
@@ -61,7 +61,7 @@ pub struct Ledger<S: SegmentStore> {
     store: S,
     settings: Settings,
     segments: Vec<Segment>,
-    pending: HashMap<Key, Spot, BuildHasherDefault<DigestHasher>>,
+    pending: HashMap<Key, Spot, BuildHasherDefault<KeyHasher>>,
     cache: Cache,
     numbers: HashMap<SplitId, SplitNumber>,
     splits: HashMap<SplitNumber, SplitId>,
@@ -127,7 +127,11 @@ impl<S: SegmentStore> Ledger<S> {
                         None
                     }
                 });
-                answers.push(self.answer(decide(first, &at))?);
+                match decide(first, &at) {
+                    Claim::New => answers.push(Claim::New),
+                    Claim::Replay => answers.push(Claim::Replay),
+                    Claim::Twin { of } => answers.push(self.twin(of)?),
+                }
             }
         }
         self.settled = true;
@@ -156,15 +160,9 @@ impl<S: SegmentStore> Ledger<S> {
         Ok(firsts)
     }
 
-    fn answer(&mut self, claim: Claim<Spot>) -> Result<Claim<Place>, Error<S::Error>> {
-        Ok(match claim {
-            Claim::New => Claim::New,
-            Claim::Replay => Claim::Replay,
-            Claim::Twin { of } => {
-                self.suppressed_pending = self.suppressed_pending.saturating_add(1);
-                Claim::Twin { of: Place { split: self.split(of.split)?, ordinal: of.ordinal } }
-            }
-        })
+    fn twin(&mut self, of: Spot) -> Result<Claim<Place>, Error<S::Error>> {
+        self.suppressed_pending = self.suppressed_pending.saturating_add(1);
+        Ok(Claim::Twin { of: Place { split: self.split(of.split)?, ordinal: of.ordinal } })
     }
 
     /// Writes the pending claims as a segment, merged with others where it is time. Called inside the

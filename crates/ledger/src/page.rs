@@ -5,7 +5,7 @@
 //! | 4 | `HxP1` |
 //! | 4 | number of entries, little-endian |
 //! | 4 | CRC-32 of segment number, page number, number of entries and the entries, little-endian |
-//! | 28 each | entries by identity, ascending, no identity twice |
+//! | 28 each | entries by key (see `entry`), ascending, none twice |
 //!
 //! The checksum covers where the page belongs, so a page in the wrong place is damage too.
 
@@ -102,7 +102,7 @@ pub fn checked_entries(bytes: &[u8]) -> &[[u8; ENTRY_BYTES]] {
     bytes.get(HEADER_BYTES..).unwrap_or_default().as_chunks().0
 }
 
-/// Finds an identity among the entries of a page. Halving, not interpolation: identities may be anything.
+/// Finds an identity among the entries of a page.
 pub fn find(entries: &[[u8; ENTRY_BYTES]], key: Key) -> Option<Spot> {
     let at = entries.binary_search_by_key(&key, |bytes| Entry::from_bytes(bytes).key).ok()?;
     entries.get(at).map(|bytes| Entry::from_bytes(bytes).spot)

@@ -88,7 +88,7 @@ fn what_a_crash_leaves_is_removed() {
 fn a_damaged_file_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
-    commit(&mut open(path), "a", 0..50);
+    commit(&mut open(path), "a", 0..10);
     for name in ["seg-1-l0.led", "splits.led"] {
         let whole = fs::read(path.join(name)).unwrap();
         for at in 0..whole.len() {

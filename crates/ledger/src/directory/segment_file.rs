@@ -16,7 +16,7 @@
 //! | 8 | `HxSeg\0\x01\n` |
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +25,7 @@ use crate::store::{SegmentId, SegmentInfo};
 
 const MAGIC: [u8; 8] = *b"HxSeg\0\x01\n";
 const FOOTER_BYTES: u64 = 52;
+const BUFFER_BYTES: usize = 256 * 1024;
 
 /// The name of a sealed segment's file.
 pub fn name(info: SegmentInfo) -> String {
@@ -78,7 +79,7 @@ impl SegmentFile {
         if page >= self.info.pages || length == 0 {
             return Err(StoreError::NoSuchPage { segment: self.info.id, page });
         }
-        into.clear();
+        // Not cleared first: what is overwritten need not be zeroed.
         into.resize(usize::try_from(length).unwrap_or(usize::MAX), 0);
         self.file.read_exact_at(into, start).map_err(StoreError::io(Action::Read, &self.path))
     }
@@ -134,7 +135,7 @@ fn short(rest: &mut &[u8]) -> Option<u32> {
 pub struct Draft {
     id: SegmentId,
     path: PathBuf,
-    file: Option<File>,
+    file: BufWriter<File>,
     pages: u32,
     extent: Extent,
 }
@@ -145,7 +146,13 @@ impl Draft {
             let path = directory.join(format!("tmp-{}-{}-{attempt}.led", id.0, std::process::id()));
             match File::create_new(&path) {
                 Ok(file) => {
-                    return Ok(Self { id, path, file: Some(file), pages: 0, extent: Extent::default() });
+                    return Ok(Self {
+                        id,
+                        path,
+                        file: BufWriter::with_capacity(BUFFER_BYTES, file),
+                        pages: 0,
+                        extent: Extent::default(),
+                    });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(StoreError::io(Action::Create, &path)(error)),
@@ -175,10 +182,7 @@ impl Draft {
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        match &mut self.file {
-            Some(file) => file.write_all(bytes).map_err(StoreError::io(Action::Write, &self.path)),
-            None => Err(StoreError::OtherWriter { path: self.path.clone() }),
-        }
+        self.file.write_all(bytes).map_err(StoreError::io(Action::Write, &self.path))
     }
 
     /// Makes it durable and gives it its name. The directory is not synchronised yet.
@@ -192,9 +196,8 @@ impl Draft {
             return Err(StoreError::NoSuchPage { segment: self.id, page: info.pages });
         }
         self.append(&footer(info, self.extent, replaces))?;
-        if let Some(file) = self.file.take() {
-            file.sync_all().map_err(StoreError::not_durable(&self.path))?;
-        }
+        self.file.flush().map_err(StoreError::io(Action::Write, &self.path))?;
+        self.file.get_ref().sync_all().map_err(StoreError::not_durable(&self.path))?;
         // Renaming alone would silently take the place of a file that somebody else made: the name is
         // reserved first, with an empty file that nobody takes for a segment.
         File::create_new(&path).map_err(StoreError::create_new(&path))?;
