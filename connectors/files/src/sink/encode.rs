@@ -15,6 +15,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
 use crate::sink::csv;
 use crate::sink::fault::{self, Failure, at};
+use crate::sink::zone;
 use crate::sink_config::{SinkCompression, SinkFormat, Target};
 
 /// Buffer before the file, in bytes.
@@ -33,7 +34,8 @@ pub(crate) fn check(format: SinkFormat, schema: &Schema) -> Result<(), Failure> 
     match format {
         SinkFormat::Csv => csv::check(schema),
         SinkFormat::Jsonl => {
-            let empty = RecordBatch::new_empty(schema.clone().into());
+            let schema = zone::in_utc(schema).unwrap_or_else(|| schema.clone().into());
+            let empty = RecordBatch::new_empty(schema);
             let written = json_writer(io::sink()).write(&one_null_row(&empty));
             written.map_err(|error| unsupported("jsonl", &error))
         }
@@ -151,7 +153,10 @@ impl Encoder {
     pub(crate) fn write(&mut self, records: &RecordBatch, path: &Path) -> Result<(), Failure> {
         match self {
             Self::Csv { out, line } => write_csv(records, out, line, path),
-            Self::Jsonl(writer) => writer.write(records).map_err(|error| arrow_failure("jsonl", path, error)),
+            Self::Jsonl(writer) => {
+                let written = zone::records_in_utc(records).and_then(|records| writer.write(&records));
+                written.map_err(|error| arrow_failure("jsonl", path, error))
+            }
             Self::Parquet(writer) => {
                 writer.write(records).map_err(|error| fault::parquet(path, error))?;
                 if writer.memory_size() > ROW_GROUP_BYTES_MAX {
@@ -178,6 +183,7 @@ pub(crate) fn write_csv(
     text: &mut String,
     path: &Path,
 ) -> Result<(), Failure> {
+    let records = zone::records_in_utc(records).map_err(|error| arrow_failure("csv", path, error))?;
     let mut row = 0;
     while row < records.num_rows() {
         let rows = TEXT_ROWS.min(records.num_rows().saturating_sub(row));
@@ -200,7 +206,8 @@ fn arrow_failure(format: &'static str, path: &Path, error: arrow::error::ArrowEr
 
 /// Writes records as lines to a stream that is not a file of ours.
 pub(crate) fn write_jsonl(records: &RecordBatch, out: &mut impl Write, path: &Path) -> Result<(), Failure> {
-    json_writer(out).write(records).map_err(|error| arrow_failure("jsonl", path, error))
+    let written = zone::records_in_utc(records).and_then(|records| json_writer(out).write(&records));
+    written.map_err(|error| arrow_failure("jsonl", path, error))
 }
 
 pub(crate) fn properties(compression: SinkCompression) -> WriterProperties {

@@ -18,6 +18,7 @@ mod stdout;
 mod twins;
 mod whole;
 mod writer;
+mod zone;
 
 use std::sync::Arc;
 
