@@ -121,8 +121,11 @@ pub enum Place {
     },
 }
 
-const GLOB: glob::MatchOptions =
-    glob::MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+const GLOB: glob::MatchOptions = glob::MatchOptions {
+    case_sensitive: true,
+    require_literal_separator: true,
+    require_literal_leading_dot: true,
+};
 
 impl Location {
     /// Reads a path as the file gives it.
@@ -178,8 +181,8 @@ impl Bucket {
             .and_then(|slash| path.get(..=slash))
             .unwrap_or(path);
         let url = Url::parse(fixed).map_err(|e| wrong(e.to_string()))?;
-        let (store, prefix) = object_store::parse_url_opts(&url, environment())
-            .map_err(|e| wrong(redact(&e.to_string())))?;
+        let (store, prefix) =
+            object_store::parse_url_opts(&url, environment()).map_err(|e| wrong(redact(&e.to_string())))?;
         let plain = redact(fixed);
         let base = plain.strip_suffix('/').unwrap_or(&plain);
         let base = base.strip_suffix(prefix.as_ref()).unwrap_or(base).trim_end_matches('/');
@@ -187,7 +190,8 @@ impl Bucket {
             None => None,
             Some(_) => {
                 let tail = path.strip_prefix(fixed).unwrap_or_default();
-                let whole = if prefix.as_ref().is_empty() { tail.to_owned() } else { format!("{prefix}/{tail}") };
+                let whole =
+                    if prefix.as_ref().is_empty() { tail.to_owned() } else { format!("{prefix}/{tail}") };
                 Some(glob::Pattern::new(&whole).map_err(|e| wrong(e.to_string()))?)
             }
         };
@@ -252,7 +256,10 @@ impl Object {
     fn changed(&self, error: &object_store::Error) -> FilesFault {
         let unreached = Unreached::new(&self.name, error);
         if unreached.reason == Reason::Changed {
-            FilesFault::Replaced { name: self.name.clone(), what: "its version changed during the run".to_owned() }
+            FilesFault::Replaced {
+                name: self.name.clone(),
+                what: "its version changed during the run".to_owned(),
+            }
         } else {
             unreached.into()
         }
@@ -311,8 +318,14 @@ fn stat(name: &str) -> Result<Object, FilesFault> {
         };
         return Err(FilesFault::Config { path: name.to_owned(), what: what.to_owned() });
     }
-    let version =
-        format!("{} {}.{} {}.{}", meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
+    let version = format!(
+        "{} {}.{} {}.{}",
+        meta.ino(),
+        meta.mtime(),
+        meta.mtime_nsec(),
+        meta.ctime(),
+        meta.ctime_nsec()
+    );
     let stamp = stamp(version.as_bytes());
     Ok(Object { name: name.to_owned(), place: Place::Local(path), size: meta.len(), stamp })
 }
@@ -325,7 +338,9 @@ fn stamp(version: &[u8]) -> [u8; 16] {
 fn environment() -> Vec<(String, String)> {
     let meant = |key: &str| ["aws_", "azure_", "google_"].iter().any(|prefix| key.starts_with(prefix));
     std::env::vars_os()
-        .filter_map(|(key, value)| Some((key.into_string().ok()?.to_ascii_lowercase(), value.into_string().ok()?)))
+        .filter_map(|(key, value)| {
+            Some((key.into_string().ok()?.to_ascii_lowercase(), value.into_string().ok()?))
+        })
         .filter(|(key, _)| meant(key))
         .collect()
 }

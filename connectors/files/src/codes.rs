@@ -2,6 +2,8 @@
 
 use hapax_protocol::code::Code;
 
+use crate::sink::codes::ALL as SINK;
+
 /// What the pipeline file says of the source cannot be.
 pub const SOURCE_CONFIG: Code = Code(200);
 /// No file matches.
@@ -74,5 +76,16 @@ pub const SOURCE: &[Code] = &[
     UNCLOSED_QUOTE,
 ];
 
-/// Every code of this crate. The sink appends its own.
-pub const ALL: &[Code] = SOURCE;
+/// Every code of this crate.
+pub const ALL: &[Code] = &joined();
+
+#[allow(clippy::indexing_slicing)] // Checked by the compiler: it runs at compile time only.
+const fn joined() -> [Code; SOURCE.len() + SINK.len()] {
+    let mut all = [SOURCE_CONFIG; SOURCE.len() + SINK.len()];
+    let mut at = 0;
+    while at < all.len() {
+        all[at] = if at < SOURCE.len() { SOURCE[at] } else { SINK[at - SOURCE.len()] };
+        at += 1;
+    }
+    all
+}

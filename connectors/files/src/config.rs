@@ -156,7 +156,11 @@ impl<'de> Deserialize<'de> for Columns {
                     }
                     columns.push((name, data_type));
                 }
-                if columns.is_empty() { Err(A::Error::custom("a schema names at least one column")) } else { Ok(Columns(columns)) }
+                if columns.is_empty() {
+                    Err(A::Error::custom("a schema names at least one column"))
+                } else {
+                    Ok(Columns(columns))
+                }
             }
         }
 

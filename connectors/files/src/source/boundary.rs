@@ -78,7 +78,8 @@ impl Walk {
                     let opens = self.opening(chunk, at, delimiter);
                     let until = opens.unwrap_or(chunk.len());
                     let from = at.max(wanted);
-                    if let Some(found) = chunk.get(from..until).and_then(|plain| memchr2(b'\n', b'\r', plain)) {
+                    if let Some(found) = chunk.get(from..until).and_then(|plain| memchr2(b'\n', b'\r', plain))
+                    {
                         self.previous = b'\n';
                         return Some(from + found + 1);
                     }

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryBuilder, BooleanArray, BooleanBuilder, PrimitiveBuilder, RecordBatch, RecordBatchOptions,
-    StringBuilder, new_null_array,
+    Array, ArrayRef, BinaryBuilder, BooleanArray, BooleanBuilder, PrimitiveBuilder, RecordBatch,
+    RecordBatchOptions, StringBuilder, new_null_array,
 };
 use arrow::compute::{CastOptions, cast_with_options, filter_record_batch};
 use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, FieldRef, Float32Type, Float64Type, Int8Type, Int16Type,
-    Int32Type, Int64Type, Schema, SchemaRef, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, UInt8Type,
-    UInt16Type, UInt32Type, UInt64Type,
+    ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, FieldRef, Float32Type, Float64Type, Int8Type,
+    Int16Type, Int32Type, Int64Type, Schema, SchemaRef, Time64MicrosecondType, TimeUnit,
+    TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::error::ArrowError;
 
@@ -63,7 +63,12 @@ type Flaws = BTreeMap<usize, Flaw>;
 
 impl Columns {
     /// Decodes the rows of a table. Returns the good rows, and what is wrong with the others, by row.
-    pub(super) fn decode(&self, table: &Table, text: &str, mut flaws: Flaws) -> Result<(RecordBatch, Flaws), ArrowError> {
+    pub(super) fn decode(
+        &self,
+        table: &Table,
+        text: &str,
+        mut flaws: Flaws,
+    ) -> Result<(RecordBatch, Flaws), ArrowError> {
         let rows = table.rows();
         let width = self.order.len();
         let mut arrays = Vec::with_capacity(width);
@@ -136,7 +141,9 @@ impl<'a> Cells<'a> {
             D::Float64 => self.primitives::<Float64Type>(wanted, Kind::Either, flaws, value::float64),
             D::Decimal128(precision, scale) => {
                 let (precision, scale) = (*precision, *scale);
-                self.primitives::<Decimal128Type>(wanted, Kind::Either, flaws, |t| value::decimal(t, precision, scale))
+                self.primitives::<Decimal128Type>(wanted, Kind::Either, flaws, |t| {
+                    value::decimal(t, precision, scale)
+                })
             }
             D::Date32 => self.primitives::<Date32Type>(wanted, Kind::Text, flaws, value::date),
             D::Time64(TimeUnit::Microsecond) => {
@@ -149,7 +156,9 @@ impl<'a> Cells<'a> {
             }
             D::Binary => self.binaries(flaws),
             D::Utf8 => self.strings(flaws),
-            D::Timestamp(_, zone) => return self.native(&D::Timestamp(TimeUnit::Microsecond, zone.clone()), flaws),
+            D::Timestamp(_, zone) => {
+                return self.native(&D::Timestamp(TimeUnit::Microsecond, zone.clone()), flaws);
+            }
             D::Time32(_) | D::Time64(_) => return self.native(&D::Time64(TimeUnit::Microsecond), flaws),
             D::LargeBinary | D::BinaryView | D::FixedSizeBinary(_) => return self.native(&D::Binary, flaws),
             nested if nested.is_nested() => self.nested(flaws)?,
@@ -368,7 +377,8 @@ impl<'a> Cells<'a> {
             }
         }
         let batch = decoder.flush()?;
-        let column = batch.as_ref().and_then(|batch| batch.columns().first()).filter(|column| column.len() == count);
+        let column =
+            batch.as_ref().and_then(|batch| batch.columns().first()).filter(|column| column.len() == count);
         match column {
             Some(column) => Ok(column.clone()),
             None if count == 0 => Ok(new_null_array(self.field.data_type(), 0)),

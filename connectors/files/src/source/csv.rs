@@ -172,7 +172,7 @@ impl Run<'_> {
     fn wanted(&mut self) -> bool {
         if self.cut.beyond(self.record) {
             self.table.limit_reached = true;
-        } else if self.table.records.len() < self.cut.records_max && self.record < self.cut.bytes_max {
+        } else if self.cut.takes(self.table.records.len(), self.record) {
             return true;
         }
         self.table.fields.truncate(self.before);
@@ -189,8 +189,10 @@ impl Run<'_> {
         } else if self.found != self.width && !self.any_width {
             let (found, expected) = (self.found, self.width);
             let fields = if found == 1 { "field" } else { "fields" };
-            let flaw =
-                Flaw::new(codes::FIELD_COUNT, format!("{found} {fields} found, the file has {expected} columns"));
+            let flaw = Flaw::new(
+                codes::FIELD_COUNT,
+                format!("{found} {fields} found, the file has {expected} columns"),
+            );
             self.table.spoil(self.before, flaw);
         }
         self.found = 0;

@@ -71,7 +71,9 @@ pub enum FilesFault {
         size: u64,
     },
     /// The last line, read without a newline at its end, was continued.
-    #[error("{name}: the line that ended at byte {at} without a newline was read as a record and has been continued since")]
+    #[error(
+        "{name}: the line that ended at byte {at} without a newline was read as a record and has been continued since"
+    )]
     Continued {
         /// Which file.
         name: String,
@@ -79,7 +81,9 @@ pub enum FilesFault {
         at: u64,
     },
     /// A compressed stream is damaged or ends too early.
-    #[error("{name}: the compressed stream is damaged or incomplete behind byte {at} of its content: {source}")]
+    #[error(
+        "{name}: the compressed stream is damaged or incomplete behind byte {at} of its content: {source}"
+    )]
     Compressed {
         /// Which file.
         name: String,

@@ -148,7 +148,8 @@ impl Raw {
             Self::Local { file, at, size } => {
                 let left = usize::try_from(size.saturating_sub(*at)).unwrap_or(usize::MAX);
                 let wanted = left.min(buffer.len());
-                let read = read_at(file, buffer.get_mut(..wanted).unwrap_or_default(), *at).map_err(unreadable)?;
+                let read =
+                    read_at(file, buffer.get_mut(..wanted).unwrap_or_default(), *at).map_err(unreadable)?;
                 *at += u64::try_from(read).unwrap_or(0);
                 if read < wanted {
                     return Err(FilesFault::Truncated { name: name.to_owned(), read: *size, size: *at });
@@ -158,7 +159,11 @@ impl Raw {
             Self::Remote { object, at } => {
                 let bytes = object.range(*at, buffer.len()).await?;
                 if bytes.is_empty() && *at < object.size {
-                    return Err(FilesFault::Truncated { name: name.to_owned(), read: object.size, size: *at });
+                    return Err(FilesFault::Truncated {
+                        name: name.to_owned(),
+                        read: object.size,
+                        size: *at,
+                    });
                 }
                 if let Some(room) = buffer.get_mut(..bytes.len()) {
                     room.copy_from_slice(&bytes);

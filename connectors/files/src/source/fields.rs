@@ -106,9 +106,9 @@ impl Table {
 pub(super) struct Cut {
     /// The block is all there is: what has no line ending at its end is a record too.
     pub last: bool,
-    /// At most this many records.
+    /// At most this many records, at least one.
     pub records_max: usize,
-    /// No record that starts behind this many bytes.
+    /// No record that starts behind this many bytes, unless it is the first.
     pub bytes_max: u32,
     /// No record that starts at or behind this offset of the block: it belongs to the next split.
     pub limit: Option<u32>,
@@ -118,8 +118,18 @@ pub(super) struct Cut {
 
 impl Cut {
     /// Everything there is.
-    pub(super) const ALL: Self =
-        Self { last: true, records_max: usize::MAX, bytes_max: u32::MAX, limit: None, record_bytes_max: u64::MAX };
+    pub(super) const ALL: Self = Self {
+        last: true,
+        records_max: usize::MAX,
+        bytes_max: u32::MAX,
+        limit: None,
+        record_bytes_max: u64::MAX,
+    };
+
+    /// Whether another record is taken, after `taken` of them, that starts here.
+    pub(super) fn takes(&self, taken: usize, start: u32) -> bool {
+        taken == 0 || taken < self.records_max && start < self.bytes_max
+    }
 
     pub(super) fn beyond(&self, start: u32) -> bool {
         self.limit.is_some_and(|limit| start >= limit)

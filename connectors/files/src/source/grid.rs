@@ -53,13 +53,20 @@ impl Grid {
     }
 
     /// Where the records of a range begin. `first` is where the first record of the file may begin.
-    pub(super) async fn start(&self, object: &Object, range: u64, ending: Ending, first: u64) -> Result<u64, FilesFault> {
+    pub(super) async fn start(
+        &self,
+        object: &Object,
+        range: u64,
+        ending: Ending,
+        first: u64,
+    ) -> Result<u64, FilesFault> {
         let line = range.saturating_mul(self.bytes);
         if range == 0 || line <= first {
             return Ok(first);
         }
         if ending == Ending::Line {
-            return find(object, &mut Walk::new(ending), &mut line.saturating_sub(1).max(first), line - 1).await;
+            return find(object, &mut Walk::new(ending), &mut line.saturating_sub(1).max(first), line - 1)
+                .await;
         }
         let walked = {
             let mut walks = self.walks.lock().await;

@@ -124,7 +124,10 @@ impl Shape {
             Self::Float => DataType::Float64,
             Self::List(item) => DataType::List(Field::new_list_field(item.data_type(), true).into()),
             Self::Object(fields) => DataType::Struct(
-                fields.iter().map(|(name, shape)| Field::new(name, shape.data_type(), true)).collect::<Fields>(),
+                fields
+                    .iter()
+                    .map(|(name, shape)| Field::new(name, shape.data_type(), true))
+                    .collect::<Fields>(),
             ),
         }
     }

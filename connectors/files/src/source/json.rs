@@ -48,7 +48,7 @@ impl Json {
                 table.limit_reached = true;
                 return;
             }
-            if behind == 0 || table.records.len() >= cut.records_max || place(at) >= cut.bytes_max {
+            if behind == 0 || !cut.takes(table.records.len(), place(at)) {
                 return;
             }
             self.record(text, begins, cut, table);
@@ -109,7 +109,8 @@ impl Json {
         if field.form == Form::Quoted && self.names.get(expected).is_some_and(|name| name.as_bytes() == raw) {
             return Ok(expected);
         }
-        let text = std::str::from_utf8(raw).map_err(|_| Flaw::new(codes::UTF8, "a field name is not UTF-8"))?;
+        let text =
+            std::str::from_utf8(raw).map_err(|_| Flaw::new(codes::UTF8, "a field name is not UTF-8"))?;
         let unescaped = match field.form {
             Form::Escaped => unescape(text).ok_or_else(|| cursor.flaw("a field name with valid escapes"))?,
             _ => text.to_owned(),

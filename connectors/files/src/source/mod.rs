@@ -256,7 +256,9 @@ impl Settings {
         let delimiter = u8::try_from(delimiter)
             .ok()
             .filter(|byte| byte.is_ascii() && !matches!(byte, 0 | b'"' | b'\n' | b'\r'))
-            .ok_or_else(|| wrong("`delimiter` is one ASCII character, and neither a quote nor a line ending"))?;
+            .ok_or_else(|| {
+                wrong("`delimiter` is one ASCII character, and neither a quote nor a line ending")
+            })?;
         let only_csv = [
             ("delimiter", config.delimiter.is_some()),
             ("header", config.header.is_some()),
@@ -347,7 +349,8 @@ impl Settings {
             } else if gathered.names != names {
                 return Ok(());
             }
-            let all_given = |given: &crate::config::Columns| !self.header || given.0.len() >= gathered.names.len();
+            let all_given =
+                |given: &crate::config::Columns| !self.header || given.0.len() >= gathered.names.len();
             gathered.enough = given.is_some_and(all_given);
             if !gathered.enough {
                 beginning.grow(feed, bytes).await?;
@@ -359,7 +362,11 @@ impl Settings {
         Ok(())
     }
 
-    fn csv_guess(&self, gathered: Gathered, given: Option<&crate::config::Columns>) -> Result<Guess, FilesFault> {
+    fn csv_guess(
+        &self,
+        gathered: Gathered,
+        given: Option<&crate::config::Columns>,
+    ) -> Result<Guess, FilesFault> {
         let Some(given) = given else {
             if gathered.names.is_empty() {
                 return Err(self.nothing("the files are empty"));
@@ -373,8 +380,12 @@ impl Settings {
         if gathered.names.is_empty() || !self.header {
             return Ok(Guess::given(given));
         }
-        let strange: Vec<&str> =
-            given.0.iter().map(|(name, _)| name.as_str()).filter(|name| !gathered.names.iter().any(|n| n == name)).collect();
+        let strange: Vec<&str> = given
+            .0
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .filter(|name| !gathered.names.iter().any(|n| n == name))
+            .collect();
         if !strange.is_empty() {
             return Err(columns_differ(&self.path, &strange, &[]));
         }

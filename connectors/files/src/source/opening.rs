@@ -81,7 +81,12 @@ impl Files {
         Ok(self.reader_at_top(top, seen, split, None))
     }
 
-    async fn open_fresh(&self, object: &Object, part: u64, split: SplitId) -> Result<Box<dyn SplitReader>, FilesFault> {
+    async fn open_fresh(
+        &self,
+        object: &Object,
+        part: u64,
+        split: SplitId,
+    ) -> Result<Box<dyn SplitReader>, FilesFault> {
         let top = self.top(object).await?;
         let gridded = self.gridded(object);
         let limit = gridded.then(|| self.grid.end(part));
@@ -112,7 +117,8 @@ impl Files {
         }
         let plain = self.plain(object);
         let seen = resume::look(object, plain).await?;
-        let start = self.begin(split, Some(position), (mark.offset, mark.ordinal), limit, seen, mark.consumed);
+        let start =
+            self.begin(split, Some(position), (mark.offset, mark.ordinal), limit, seen, mark.consumed);
         if plain {
             resume::check(object, mark).await?;
             let order = self.top(object).await?.order;
@@ -160,10 +166,17 @@ impl Files {
         let fields = self.schema.fields();
         let order: Vec<usize> = fields.iter().filter_map(|field| place(field.name())).collect();
         if order.len() != width || names.len() != width {
-            let missing: Vec<&str> =
-                fields.iter().map(|f| f.name()).filter(|name| place(name).is_none()).map(String::as_str).collect();
-            let extra: Vec<&str> =
-                names.iter().filter(|n| self.schema.column_with_name(n).is_none()).map(String::as_str).collect();
+            let missing: Vec<&str> = fields
+                .iter()
+                .map(|f| f.name())
+                .filter(|name| place(name).is_none())
+                .map(String::as_str)
+                .collect();
+            let extra: Vec<&str> = names
+                .iter()
+                .filter(|n| self.schema.column_with_name(n).is_none())
+                .map(String::as_str)
+                .collect();
             return Err(columns_differ(&beginning.name, &missing, &extra));
         }
         Ok(Top { feed, beginning, first, order })
@@ -182,7 +195,13 @@ impl Files {
         Start { split, after, offset, ordinal, limit, seen, consumed, record_bytes_max }
     }
 
-    fn reader_at_top(&self, top: Top, seen: Seen, split: SplitId, limit: Option<u64>) -> Box<dyn SplitReader> {
+    fn reader_at_top(
+        &self,
+        top: Top,
+        seen: Seen,
+        split: SplitId,
+        limit: Option<u64>,
+    ) -> Box<dyn SplitReader> {
         let mut early = top.beginning.bytes;
         let rest = early.split_off(top.first.min(early.len()));
         let consumed = Consumed { crc: crc32fast::hash(&early), ..Consumed::default() };

@@ -60,7 +60,9 @@ pub(super) async fn footer(object: &Object) -> Result<(ArrowReaderMetadata, Seen
 /// The columns of a file, each of which may be NULL.
 pub(super) fn schema(metadata: &ArrowReaderMetadata) -> SchemaRef {
     let fields = metadata.schema().fields().iter();
-    Arc::new(Schema::new(fields.map(|f| Field::new(f.name(), f.data_type().clone(), true)).collect::<Vec<_>>()))
+    Arc::new(Schema::new(
+        fields.map(|f| Field::new(f.name(), f.data_type().clone(), true)).collect::<Vec<_>>(),
+    ))
 }
 
 /// Checks a file against a position in it: the same version, or at least the same footer.
@@ -83,7 +85,9 @@ fn wrong(name: &str, error: ParquetError) -> FilesFault {
     match error {
         ParquetError::External(inner) => match inner.downcast::<FilesFault>() {
             Ok(fault) => *fault,
-            Err(inner) => FilesFault::Parquet { name: name.to_owned(), source: ParquetError::External(inner) },
+            Err(inner) => {
+                FilesFault::Parquet { name: name.to_owned(), source: ParquetError::External(inner) }
+            }
         },
         source => FilesFault::Parquet { name: name.to_owned(), source },
     }
@@ -150,7 +154,8 @@ impl RowGroupReader {
         schema: SchemaRef,
         after: Option<(Position, Mark)>,
     ) -> Result<Self, FilesFault> {
-        let unknown = FilesFault::Position { name: split.to_string(), what: "the file has no such row group" };
+        let unknown =
+            FilesFault::Position { name: split.to_string(), what: "the file has no such row group" };
         let about = metadata.metadata().row_groups().get(group).ok_or(unknown)?;
         let rows = u64::try_from(about.num_rows()).unwrap_or(0);
         let bytes = u64::try_from(about.total_byte_size()).unwrap_or(0);
@@ -205,7 +210,8 @@ impl RowGroupReader {
             }
             Place::Remote { .. } => {
                 let reader = Ranges(self.object.clone());
-                let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(reader, self.metadata.clone());
+                let builder =
+                    ParquetRecordBatchStreamBuilder::new_with_metadata(reader, self.metadata.clone());
                 let builder = builder.with_row_groups(groups).with_offset(offset).with_batch_size(rows);
                 Rows::Remote(Box::new(builder.build()?))
             }
@@ -259,7 +265,11 @@ impl RowGroupReader {
     }
 
     /// Brings the rows into the schema; a row with a value that does not fit is set aside.
-    fn fit(&self, found: &RecordBatch, first: u64) -> Result<(RecordBatch, Ordinals, Vec<Rejected>), ArrowError> {
+    fn fit(
+        &self,
+        found: &RecordBatch,
+        first: u64,
+    ) -> Result<(RecordBatch, Ordinals, Vec<Rejected>), ArrowError> {
         let rows = found.num_rows();
         let mut flaws: Vec<Option<String>> = vec![None; rows];
         let mut arrays = Vec::with_capacity(self.schema.fields().len());

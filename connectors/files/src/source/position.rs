@@ -109,7 +109,14 @@ impl Mark {
             window_crc: rest.u32()?,
             window_bytes: rest.u16()?,
         };
-        rest.0.is_empty().then_some(Self { offset, ordinal, tail, at_end: flags & AT_END != 0, seen, consumed })
+        rest.0.is_empty().then_some(Self {
+            offset,
+            ordinal,
+            tail,
+            at_end: flags & AT_END != 0,
+            seen,
+            consumed,
+        })
     }
 }
 

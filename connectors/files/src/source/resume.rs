@@ -22,7 +22,11 @@ pub(super) async fn look(object: &Object, head: bool) -> Result<Seen, FilesFault
 /// the offset. A file that was only touched, or lost bytes behind the offset, is read again up to it.
 pub(super) async fn check(object: &Object, mark: &Mark) -> Result<(), FilesFault> {
     if object.size < mark.offset {
-        return Err(FilesFault::Truncated { name: object.name.clone(), read: mark.offset, size: object.size });
+        return Err(FilesFault::Truncated {
+            name: object.name.clone(),
+            read: mark.offset,
+            size: object.size,
+        });
     }
     if object.size == mark.seen.size && object.stamp == mark.seen.stamp {
         return Ok(());
@@ -71,7 +75,12 @@ fn continued(name: &str, mark: &Mark, next: Option<u8>) -> Result<(), FilesFault
 
 /// Reads a compressed file again up to a position, checks every byte on the way, and returns the bytes that were
 /// read behind it. `early` was read already, from the start of the content.
-pub(super) async fn repeat(object: &Object, mark: &Mark, feed: &mut Feed, early: Vec<u8>) -> Result<Vec<u8>, FilesFault> {
+pub(super) async fn repeat(
+    object: &Object,
+    mark: &Mark,
+    feed: &mut Feed,
+    early: Vec<u8>,
+) -> Result<Vec<u8>, FilesFault> {
     let mut crc = Hasher::new();
     let mut left = usize::try_from(mark.offset).unwrap_or(usize::MAX);
     let mut rest = early;

@@ -97,7 +97,14 @@ impl Beginning {
     }
 
     /// Adds what the CSV records behind `start` look like, column by column. Returns how many there were.
-    pub(super) fn look_csv(&self, start: usize, delimiter: u8, nulls: &[String], looks: &mut [Looks], records_max: usize) -> usize {
+    pub(super) fn look_csv(
+        &self,
+        start: usize,
+        delimiter: u8,
+        nulls: &[String],
+        looks: &mut [Looks],
+        records_max: usize,
+    ) -> usize {
         let text = self.bytes.get(start..).unwrap_or_default();
         let mut table = Table::default();
         let cut = Cut { last: self.whole, records_max, ..Cut::ALL };
@@ -105,7 +112,9 @@ impl Beginning {
         let mut scratch = String::new();
         for row in table.fields.chunks(looks.len().max(1)) {
             for (cell, look) in row.iter().zip(looks.iter_mut()) {
-                let Ok(raw) = std::str::from_utf8(text.get(Cell::range(cell)).unwrap_or_default()) else { continue };
+                let Ok(raw) = std::str::from_utf8(text.get(Cell::range(cell)).unwrap_or_default()) else {
+                    continue;
+                };
                 match cell.form {
                     Form::Bare if nulls.iter().any(|null| null == raw) => {}
                     Form::Quoted if raw.is_empty() => {}

@@ -119,18 +119,21 @@ impl TextReader {
             if self.table.limit_reached || self.last {
                 return Ok(None);
             }
-            if u64::try_from(self.ready.len()).unwrap_or(u64::MAX) > self.start.record_bytes_max {
+            let bytes_max = usize::try_from(self.start.record_bytes_max).unwrap_or(usize::MAX);
+            if self.ready.len() > bytes_max {
                 let walk = Walk::new(self.cutter.ending());
                 self.skip = Some(Skip { walk, excerpt: Vec::new(), bytes: 0 });
             } else {
-                let more = self.ready.len().max(block);
+                // Twice as much each time, so that a long record is not walked too often.
+                let more = self.ready.len().min(bytes_max - self.ready.len()).max(block);
                 self.fill(more).await?;
             }
         }
     }
 
     fn cut(&mut self, limit: ReadLimit, block: usize) {
-        let beyond = self.start.limit.map(|limit| u32::try_from(limit.saturating_sub(self.at)).unwrap_or(u32::MAX));
+        let beyond =
+            self.start.limit.map(|limit| u32::try_from(limit.saturating_sub(self.at)).unwrap_or(u32::MAX));
         let cut = Cut {
             last: self.last,
             records_max: limit.records_max.max(1),
