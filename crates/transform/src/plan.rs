@@ -275,8 +275,8 @@ fn cast_literal(expr: &Expr, to: &DataType) -> Option<ScalarValue> {
 fn checked(expr: Arc<dyn PhysicalExpr>, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
     expr.transform_up(|part| {
         if let Some(binary) = part.downcast_ref::<BinaryExpr>() {
-            let binary = binary.clone().with_fail_on_overflow(true);
-            return Ok(Transformed::yes(Arc::new(binary) as Arc<dyn PhysicalExpr>));
+            let binary: Arc<dyn PhysicalExpr> = Arc::new(binary.clone().with_fail_on_overflow(true));
+            return Ok(Transformed::yes(binary));
         }
         if let Some(negative) = part.downcast_ref::<NegativeExpr>() {
             let data_type = negative.arg().data_type(schema.as_arrow())?;

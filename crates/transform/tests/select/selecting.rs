@@ -174,3 +174,31 @@ fn a_comment_and_a_semicolon_are_no_obstacle() {
     let out = apply("SELECT id -- the key\nFROM input /* all */ WHERE id = 1;");
     assert_eq!(column(&out.records, 0), ["1"]);
 }
+
+#[test]
+fn the_guide_tells_the_truth_about_the_edges() {
+    assert_eq!(values("CAST(1.9 AS INT)")[0], "1");
+    assert_eq!(values("7 / 2")[0], "3");
+    assert_eq!(values("CAST(9007199254740993 AS DOUBLE)")[0], "9007199254740992.0");
+    assert_eq!(values("(id << 63) << 1")[0], "0");
+    assert_eq!(values("CAST('23:30:00' AS TIME) + INTERVAL '1' HOUR")[0], "00:30:00");
+    assert_eq!(values("TRY_CAST('2023-02-29' AS DATE)")[0], "-");
+    let kinds = [
+        "BOOLEAN",
+        "TINYINT",
+        "SMALLINT UNSIGNED",
+        "INT UNSIGNED",
+        "BIGINT UNSIGNED",
+        "REAL",
+        "DOUBLE",
+        "DECIMAL(9, 3)",
+        "TEXT",
+        "VARCHAR",
+    ];
+    for kind in kinds {
+        select(&format!("SELECT CAST(id AS {kind}) AS x FROM input"));
+    }
+    for kind in ["BYTEA", "DATE", "TIME", "TIMESTAMP"] {
+        select(&format!("SELECT CAST(raw AS {kind}) AS x FROM input"));
+    }
+}
