@@ -6,7 +6,11 @@
 //! splits.led              the names of splits, in the order of their numbers
 //! ```
 //!
-//! What `seal` and `number` return is on the disk: file synchronised, renamed, directory synchronised. The
+//! What `seal` and `number` return is on the disk: file synchronised, renamed, directory synchronised.
+//!
+//! A commit elsewhere decides which claims count: it names the last segment it rests on, and
+//! [`DirectoryStore::open_through`] drops every later one. Segments that were merged into a later one stay
+//! until [`DirectoryStore::forget_replaced`] says that the commit took effect. The
 //! lease of the destination keeps a second run away. If one writes all the same, no file is ever written
 //! over: whoever comes second gets [`StoreError::OtherWriter`].
 
@@ -32,23 +36,32 @@ use crate::store::{SegmentId, SegmentInfo, SegmentStore, SplitNumber};
 pub struct DirectoryStore {
     path: PathBuf,
     sealed: BTreeMap<SegmentId, SegmentFile>,
+    /// Merged into segments that no commit names yet.
+    replaced: Vec<SegmentFile>,
     draft: Option<Draft>,
     splits: Splits,
     usable: bool,
 }
 
 impl DirectoryStore {
-    /// Opens a directory, makes it if it is not there, and removes what a crash left behind.
+    /// Opens a directory, makes it if it is not there, and removes what a crash left behind. Every sealed
+    /// segment counts.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        Self::open_through(path, SegmentId(u64::MAX))
+    }
+
+    /// Opens a directory as it was when `last` was its last segment: later ones are removed, and what they
+    /// had replaced counts again.
+    pub fn open_through(path: impl Into<PathBuf>, last: SegmentId) -> Result<Self, StoreError> {
         let path = path.into();
         fs::create_dir_all(&path).map_err(StoreError::io(Action::Create, &path))?;
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             synchronise(parent)?;
         }
-        let sealed = sealed_files(&path)?;
+        let sealed = sealed_files(&path, last)?;
         let splits = Splits::open(path.join("splits.led"))?;
         synchronise(&path)?;
-        Ok(Self { path, sealed, draft: None, splits, usable: true })
+        Ok(Self { path, sealed, replaced: Vec::new(), draft: None, splits, usable: true })
     }
 
     /// Where it is.
@@ -77,12 +90,17 @@ impl DirectoryStore {
         self.sealed.insert(info.id, file);
         synchronise(&self.path)?;
         for replaced in replaces {
-            if let Some(file) = self.sealed.remove(replaced) {
-                // If it stays, the next opening removes it: the new segment names those it replaces.
-                let _ = fs::remove_file(file.path());
-            }
+            self.replaced.extend(self.sealed.remove(replaced));
         }
         Ok(())
+    }
+
+    /// Removes what merges replaced: the commit that rests on them took effect.
+    pub fn forget_replaced(&mut self) {
+        for file in self.replaced.drain(..) {
+            // If it stays, the next opening removes it: the new segment names those it replaces.
+            let _ = fs::remove_file(file.path());
+        }
     }
 }
 
@@ -132,8 +150,9 @@ impl SegmentStore for DirectoryStore {
     }
 }
 
-/// The sealed segments of a directory, after removing drafts and segments that others replace.
-fn sealed_files(path: &Path) -> Result<BTreeMap<SegmentId, SegmentFile>, StoreError> {
+/// The sealed segments of a directory up to `last`, after removing drafts, later segments and segments that
+/// others replace.
+fn sealed_files(path: &Path, last: SegmentId) -> Result<BTreeMap<SegmentId, SegmentFile>, StoreError> {
     let mut sealed = BTreeMap::new();
     let mut replaced = BTreeSet::new();
     for entry in fs::read_dir(path).map_err(StoreError::io(Action::List, path))? {
@@ -146,6 +165,10 @@ fn sealed_files(path: &Path) -> Result<BTreeMap<SegmentId, SegmentFile>, StoreEr
             remove(&file)?;
         } else if name.starts_with("seg-") {
             let (segment, replaces) = SegmentFile::open(file)?;
+            if segment.info().id > last {
+                remove(segment.path())?;
+                continue;
+            }
             replaced.extend(replaces);
             sealed.insert(segment.info().id, segment);
         }

@@ -261,6 +261,11 @@ impl<S: SegmentStore> Ledger<S> {
         Ok(())
     }
 
+    /// The last segment that was sealed, 0 if there is none: what a commit elsewhere names.
+    pub fn last_segment(&self) -> SegmentId {
+        self.segments.iter().map(|segment| segment.info.id).max().unwrap_or(SegmentId(0))
+    }
+
     /// What it holds and did.
     pub fn stats(&self) -> Stats {
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);

@@ -132,3 +132,6 @@ pub fn merge<S: SegmentStore>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

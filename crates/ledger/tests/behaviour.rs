@@ -1,4 +1,5 @@
 //! What a ledger promises, one sentence at a time.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::as_conversions)]
 
 use hapax_ledger::memory::MemoryStore;
 use hapax_ledger::{Broken, Damage, Error, Ledger, Settings};
@@ -108,4 +109,22 @@ fn segments_that_say_the_same_are_one_and_contradictions_stop() {
     different.claim(&split(), &[(id(8), 3)]).unwrap();
     let met = different.flush().unwrap_err();
     assert!(matches!(met, Error::Broken(Broken::Contradiction(twice)) if twice == id(7)), "{met}");
+}
+
+#[test]
+fn after_a_rollback_the_store_may_hold_what_another_wrote_under_the_same_number() {
+    let mut ledger = Ledger::open(MemoryStore::default()).unwrap();
+    let beginning = ledger.store_mut().clone();
+    ledger.claim(&split(), &arrivals(0..100)).unwrap();
+    ledger.flush().unwrap();
+    // Reads the page, so that it is in the cache.
+    assert_eq!(ledger.claim(&split(), &arrivals(0..1)).unwrap(), [Claim::Replay]);
+    let mut other = Ledger::open(beginning).unwrap();
+    commit(&mut other, 1000..1100);
+    *ledger.store_mut() = other.into_store();
+    ledger.rollback().unwrap();
+    for (n, answer) in (1000..1100).zip(ledger.claim(&SplitId::new("b"), &arrivals(1000..1100)).unwrap()) {
+        assert_eq!(answer, Claim::Twin { of: Place { split: split(), ordinal: n } });
+    }
+    commit(&mut ledger, 0..100);
 }

@@ -1,4 +1,5 @@
 //! The embedded store: what is in the directory survives, what is half there does not.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::as_conversions)]
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,5 @@
 //! The ledger against a map that cannot be wrong, over random sequences of calls.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::as_conversions)]
 
 use std::collections::HashMap;
 

@@ -19,7 +19,8 @@ fn wrong_maybes(make: impl Fn(u128) -> u128) -> usize {
 
 #[test]
 fn few_maybes_are_wrong_whatever_the_identities_look_like() {
-    let shapes: [(&str, fn(u128) -> u128); 4] = [
+    type Shape = (&'static str, fn(u128) -> u128);
+    let shapes: [Shape; 4] = [
         ("counted", |n| n),
         ("counted in the high half", |n| n << 64),
         ("counted in the middle", |n| n << 52),
