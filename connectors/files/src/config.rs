@@ -25,8 +25,8 @@ pub struct SourceConfig {
     /// The compression; by default from the extension.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compression: Option<Compression>,
-    /// Column names and their types. A CSV column that is not named here is inferred; for JSON Lines the list
-    /// is complete.
+    /// Column names and their types. A CSV column that is not named here is inferred; for JSON Lines
+    /// and Parquet the list is complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<Columns>,
     /// What separates CSV fields: one ASCII character, `,` by default.

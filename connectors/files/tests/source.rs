@@ -327,6 +327,9 @@ async fn parquet_is_cast_row_by_row_and_damage_is_named() {
         matches!(&records[128], Found::Bad(128, c, _, raw) if *c == codes::UNFIT && raw == "{\"id\":128,\"name\":\"n128\"}")
     );
 
+    let given = SourceConfig { schema: columns(&[("id", "int16"), ("name", "string")]), ..config(&path) };
+    assert_eq!(values(&only(&Files::open(given).await.unwrap()).await)[199], "199|n199");
+
     let mut bytes = std::fs::read(&path).unwrap();
     bytes.truncate(bytes.len() - 3);
     assert_eq!(code(Files::open(config(&put(dir.path(), "cut.parquet", &bytes))).await), codes::PARQUET);

@@ -273,9 +273,6 @@ impl Settings {
         if format == Format::Parquet && config.path == "-" {
             return Err(wrong("Parquet cannot be read from standard input"));
         }
-        if format == Format::Parquet && config.schema.is_some() {
-            return Err(wrong("Parquet files carry their schema; leave out `schema`"));
-        }
         let record_bytes_max = config.record_bytes_max.unwrap_or(RECORD_BYTES_MAX);
         if record_bytes_max == 0 || record_bytes_max > RECORD_BYTES_CEILING {
             return Err(wrong("`record_bytes_max` is between 1 and 1073741824"));
