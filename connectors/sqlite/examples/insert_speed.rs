@@ -1,7 +1,13 @@
 //! Measures how fast records are inserted, against `sqlite3 .import` of the same records as CSV.
 //!
 //! `cargo run --release -p hapax-sqlite --example insert_speed -- [ROWS]`
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::as_conversions, clippy::indexing_slicing, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::as_conversions,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -50,7 +56,8 @@ fn batch(from: usize, rows: usize) -> RecordBatch {
         ("day", DataType::Date32),
         ("at", DataType::Timestamp(TimeUnit::Microsecond, None)),
     ];
-    let fields: Vec<_> = types.into_iter().map(|(name, data_type)| Field::new(name, data_type, true)).collect();
+    let fields: Vec<_> =
+        types.into_iter().map(|(name, data_type)| Field::new(name, data_type, true)).collect();
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
 }
 
@@ -72,8 +79,12 @@ async fn through_the_sink(path: &Path, batches: &[RecordBatch], commit_rows: usi
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     fresh(path, false);
     let started = Instant::now();
-    let config =
-        SinkConfig { path: path.to_owned(), table: "t".into(), write: Write::Append, positions: Some(positions) };
+    let config = SinkConfig {
+        path: path.to_owned(),
+        table: "t".into(),
+        write: Write::Append,
+        positions: Some(positions),
+    };
     let sink = hapax_sqlite::sink::open(config).await.unwrap();
     let destination = sink.destination();
     destination.prepare(&Shape { schema: batches[0].schema(), key: Vec::new() }).await.unwrap();
@@ -194,7 +205,14 @@ async fn main() {
         wal.clear();
         write!(wal, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = {pages}").unwrap();
         for commit_rows in [50_000, 500_000] {
-            bare(&path, rows, &format!("bare, autocheckpoint {pages}, commits of {commit_rows}"), &wal, 1, commit_rows);
+            bare(
+                &path,
+                rows,
+                &format!("bare, autocheckpoint {pages}, commits of {commit_rows}"),
+                &wal,
+                1,
+                commit_rows,
+            );
         }
     }
     for page_size in [4_096, 8_192, 16_384] {

@@ -190,7 +190,9 @@ mod tests {
         }
         let shifted = parse_moment(b"2013-01-01 06:00+01:00").unwrap();
         assert_eq!((shifted.seconds, shifted.zoned), (1_357_016_400, true));
-        for wrong in ["2013-02-29", "2013-13-01", "2013-01-01T24:00:00", "2013-01-01T05:00:00.", "2013-1-1", "", "x"] {
+        for wrong in
+            ["2013-02-29", "2013-13-01", "2013-01-01T24:00:00", "2013-01-01T05:00:00.", "2013-1-1", "", "x"]
+        {
             assert_eq!(parse_moment(wrong.as_bytes()), None, "{wrong}");
         }
     }

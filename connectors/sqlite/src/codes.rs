@@ -79,6 +79,6 @@ codes! {
     TRANSACTION_LOST = 338;
     /// Dead letters, and no table to keep them in.
     NO_PLACE_FOR_LETTERS = 339;
-    /// The database cannot be written.
+    /// The database cannot be opened or written.
     NOT_WRITABLE = 340;
 }

@@ -49,7 +49,7 @@ pub(crate) enum Stored {
     Real,
     /// Any text, also one that looks like a number.
     Text,
-    /// Text that never looks like a number.
+    /// Text that never looks like a number: dates, times, JSON of nested values.
     Moment,
     Blob,
 }
@@ -85,11 +85,15 @@ pub(crate) fn column(data_type: &DataType) -> Option<(String, Stored)> {
         | DataType::UInt64 => plain("INTEGER", Stored::Integer),
         DataType::Float16 | DataType::Float32 | DataType::Float64 => plain("REAL", Stored::Real),
         DataType::Boolean => plain("BOOLEAN", Stored::Boolean),
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => plain("TEXT", Stored::Text),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => {
+            plain("TEXT", Stored::Text)
+        }
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
             plain("BLOB", Stored::Blob)
         }
         DataType::Date32 | DataType::Date64 => plain("DATE", Stored::Moment),
+        DataType::Timestamp(TimeUnit::Nanosecond, None) => plain("TIMESTAMP(9)", Stored::Moment),
+        DataType::Timestamp(TimeUnit::Nanosecond, Some(_)) => plain("TIMESTAMPTZ(9)", Stored::Moment),
         DataType::Timestamp(_, None) => plain("TIMESTAMP", Stored::Moment),
         DataType::Timestamp(_, Some(_)) => plain("TIMESTAMPTZ", Stored::Moment),
         DataType::Time32(_) | DataType::Time64(_) => plain("TIME", Stored::Moment),
@@ -114,12 +118,17 @@ pub(crate) fn column(data_type: &DataType) -> Option<(String, Stored)> {
 pub(crate) fn arrow_type(declared: &str) -> Option<DataType> {
     let upper = declared.trim().to_ascii_uppercase();
     let (name, arguments) = upper.split_once('(').unwrap_or((&upper, ""));
+    let unit = if matches!(arguments.trim(), "7)" | "8)" | "9)") {
+        TimeUnit::Nanosecond
+    } else {
+        TimeUnit::Microsecond
+    };
     match name.trim() {
         "BOOLEAN" | "BOOL" => return Some(DataType::Boolean),
         "DATE" => return Some(DataType::Date32),
-        "DATETIME" | "TIMESTAMP" => return Some(DataType::Timestamp(TimeUnit::Microsecond, None)),
+        "DATETIME" | "TIMESTAMP" => return Some(DataType::Timestamp(unit, None)),
         "TIMESTAMPTZ" | "TIMESTAMP WITH TIME ZONE" => {
-            return Some(DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())));
+            return Some(DataType::Timestamp(unit, Some("UTC".into())));
         }
         "DECIMAL_TEXT" | "DECIMAL" | "NUMERIC" => return decimal(arguments),
         "JSON" | "TIME" => return Some(DataType::Utf8),
@@ -136,7 +145,8 @@ pub(crate) fn arrow_type(declared: &str) -> Option<DataType> {
 
 /// The type of `12,2)`: at most 38 digits.
 fn decimal(arguments: &str) -> Option<DataType> {
-    let (precision, scale) = arguments.trim_end().strip_suffix(')')?.split_once(',').unwrap_or((arguments, "0"));
+    let (precision, scale) =
+        arguments.trim_end().strip_suffix(')')?.split_once(',').unwrap_or((arguments, "0"));
     let precision = precision.trim().trim_end_matches(')').parse().ok()?;
     let scale: i8 = scale.trim().parse().ok()?;
     let fits = (1..=38).contains(&precision) && scale.unsigned_abs() <= precision;
@@ -173,6 +183,8 @@ mod tests {
             DataType::Date32,
             DataType::Timestamp(TimeUnit::Microsecond, None),
             DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            DataType::Timestamp(TimeUnit::Nanosecond, None),
+            DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into())),
             DataType::Decimal128(12, 2),
         ] {
             let (declared, stored) = column(&data_type).unwrap();

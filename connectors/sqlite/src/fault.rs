@@ -40,8 +40,8 @@ pub enum DatabaseFault {
         /// Where.
         path: PathBuf,
     },
-    /// It may not be written.
-    #[error("{} cannot be written", path.display())]
+    /// It may not be opened or written.
+    #[error("{} cannot be opened or written", path.display())]
     NotWritable {
         /// Where.
         path: PathBuf,
@@ -335,7 +335,9 @@ pub enum WriteFault {
         column: String,
     },
     /// A declared type would change values.
-    #[error("column {column:?} of table {table:?} is declared {found:?}, which would not keep {data_type} values as they are")]
+    #[error(
+        "column {column:?} of table {table:?} is declared {found:?}, which would not keep {data_type} values as they are"
+    )]
     ColumnType {
         /// The table.
         table: String,
@@ -463,11 +465,15 @@ impl Fault for WriteFault {
     fn help(&self) -> String {
         match self {
             Self::Config(_) => "Give the path of a database file and the name of a table.".into(),
-            Self::OtherDefinition { .. } => "Nothing was lost. Give the changed pipeline another `name` to start from the \
+            Self::OtherDefinition { .. } => {
+                "Nothing was lost. Give the changed pipeline another `name` to start from the \
                  beginning, or restore the file as it was to go on."
-                .into(),
+                    .into()
+            }
             Self::Fenced { .. } => "Let the other run finish. This one wrote nothing more.".into(),
-            Self::Diverged { .. } => "Someone else wrote `_hapax_positions`. Run again: it goes on where the table says.".into(),
+            Self::Diverged { .. } => {
+                "Someone else wrote `_hapax_positions`. Run again: it goes on where the table says.".into()
+            }
             Self::ColumnMissing { table, column, declared } => format!(
                 "Run `ALTER TABLE {} ADD COLUMN {} {declared}`, or leave the column out with `transform`.",
                 crate::connection::quoted(table),
@@ -484,10 +490,17 @@ impl Fault for WriteFault {
             Self::NoKey { .. } => "Give `identity: { key: [...] }`, or choose `write: append`.".into(),
             Self::KeyColumn { .. } => "Name a column of the records, or let `transform` select it.".into(),
             Self::NotATable { .. } => "Name a table.".into(),
-            Self::TypeUnheld { .. } | Self::Conversion { .. } => "Cast the column with `transform`, or leave it out.".into(),
+            Self::TypeUnheld { .. } | Self::Conversion { .. } => {
+                "Cast the column with `transform`, or leave it out.".into()
+            }
             Self::SameName { .. } => "SQLite does not tell `a` from `A`: rename one with `transform`.".into(),
-            Self::CommitUnknown { .. } => "Run again: Hapax looks up what was committed and goes on from there.".into(),
-            Self::Ledger { .. } => "Nothing of the open commit took effect. Run again; if it stays, keep the file and report it.".into(),
+            Self::CommitUnknown { .. } => {
+                "Run again: Hapax looks up what was committed and goes on from there.".into()
+            }
+            Self::Ledger { .. } => {
+                "Nothing of the open commit took effect. Run again; if it stays, keep the file and report it."
+                    .into()
+            }
             Self::TransactionLost { .. } => "Run again: it goes on behind the last commit.".into(),
             Self::NoPlaceForLetters { .. } => "Remove `positions: false`.".into(),
         }

@@ -74,7 +74,10 @@ impl Table {
         }
         match &self.rowid_alias {
             Some(alias) => Some(quoted(alias)),
-            None => ["rowid", "_rowid_", "oid"].into_iter().find(|name| self.column(name).is_none()).map(str::to_owned),
+            None => ["rowid", "_rowid_", "oid"]
+                .into_iter()
+                .find(|name| self.column(name).is_none())
+                .map(str::to_owned),
         }
     }
 
@@ -88,14 +91,16 @@ impl Table {
     /// Whether rows are unique by exactly these columns, in any order.
     pub(crate) fn unique_by(&self, key: &[String]) -> bool {
         let same = |index: &Vec<String>| {
-            index.len() == key.len() && key.iter().all(|name| index.iter().any(|c| c.eq_ignore_ascii_case(name)))
+            index.len() == key.len()
+                && key.iter().all(|name| index.iter().any(|c| c.eq_ignore_ascii_case(name)))
         };
         self.unique.iter().any(same)
     }
 }
 
 fn columns(connection: &Connection, table: &str) -> Result<Vec<Column>, rusqlite::Error> {
-    let sql = "SELECT name, type, \"notnull\", dflt_value IS NOT NULL, pk, hidden FROM pragma_table_xinfo(?1)";
+    let sql =
+        "SELECT name, type, \"notnull\", dflt_value IS NOT NULL, pk, hidden FROM pragma_table_xinfo(?1)";
     let mut statement = connection.prepare(sql)?;
     let rows = statement.query_map([table], |row| {
         let hidden: i64 = row.get(5)?;
@@ -115,7 +120,8 @@ fn columns(connection: &Connection, table: &str) -> Result<Vec<Column>, rusqlite
 fn unique(connection: &Connection, table: &str) -> Result<(Vec<Vec<String>>, bool), rusqlite::Error> {
     let sql = "SELECT name, origin FROM pragma_index_list(?1) WHERE \"unique\" = 1 AND partial = 0";
     let mut statement = connection.prepare(sql)?;
-    let indexes = statement.query_map([table], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+    let indexes =
+        statement.query_map([table], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
     let mut unique = Vec::new();
     let mut primary = false;
     for index in indexes {

@@ -62,7 +62,8 @@ async fn a_snapshot_conforms() {
 async fn incremental_reading_conforms() {
     let (_folder, path) = events(1000, 3);
     for cursor in ["at", "id"] {
-        let config = serde_json::json!({ "path": path, "table": "events", "read": "incremental", "cursor": cursor });
+        let config =
+            serde_json::json!({ "path": path, "table": "events", "read": "incremental", "cursor": cursor });
         source_suite(1000, config).await;
     }
 }
@@ -81,7 +82,9 @@ impl sink::Subject for Databases {
     }
 
     fn ids(&self, name: &str) -> Vec<i64> {
-        let Ok(db) = Connection::open(self.folder.path().join(format!("{name}.db"))) else { return Vec::new() };
+        let Ok(db) = Connection::open(self.folder.path().join(format!("{name}.db"))) else {
+            return Vec::new();
+        };
         let Ok(mut rows) = db.prepare("SELECT id FROM t ORDER BY id") else { return Vec::new() };
         rows.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
     }

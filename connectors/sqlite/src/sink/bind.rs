@@ -4,15 +4,15 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BinaryViewArray, BooleanArray, FixedSizeBinaryArray, LargeBinaryArray,
-    LargeStringArray, PrimitiveArray, RecordBatch, StringArray, StringViewArray,
+    Array, ArrayRef, AsArray, BinaryArray, BinaryViewArray, BooleanArray, FixedSizeBinaryArray,
+    LargeBinaryArray, LargeStringArray, PrimitiveArray, RecordBatch, StringArray, StringViewArray,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Date32Type, Date64Type, Decimal128Type, Field, Float32Type, Float64Type,
     Int8Type, Int16Type, Int32Type, Int64Type, Schema, TimeUnit, TimestampMicrosecondType,
-    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type,
-    UInt64Type,
+    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type,
+    UInt32Type, UInt64Type,
 };
 use arrow::error::ArrowError;
 use hapax_engine::transform::RefusedRow;
@@ -102,7 +102,9 @@ fn refusal(error: &rusqlite::Error, plan: &Plan) -> Option<String> {
     }
     let table = &plan.table;
     let prefix = format!("{table}.");
-    let columns = |list: &str| list.split(", ").map(|c| c.strip_prefix(&prefix).unwrap_or(c)).collect::<Vec<_>>().join(", ");
+    let columns = |list: &str| {
+        list.split(", ").map(|c| c.strip_prefix(&prefix).unwrap_or(c)).collect::<Vec<_>>().join(", ")
+    };
     if let Some(list) = said.strip_prefix("NOT NULL constraint failed: ") {
         return Some(format!("table {table} does not take NULL in {}", columns(list)));
     }
@@ -131,10 +133,13 @@ impl Misfit {
     fn words(self, column: &str) -> (Code, String) {
         match self {
             Self::NullKey => (codes::KEY_NULL, format!("{column} is NULL, and it is the key")),
-            Self::TooLarge => {
-                (codes::VALUE_UNHELD, format!("{column} is above 9223372036854775807, SQLite's largest integer"))
+            Self::TooLarge => (
+                codes::VALUE_UNHELD,
+                format!("{column} is above 9223372036854775807, SQLite's largest integer"),
+            ),
+            Self::NotANumber => {
+                (codes::VALUE_UNHELD, format!("{column} is NaN, which SQLite would store as NULL"))
             }
-            Self::NotANumber => (codes::VALUE_UNHELD, format!("{column} is NaN, which SQLite would store as NULL")),
             Self::Year => (codes::VALUE_UNHELD, format!("{column} lies outside the years 0000 to 9999")),
         }
     }
@@ -199,7 +204,9 @@ impl<'a> Values<'a> {
             DataType::FixedSizeBinary(_) => Self::FixedBlob(array.as_fixed_size_binary()),
             DataType::Date32 => Self::Date32(array.as_primitive()),
             DataType::Date64 => Self::Date64(array.as_primitive()),
-            DataType::Timestamp(TimeUnit::Second, zone) => Self::Seconds(array.as_primitive(), zone.is_some()),
+            DataType::Timestamp(TimeUnit::Second, zone) => {
+                Self::Seconds(array.as_primitive(), zone.is_some())
+            }
             DataType::Timestamp(TimeUnit::Millisecond, zone) => {
                 Self::Milliseconds(array.as_primitive(), zone.is_some())
             }
@@ -283,7 +290,12 @@ fn date(days: Option<i64>, text: &mut Vec<u8>) -> Result<ValueRef<'_>, Misfit> {
     }
 }
 
-fn moment(value: Option<i64>, per_second: i64, zoned: bool, text: &mut Vec<u8>) -> Result<ValueRef<'_>, Misfit> {
+fn moment(
+    value: Option<i64>,
+    per_second: i64,
+    zoned: bool,
+    text: &mut Vec<u8>,
+) -> Result<ValueRef<'_>, Misfit> {
     let Some(value) = value else { return Ok(ValueRef::Null) };
     let nanos = value.rem_euclid(per_second) * (1_000_000_000 / per_second);
     if civil::push_moment(text, value.div_euclid(per_second), nanos, zoned) {
@@ -324,7 +336,9 @@ fn plainly(field: &Arc<Field>, array: &ArrayRef) -> Result<ArrayRef, ArrowError>
         DataType::Decimal32(precision, scale) | DataType::Decimal64(precision, scale) => {
             cast(array, &DataType::Decimal128(*precision, *scale))
         }
-        DataType::Time32(_) | DataType::Time64(_) | DataType::Decimal256(_, _) => cast(array, &DataType::Utf8),
+        DataType::Time32(_) | DataType::Time64(_) | DataType::Decimal256(_, _) => {
+            cast(array, &DataType::Utf8)
+        }
         DataType::Struct(_)
         | DataType::List(_)
         | DataType::LargeList(_)
@@ -363,9 +377,14 @@ mod tests {
 
     #[test]
     fn decimals_keep_all_their_digits() {
-        for (value, scale, text) in
-            [(110, 2, "1.10"), (-5, 2, "-0.05"), (0, 2, "0.00"), (12, 0, "12"), (12, -2, "1200"), (0, -2, "0")]
-        {
+        for (value, scale, text) in [
+            (110, 2, "1.10"),
+            (-5, 2, "-0.05"),
+            (0, 2, "0.00"),
+            (12, 0, "12"),
+            (12, -2, "1200"),
+            (0, -2, "0"),
+        ] {
             let mut out = Vec::new();
             push_decimal(&mut out, value, scale);
             assert_eq!(String::from_utf8(out).unwrap(), text);

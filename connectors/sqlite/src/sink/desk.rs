@@ -1,5 +1,6 @@
 //! The place where the process writes: one connection, at most one open transaction.
 
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use hapax_protocol::ledger::Claim;
 use hapax_protocol::position::{Checkpoint, SplitId, Standing};
 use hapax_protocol::recovery::{self, Start};
 use rusqlite::Connection;
+use tokio::sync::OwnedMutexGuard;
 
 use super::bind::{self, Failure};
 use super::ledger::Kept;
@@ -34,6 +36,36 @@ pub(crate) struct Desk {
     ledger: Option<Kept>,
     /// What SQLite counts up when another connection commits.
     version: i64,
+}
+
+/// The right to work at the desk. Whoever gives it up without a commit, by whatever way, takes back what
+/// was open: a transaction nobody will end would lock every other program out.
+pub(crate) struct Seat(OwnedMutexGuard<Desk>);
+
+impl Seat {
+    pub(crate) async fn wait(desk: &Arc<tokio::sync::Mutex<Desk>>) -> Self {
+        Self(Arc::clone(desk).lock_owned().await)
+    }
+}
+
+impl Deref for Seat {
+    type Target = Desk;
+
+    fn deref(&self) -> &Desk {
+        &self.0
+    }
+}
+
+impl DerefMut for Seat {
+    fn deref_mut(&mut self) -> &mut Desk {
+        &mut self.0
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.roll_back();
+    }
 }
 
 impl Desk {
@@ -63,7 +95,7 @@ impl Desk {
         work(&connection).map_err(|source| DatabaseFault::of(&self.path, doing, source))
     }
 
-    /// Opens a transaction that may write, after taking back one that its holder left.
+    /// Opens a transaction that may write, after taking back one that a panic left.
     pub(crate) fn begin(&mut self) -> Result<(), DatabaseFault> {
         self.roll_back();
         let version = self.on("opening a transaction", |connection| {
@@ -85,7 +117,8 @@ impl Desk {
     }
 
     fn held(&mut self, lease: &Lease) -> Result<(), SinkError> {
-        let token = self.on("reading the lease", |connection| tables::lease_token(connection, &lease.pipeline))?;
+        let token =
+            self.on("reading the lease", |connection| tables::lease_token(connection, &lease.pipeline))?;
         if token == lease.token { Ok(()) } else { Err(fenced(lease, token).into()) }
     }
 
@@ -112,10 +145,7 @@ impl Desk {
     }
 
     /// Does one transaction of its own.
-    fn alone<T>(
-        &mut self,
-        work: impl FnOnce(&mut Self) -> Result<T, SinkError>,
-    ) -> Result<T, SinkError> {
+    fn alone<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, SinkError>) -> Result<T, SinkError> {
         self.begin()?;
         let done = work(self).and_then(|done| {
             self.commit_open("committing")?;
@@ -135,7 +165,8 @@ impl Desk {
         positions: bool,
     ) -> Result<Plan, SinkError> {
         self.alone(|desk| {
-            let table = desk.on("looking at the table", |connection| Table::load(connection, &config.table))?;
+            let table =
+                desk.on("looking at the table", |connection| Table::load(connection, &config.table))?;
             let plan = Plan::make(config, shape, table.as_ref())?;
             desk.on("creating tables", |connection| {
                 if let Some(create) = &plan.create {
@@ -144,7 +175,9 @@ impl Desk {
                 if positions { tables::create(connection) } else { Ok(()) }
             })?;
             // Compiled here so that what only SQLite can say against it is said before anything moves.
-            desk.on("preparing the insert", |connection| connection.prepare_cached(&plan.insert).map(|_| ()))?;
+            desk.on("preparing the insert", |connection| {
+                connection.prepare_cached(&plan.insert).map(|_| ())
+            })?;
             Ok(plan)
         })
     }
@@ -170,7 +203,8 @@ impl Desk {
     pub(crate) fn take_over(&mut self, lease: &Lease, split: &SplitId) -> Result<Standing, SinkError> {
         self.alone(|desk| {
             desk.held(lease)?;
-            let found = desk.on("reading a position", |connection| tables::find(connection, &lease.pipeline, split))?;
+            let found =
+                desk.on("reading a position", |connection| tables::find(connection, &lease.pipeline, split))?;
             match recovery::start(lease.token, &found) {
                 Start::Fenced { by } => Err(fenced(lease, by).into()),
                 Start::Fresh | Start::Resume(_) => {
@@ -242,13 +276,15 @@ impl Desk {
         if let Some(ledger) = &mut self.ledger {
             ledger.flush()?;
         }
-        let advanced =
-            self.on("advancing the position", |connection| tables::advance(connection, lease, split, checkpoint))?;
+        let advanced = self.on("advancing the position", |connection| {
+            tables::advance(connection, lease, split, checkpoint)
+        })?;
         if advanced {
             return Ok(());
         }
         self.held(lease)?;
-        let found = self.on("reading a position", |connection| tables::find(connection, &lease.pipeline, split))?;
+        let found =
+            self.on("reading a position", |connection| tables::find(connection, &lease.pipeline, split))?;
         if found.token == lease.token {
             Err(WriteFault::Diverged { split: split.clone() }.into())
         } else {
@@ -292,8 +328,8 @@ impl Desk {
 
     /// Moves the log into the database and empties it, as far as readers let it. A log that stays is as good.
     pub(crate) fn fold_log(&mut self) {
-        let Ok(shared) = self.shared() else { return };
-        let connection = lock(&shared);
+        let Some(shared) = &self.shared else { return };
+        let connection = lock(shared);
         let wait = |ms| connection.busy_timeout(Duration::from_millis(ms));
         if connection.is_autocommit() && wait(FOLD_TIMEOUT_MS).is_ok() {
             let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
@@ -305,3 +341,6 @@ impl Desk {
 fn fenced(lease: &Lease, by: FencingToken) -> WriteFault {
     WriteFault::Fenced { pipeline: lease.pipeline.to_string(), token: lease.token.get(), by: by.get() }
 }
+
+#[cfg(test)]
+mod tests;

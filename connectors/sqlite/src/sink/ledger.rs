@@ -31,7 +31,11 @@ impl Kept {
         self.pipeline == *pipeline
     }
 
-    pub(crate) fn claim(&mut self, split: &SplitId, arrivals: &[Arrival]) -> Result<Vec<Claim<Place>>, SinkError> {
+    pub(crate) fn claim(
+        &mut self,
+        split: &SplitId,
+        arrivals: &[Arrival],
+    ) -> Result<Vec<Claim<Place>>, SinkError> {
         let arrivals: Vec<_> = arrivals.iter().map(|arrival| (arrival.id, arrival.ordinal)).collect();
         self.ledger.claim(split, &arrivals).map_err(failed)
     }

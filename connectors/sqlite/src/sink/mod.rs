@@ -18,9 +18,7 @@ use hapax_engine::sink::{
     Append, AppendSink, CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Traits,
 };
 use hapax_engine::source::Source;
-use hapax_protocol::guarantee::{
-    Durability, Effect, Fencing, InDoubt, LedgerFacts, LedgerPlace, Retention,
-};
+use hapax_protocol::guarantee::{Durability, Effect, Fencing, InDoubt, LedgerFacts, LedgerPlace, Retention};
 use hapax_protocol::lease::{Applicant, FencingToken, Lease, PipelineName};
 use hapax_protocol::position::{SplitId, Standing};
 
@@ -29,12 +27,13 @@ use crate::connection::{self, aside};
 use crate::fault::{DatabaseFault, WriteFault};
 use crate::source::Sqlite;
 use crate::table::Table;
-use desk::Desk;
+use desk::{Desk, Seat};
 use plan::Plan;
 use writer::SplitWriter;
 
 /// How much belongs into one commit.
-const COMMIT: CommitSize = CommitSize { records_max: 500_000, bytes_max: 32 * 1024 * 1024, interval_ms: 1_000 };
+const COMMIT: CommitSize =
+    CommitSize { records_max: 500_000, bytes_max: 32 * 1024 * 1024, interval_ms: 1_000 };
 
 /// A database that records are written to. Touches nothing before it is prepared or asked for the lease.
 pub async fn open(config: SinkConfig) -> Result<Sink, SinkError> {
@@ -75,7 +74,7 @@ impl Database {
         &self,
         work: impl FnOnce(&mut Desk) -> Result<T, SinkError> + Send + 'static,
     ) -> Result<T, SinkError> {
-        let mut desk = Arc::clone(&self.desk).lock_owned().await;
+        let mut desk = Seat::wait(&self.desk).await;
         aside(self.path(), move || work(&mut desk)).await?
     }
 
@@ -186,7 +185,9 @@ impl Destination for Handle {
                 return Ok(Vec::new());
             }
             let pipeline = pipeline.clone();
-            let read = self.0.beside("reading positions", move |connection| tables::standings(connection, &pipeline));
+            let read = self
+                .0
+                .beside("reading positions", move |connection| tables::standings(connection, &pipeline));
             Ok(read.await?.unwrap_or_default())
         })
     }
@@ -219,8 +220,9 @@ impl Destination for Handle {
                 schema: None,
             };
             let source = Sqlite::with_schema(config, schema).await;
-            let source: Arc<dyn Source> = Arc::new(source.map_err(|error| {
-                SinkError { kind: hapax_engine::fault::SinkErrorKind::Stop, fault: error.fault }
+            let source: Arc<dyn Source> = Arc::new(source.map_err(|error| SinkError {
+                kind: hapax_engine::fault::SinkErrorKind::Stop,
+                fault: error.fault,
             })?);
             Ok(source)
         })

@@ -28,7 +28,11 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Decides, given the table or that there is none. Refuses what would not fit.
-    pub(crate) fn make(config: &SinkConfig, shape: &Shape, table: Option<&Table>) -> Result<Self, WriteFault> {
+    pub(crate) fn make(
+        config: &SinkConfig,
+        shape: &Shape,
+        table: Option<&Table>,
+    ) -> Result<Self, WriteFault> {
         let schema = &shape.schema;
         distinct(schema)?;
         let key = key(config, shape)?;

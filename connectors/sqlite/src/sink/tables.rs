@@ -63,13 +63,18 @@ pub(crate) fn create(connection: &Connection) -> Result<(), rusqlite::Error> {
 }
 
 fn present(connection: &Connection, table: &str) -> Result<bool, rusqlite::Error> {
-    connection.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = ?1)", [table], |row| row.get(0))
+    connection
+        .query_row("SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = ?1)", [table], |row| row.get(0))
 }
 
 /// The token that holds the lease of a pipeline.
-pub(crate) fn lease_token(connection: &Connection, pipeline: &PipelineName) -> Result<FencingToken, rusqlite::Error> {
+pub(crate) fn lease_token(
+    connection: &Connection,
+    pipeline: &PipelineName,
+) -> Result<FencingToken, rusqlite::Error> {
     let sql = "SELECT token FROM _hapax_leases WHERE pipeline = ?1";
-    let token = connection.prepare_cached(sql)?.query_row([pipeline.as_str()], |row| number(row, 0)).optional()?;
+    let token =
+        connection.prepare_cached(sql)?.query_row([pipeline.as_str()], |row| number(row, 0)).optional()?;
     Ok(token.map_or(FencingToken::NOBODY, FencingToken::new))
 }
 
@@ -80,13 +85,17 @@ pub(crate) enum Application {
 }
 
 /// Gives the lease to the applicant, unless positions were committed under another definition.
-pub(crate) fn acquire(connection: &Connection, applicant: &Applicant) -> Result<Application, rusqlite::Error> {
+pub(crate) fn acquire(
+    connection: &Connection,
+    applicant: &Applicant,
+) -> Result<Application, rusqlite::Error> {
     let pipeline = applicant.pipeline.as_str();
     let definition: Option<String> = connection
         .query_row("SELECT definition FROM _hapax_leases WHERE pipeline = ?1", [pipeline], |row| row.get(0))
         .optional()?;
     if definition.is_some_and(|definition| definition != applicant.definition) {
-        let sql = "SELECT EXISTS (SELECT 1 FROM _hapax_positions WHERE pipeline = ?1 AND position IS NOT NULL)";
+        let sql =
+            "SELECT EXISTS (SELECT 1 FROM _hapax_positions WHERE pipeline = ?1 AND position IS NOT NULL)";
         if connection.query_row(sql, [pipeline], |row| row.get(0))? {
             return Ok(Application::OtherDefinition);
         }
@@ -95,7 +104,8 @@ pub(crate) fn acquire(connection: &Connection, applicant: &Applicant) -> Result<
     let sql = "INSERT INTO _hapax_leases (pipeline, token, holder, definition) VALUES (?1, ?2, ?3, ?4) \
                ON CONFLICT (pipeline) DO UPDATE SET token = excluded.token, holder = excluded.holder, \
                definition = excluded.definition";
-    connection.execute(sql, params![pipeline, stored(token.get()), applicant.holder, applicant.definition])?;
+    connection
+        .execute(sql, params![pipeline, stored(token.get()), applicant.holder, applicant.definition])?;
     Ok(Application::Granted(Lease { pipeline: applicant.pipeline.clone(), token }))
 }
 

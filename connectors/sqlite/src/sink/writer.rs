@@ -12,9 +12,8 @@ use hapax_protocol::identity::Place;
 use hapax_protocol::lease::Lease;
 use hapax_protocol::ledger::Claim;
 use hapax_protocol::position::{Checkpoint, SplitId, Standing};
-use tokio::sync::OwnedMutexGuard;
 
-use super::desk::Desk;
+use super::desk::{Desk, Seat};
 use super::{Database, tables};
 use crate::connection::aside;
 use crate::fault::WriteFault;
@@ -24,9 +23,9 @@ enum Hold {
     /// Nothing since the last commit.
     Free,
     /// The desk, before a transaction was opened.
-    Seated(OwnedMutexGuard<Desk>),
+    Seated(Seat),
     /// The desk, with this writer's transaction open.
-    Open(OwnedMutexGuard<Desk>),
+    Open(Seat),
     /// A transaction that failed, or whose future was dropped, before its commit.
     Lost,
 }
@@ -55,7 +54,7 @@ impl SplitWriter {
         work: impl FnOnce(&mut Desk) -> Result<T, SinkError> + Send + 'static,
     ) -> Result<T, SinkError> {
         if matches!(self.hold, Hold::Free) {
-            self.hold = Hold::Seated(Arc::clone(&self.database.desk).lock_owned().await);
+            self.hold = Hold::Seated(Seat::wait(&self.database.desk).await);
         }
         let lease = self.lease.clone();
         let positions = self.database.positions;
@@ -132,7 +131,8 @@ impl Writer for SplitWriter {
 
     fn write<'a>(&'a mut self, records: &'a RecordBatch) -> Fut<'a, Vec<RefusedRow>, SinkError> {
         Box::pin(async move {
-            let unprepared = || SinkError::from(WriteFault::Config("it was not prepared before it was written to"));
+            let unprepared =
+                || SinkError::from(WriteFault::Config("it was not prepared before it was written to"));
             let plan = self.database.plan().ok_or_else(unprepared)?;
             let (split, records) = (self.split.clone(), records.clone());
             self.inside(move |desk| desk.write(&split, &plan, &records)).await
@@ -149,7 +149,9 @@ impl Writer for SplitWriter {
             }
             let (pipeline, letters) = (self.held_lease()?.pipeline, letters.to_vec());
             let work = move |desk: &mut Desk| {
-                desk.with_tables("setting aside", |connection| tables::set_aside(connection, &pipeline, &letters))
+                desk.with_tables("setting aside", |connection| {
+                    tables::set_aside(connection, &pipeline, &letters)
+                })
             };
             self.inside(work).await
         })

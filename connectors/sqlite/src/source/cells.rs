@@ -33,7 +33,11 @@ fn number(rowid: i64) -> i64 {
 }
 
 /// The ranges that have rows now, in order.
-pub(crate) fn occupied(connection: &Connection, plan: &Plan, rowid: &str) -> Result<Vec<SplitId>, rusqlite::Error> {
+pub(crate) fn occupied(
+    connection: &Connection,
+    plan: &Plan,
+    rowid: &str,
+) -> Result<Vec<SplitId>, rusqlite::Error> {
     let sql = format!("SELECT {rowid} FROM {} WHERE {rowid} >= ?1 ORDER BY {rowid} LIMIT 1", plan.from);
     let mut statement = connection.prepare(&sql)?;
     let mut splits = Vec::new();

@@ -26,7 +26,11 @@ pub(super) fn json(value: ValueRef<'_>) -> Json {
 }
 
 /// Reads the record of a dead letter again: its row as it is now, else the record as it was set aside.
-pub(super) fn reread(connection: &Connection, plan: &Plan, letter: &DeadLetter) -> Result<RecordBatch, Failure> {
+pub(super) fn reread(
+    connection: &Connection,
+    plan: &Plan,
+    letter: &DeadLetter,
+) -> Result<RecordBatch, Failure> {
     let failed = |reason: String| ReadFault::Letter { place: letter.place.clone(), reason };
     let object = match serde_json::from_str(&letter.raw) {
         Ok(Json::Object(object)) => object,
@@ -40,7 +44,8 @@ pub(super) fn reread(connection: &Connection, plan: &Plan, letter: &DeadLetter) 
         _ => None,
     };
     let pushed = pushed.unwrap_or_else(|| {
-        let blob = |index: usize| plan.schema.fields().get(index).is_some_and(|field| is_blob(field.data_type()));
+        let blob =
+            |index: usize| plan.schema.fields().get(index).is_some_and(|field| is_blob(field.data_type()));
         let value = |(index, field): (usize, &std::sync::Arc<arrow::datatypes::Field>)| {
             object.get(field.name()).map_or(Value::Null, |json| of_json(json, blob(index)))
         };

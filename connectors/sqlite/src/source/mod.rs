@@ -71,16 +71,23 @@ impl Sqlite {
         Ok(splits.await?.into_iter().map(|id| Split { id, source_bytes: None }).collect())
     }
 
-    async fn begin(&self, split: SplitId, after: Option<Position>) -> Result<Box<dyn SplitReader>, SourceError> {
-        let foreign =
-            || SourceError::from(ReadFault::ForeignPosition { split: split.clone(), of: self.plan.name.clone() });
+    async fn begin(
+        &self,
+        split: SplitId,
+        after: Option<Position>,
+    ) -> Result<Box<dyn SplitReader>, SourceError> {
+        let foreign = || {
+            SourceError::from(ReadFault::ForeignPosition { split: split.clone(), of: self.plan.name.clone() })
+        };
         let range = match self.plan.walk {
             Walk::RowIds { .. } => cells::of_split(&self.plan, &split).ok_or_else(foreign)?,
             _ if split.as_str() == self.plan.name => Range::default(),
             _ => return Err(foreign()),
         };
         let mark = match &after {
-            Some(position) => Some(Mark::decode(position).filter(|mark| fits(mark, &self.plan)).ok_or_else(foreign)?),
+            Some(position) => {
+                Some(Mark::decode(position).filter(|mark| fits(mark, &self.plan)).ok_or_else(foreign)?)
+            }
             None => None,
         };
         let (path, plan) = (self.config.path.clone(), Arc::clone(&self.plan));
@@ -88,7 +95,8 @@ impl Sqlite {
         let connection = aside(&self.config.path, move || -> Result<Connection, SourceError> {
             let connection = reading(&path)?;
             if let Some(mark) = check {
-                still_there(&connection, &plan, &name, &mark).map_err(|failure| failure.at(&path, "resuming"))?;
+                still_there(&connection, &plan, &name, &mark)
+                    .map_err(|failure| failure.at(&path, "resuming"))?;
             }
             Ok(connection)
         });
@@ -153,11 +161,19 @@ impl Source for Sqlite {
     }
 
     fn describe(&self, position: &Position) -> String {
-        let Some(mark) = Mark::decode(position) else { return format!("{position:?}, not a position of SQLite") };
+        let Some(mark) = Mark::decode(position) else {
+            return format!("{position:?}, not a position of SQLite");
+        };
         if mark.key.is_empty() {
             return format!("behind record {}", mark.ordinal);
         }
-        let key: Vec<_> = self.plan.keys.iter().zip(&mark.key).map(|(name, value)| format!("{name} {}", words(value))).collect();
+        let key: Vec<_> = self
+            .plan
+            .keys
+            .iter()
+            .zip(&mark.key)
+            .map(|(name, value)| format!("{name} {}", words(value)))
+            .collect();
         format!("behind record {}, {}", mark.ordinal, key.join(", "))
     }
 

@@ -2,14 +2,14 @@
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use rusqlite::Connection;
-use rusqlite::types::Type;
+use rusqlite::types::ValueRef;
 use std::sync::Arc;
 
 use crate::config::{Read, SourceConfig};
 use crate::connection::{quoted, quoted_list};
-use crate::declared;
 use crate::fault::{DatabaseFault, ReadFault};
 use crate::table::Table;
+use crate::{civil, declared};
 
 /// How many rows are looked at where only the values tell a type.
 const SAMPLE_ROWS: usize = 1_000;
@@ -133,11 +133,13 @@ impl Plan {
     }
 
     fn find<'a>(&self, column: &str, found: &'a [Found], key: &'static str) -> Result<&'a Found, ReadFault> {
-        found.iter().find(|there| there.name.eq_ignore_ascii_case(column)).ok_or_else(|| ReadFault::NoColumn {
-            of: self.name.clone(),
-            column: column.to_owned(),
-            key,
-            known: found.iter().map(|there| there.name.as_str()).collect::<Vec<_>>().join(", "),
+        found.iter().find(|there| there.name.eq_ignore_ascii_case(column)).ok_or_else(|| {
+            ReadFault::NoColumn {
+                of: self.name.clone(),
+                column: column.to_owned(),
+                key,
+                known: found.iter().map(|there| there.name.as_str()).collect::<Vec<_>>().join(", "),
+            }
         })
     }
 
@@ -149,7 +151,12 @@ impl Plan {
     }
 
     /// The columns as declared, as `schema` says, or as the values are.
-    fn inferred(&self, connection: &Connection, config: &SourceConfig, found: &[Found]) -> Result<SchemaRef, Failure> {
+    fn inferred(
+        &self,
+        connection: &Connection,
+        config: &SourceConfig,
+        found: &[Found],
+    ) -> Result<SchemaRef, Failure> {
         let mut types: Vec<_> = found.iter().map(|column| declared::arrow_type(&column.declared)).collect();
         let samples = self.sample(connection, found)?;
         for (data_type, sample) in types.iter_mut().zip(samples) {
@@ -166,7 +173,8 @@ impl Plan {
             }
         }
         let fields = found.iter().zip(types);
-        let fields = fields.map(|(column, data_type)| Field::new(&column.name, data_type.unwrap_or(DataType::Utf8), true));
+        let fields = fields
+            .map(|(column, data_type)| Field::new(&column.name, data_type.unwrap_or(DataType::Utf8), true));
         Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
     }
 
@@ -182,7 +190,7 @@ impl Plan {
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             for (index, seen) in seen.iter_mut().enumerate() {
-                seen.note(row.get_ref(index)?.data_type());
+                seen.note(row.get_ref(index)?);
             }
         }
         Ok(seen)
@@ -199,7 +207,11 @@ impl Plan {
     }
 }
 
-fn of_table(connection: &Connection, config: &SourceConfig, name: &str) -> Result<(Plan, Vec<Found>), Failure> {
+fn of_table(
+    connection: &Connection,
+    config: &SourceConfig,
+    name: &str,
+) -> Result<(Plan, Vec<Found>), Failure> {
     let Some(table) = Table::load(connection, name)? else {
         return Err(ReadFault::NoTable { path: config.path.clone(), table: name.to_owned() }.into());
     };
@@ -221,7 +233,8 @@ fn of_table(connection: &Connection, config: &SourceConfig, name: &str) -> Resul
         schema: Arc::new(Schema::empty()),
         name: table.name,
     };
-    let found = table.columns.into_iter().map(|column| Found { name: column.name, declared: column.declared });
+    let found =
+        table.columns.into_iter().map(|column| Found { name: column.name, declared: column.declared });
     Ok((plan, found.collect()))
 }
 
@@ -239,7 +252,9 @@ fn of_query(connection: &Connection, query: &str, name: &str) -> Result<(Plan, V
             declared: column.decl_type().unwrap_or_default().to_owned(),
         })
         .collect();
-    let twice = |at: usize, column: &Found| found.iter().skip(at + 1).any(|other| other.name.eq_ignore_ascii_case(&column.name));
+    let twice = |at: usize, column: &Found| {
+        found.iter().skip(at + 1).any(|other| other.name.eq_ignore_ascii_case(&column.name))
+    };
     if let Some((_, column)) = found.iter().enumerate().find(|(at, column)| twice(*at, column)) {
         return Err(bad(format!("two of its columns are called {}: name one with AS", column.name)).into());
     }
@@ -266,16 +281,21 @@ struct Seen {
     real: bool,
     text: bool,
     blob: bool,
+    /// Text that is a moment with its zone.
+    zoned: bool,
 }
 
 impl Seen {
-    fn note(&mut self, class: Type) {
-        match class {
-            Type::Null => {}
-            Type::Integer => self.integer = true,
-            Type::Real => self.real = true,
-            Type::Text => self.text = true,
-            Type::Blob => self.blob = true,
+    fn note(&mut self, value: ValueRef<'_>) {
+        match value {
+            ValueRef::Null => {}
+            ValueRef::Integer(_) => self.integer = true,
+            ValueRef::Real(_) => self.real = true,
+            ValueRef::Text(bytes) => {
+                self.text = true;
+                self.zoned |= civil::parse_moment(bytes).is_some_and(|moment| moment.zoned);
+            }
+            ValueRef::Blob(_) => self.blob = true,
         }
     }
 
@@ -288,13 +308,16 @@ fn settle(declared: Option<DataType>, seen: Seen) -> DataType {
     match declared {
         // A date that is a number counts from an epoch that only its owner knows.
         Some(DataType::Date32 | DataType::Timestamp(_, _)) if seen.numbers_only() => {}
+        Some(DataType::Timestamp(unit, None)) if seen.zoned => {
+            return DataType::Timestamp(unit, Some("UTC".into()));
+        }
         Some(data_type) => return data_type,
         None => {}
     }
     match seen {
         Seen { real: true, text: false, blob: false, .. } => DataType::Float64,
         Seen { integer: true, text: false, blob: false, .. } => DataType::Int64,
-        Seen { integer: false, real: false, text: false, blob: true } => DataType::Binary,
+        Seen { integer: false, real: false, text: false, blob: true, .. } => DataType::Binary,
         _ => DataType::Utf8,
     }
 }

@@ -36,7 +36,8 @@ pub(crate) struct Reader {
 impl SplitReader for Reader {
     fn read(&mut self, limit: ReadLimit) -> Fut<'_, Option<Batch>, SourceError> {
         Box::pin(async move {
-            let page = Page { plan: Arc::clone(&self.plan), range: self.range, mark: self.mark.clone(), limit };
+            let page =
+                Page { plan: Arc::clone(&self.plan), range: self.range, mark: self.mark.clone(), limit };
             let shared = Arc::clone(&self.shared);
             let read = aside(&self.config.path, move || page.read(&lock(&shared))).await?;
             let Some(read) = read.map_err(|failure| failure.at(&self.config.path, "reading"))? else {
@@ -185,7 +186,11 @@ impl Page {
             (None, Some(cursor)) => conditions.push(format!("{} IS NOT NULL", quoted(cursor))),
             (None, None) => {}
         }
-        let filter = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
+        let filter = if conditions.is_empty() {
+            String::new()
+        } else {
+            format!(" WHERE {}", conditions.join(" AND "))
+        };
         format!("SELECT {columns} FROM {from}{filter} ORDER BY {keys} LIMIT {limit}")
     }
 }

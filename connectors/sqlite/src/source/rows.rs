@@ -50,7 +50,9 @@ impl Rows {
             }
             let value = value(index);
             let pushed = match value {
-                ValueRef::Null if !field.is_nullable() => Err("is NULL, which the schema does not allow".to_owned()),
+                ValueRef::Null if !field.is_nullable() => {
+                    Err("is NULL, which the schema does not allow".to_owned())
+                }
                 ValueRef::Null => {
                     cells.push_null();
                     Ok(())
@@ -82,8 +84,10 @@ impl Rows {
         let loose = |field: &Arc<Field>| field.as_ref().clone().with_nullable(true);
         let loose = Schema::new(self.schema.fields().iter().map(loose).collect::<Vec<_>>());
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let whole = |source| ReadFault::Unreadable { column: "*".into(), data_type: "a batch".into(), source };
-        let mut batch = RecordBatch::try_new_with_options(Arc::new(loose), arrays, &options).map_err(whole)?;
+        let whole =
+            |source| ReadFault::Unreadable { column: "*".into(), data_type: "a batch".into(), source };
+        let mut batch =
+            RecordBatch::try_new_with_options(Arc::new(loose), arrays, &options).map_err(whole)?;
         let mut kept = None;
         if !all {
             let indexes = self.keep.iter().enumerate().filter_map(|(row, keep)| keep.then_some(row));
@@ -124,11 +128,14 @@ impl Cells {
             DataType::UInt16 => integer(0, u16::MAX.into()),
             DataType::UInt32 => integer(0, u32::MAX.into()),
             DataType::UInt64 => integer(0, i64::MAX),
-            DataType::Float16 | DataType::Float32 | DataType::Float64 => Some(Self::Real(Float64Builder::new())),
-            DataType::Boolean => Some(Self::Boolean(BooleanBuilder::new())),
-            DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
-                Some(Self::Blob(BinaryBuilder::new()))
+            DataType::Float16 | DataType::Float32 | DataType::Float64 => {
+                Some(Self::Real(Float64Builder::new()))
             }
+            DataType::Boolean => Some(Self::Boolean(BooleanBuilder::new())),
+            DataType::Binary
+            | DataType::LargeBinary
+            | DataType::BinaryView
+            | DataType::FixedSizeBinary(_) => Some(Self::Blob(BinaryBuilder::new())),
             DataType::Date32 | DataType::Date64 => Some(Self::Date(Date32Builder::new())),
             DataType::Timestamp(unit, zone) => {
                 let per_second = match unit {
@@ -250,7 +257,9 @@ impl Cells {
 
     fn finish(self, target: &DataType, rows: usize) -> Result<ArrayRef, ArrowError> {
         let array: ArrayRef = match self {
-            Self::Integer { mut builder, .. } | Self::Moment { mut builder, .. } => Arc::new(builder.finish()),
+            Self::Integer { mut builder, .. } | Self::Moment { mut builder, .. } => {
+                Arc::new(builder.finish())
+            }
             Self::Real(mut builder) => Arc::new(builder.finish()),
             Self::Boolean(mut builder) => Arc::new(builder.finish()),
             Self::Text(mut builder) => Arc::new(builder.finish()),
@@ -279,7 +288,8 @@ fn parsed(texts: &ArrayRef, target: &DataType) -> Result<ArrayRef, ArrowError> {
         lines.extend_from_slice(text.unwrap_or("null").as_bytes());
         lines.extend_from_slice(b"}\n");
     }
-    let mut decoder = arrow::json::ReaderBuilder::new(schema).with_batch_size(texts.len().max(1)).build_decoder()?;
+    let mut decoder =
+        arrow::json::ReaderBuilder::new(schema).with_batch_size(texts.len().max(1)).build_decoder()?;
     decoder.decode(&lines)?;
     let batch = decoder.flush()?;
     let column = batch.and_then(|batch| batch.columns().first().cloned());
@@ -303,7 +313,8 @@ fn shown(value: ValueRef<'_>) -> String {
 
 /// An integer as a float, if nothing is lost.
 fn exact(number: i64) -> Option<f64> {
-    let (high, low) = (i32::try_from(number.div_euclid(1 << 23)).ok()?, i32::try_from(number.rem_euclid(1 << 23)).ok()?);
+    let (high, low) =
+        (i32::try_from(number.div_euclid(1 << 23)).ok()?, i32::try_from(number.rem_euclid(1 << 23)).ok()?);
     // Within 2^53 the sum is exact.
     (number.unsigned_abs() <= 1 << 53).then(|| f64::from(high) * 8_388_608.0 + f64::from(low))
 }

@@ -41,6 +41,7 @@ async fn a_writer_that_dies_before_its_commit_leaves_nothing() {
     let (mut writer, _) = taken(&sink, &lease).await;
     writer.write(&people(&[(Some(1), None)])).await.unwrap();
     drop(writer);
+    scene.sql("CREATE TABLE nobody_is_locked_out (n)");
     let (mut writer, standing) = taken(&sink, &lease).await;
     assert_eq!(standing.position, None);
     writer.write(&people(&[(Some(2), None)])).await.unwrap();
@@ -60,7 +61,7 @@ async fn a_dropped_write_cannot_be_committed() {
     let lease = ready(&sink, &shape(&[])).await;
     let (mut writer, _) = taken(&sink, &lease).await;
     writer.write(&people(&[(Some(1), None)])).await.unwrap();
-    let batch = people(&[(Some(2), None)]);
+    let batch = people(&[(Some(2), None); 100_000]);
     let mut dropped = writer.write(&batch);
     let polled = std::future::poll_fn(|context| std::task::Poll::Ready(dropped.as_mut().poll(context))).await;
     assert!(polled.is_pending());
@@ -250,7 +251,10 @@ async fn without_positions_nothing_but_the_table_is_made() {
     assert_eq!(writer.take_over(&lease).await.unwrap(), Default::default());
     writer.write(&people(&[(Some(1), None)])).await.unwrap();
     writer.flush().await.unwrap();
-    assert_eq!(writer.set_aside(&[letter(1, "x")]).await.unwrap_err().fault.code(), codes::NO_PLACE_FOR_LETTERS);
+    assert_eq!(
+        writer.set_aside(&[letter(1, "x")]).await.unwrap_err().fault.code(),
+        codes::NO_PLACE_FOR_LETTERS
+    );
     assert_eq!(scene.texts("SELECT name FROM sqlite_master"), ["t"]);
     assert_eq!(scene.count("SELECT count(*) FROM t"), 1);
 }

@@ -30,7 +30,9 @@ async fn a_table_that_does_not_fit_is_named_with_the_fix() {
     assert!(help.contains("ALTER TABLE \"t\" ADD COLUMN \"name\" TEXT"), "{help}");
     let (code, what, _) = append("CREATE TABLE t (id INTEGER, name TEXT, more TEXT NOT NULL)").await;
     assert!(code == codes::COLUMN_DEMANDED && what.contains("\"more\""), "{what}");
-    for wrong in ["id TEXT, name TEXT", "id REAL, name TEXT", "id INTEGER, name DECIMAL(5,2)", "id INTEGER, name INT"] {
+    for wrong in
+        ["id TEXT, name TEXT", "id REAL, name TEXT", "id INTEGER, name DECIMAL(5,2)", "id INTEGER, name INT"]
+    {
         let (code, ..) = said(&format!("CREATE TABLE t ({wrong})"), Write::Append, &shape(&[])).await;
         assert_eq!(code, codes::COLUMN_TYPE, "{wrong}");
     }
@@ -79,7 +81,10 @@ async fn columns_that_sqlite_cannot_hold_or_tell_apart() {
     assert!(!scene.path().exists(), "a check creates nothing");
     let words = sink.check(&shape(&["id"])).await.unwrap();
     assert_eq!(words.len(), 3, "{words:?}");
-    assert!(words[1].contains("CREATE TABLE \"t\" (\"id\" INTEGER NOT NULL, \"name\" TEXT, PRIMARY KEY (\"id\"))"));
+    assert!(
+        words[1]
+            .contains("CREATE TABLE \"t\" (\"id\" INTEGER NOT NULL, \"name\" TEXT, PRIMARY KEY (\"id\"))")
+    );
 }
 
 #[tokio::test]
@@ -134,7 +139,8 @@ async fn a_constraint_that_rolls_back_everything_cannot_half_commit() {
     let lease = ready(&sink, &shape(&[])).await;
     let (mut writer, _) = taken(&sink, &lease).await;
     writer.write(&people(&[(Some(1), None)])).await.unwrap();
-    let error = writer.write(&people(&[(Some(2), None), (Some(1), None), (Some(3), None)])).await.unwrap_err();
+    let error =
+        writer.write(&people(&[(Some(2), None), (Some(1), None), (Some(3), None)])).await.unwrap_err();
     assert_eq!(error.fault.code(), codes::TRANSACTION_LOST);
     assert!(writer.commit(&step(None, 5, 1)).await.is_err());
     assert_eq!(scene.count("SELECT count(*) FROM t"), 0);
@@ -151,9 +157,13 @@ async fn values_that_sqlite_cannot_hold_are_refused() {
     let lease = ready(&sink, &Shape { schema: Arc::clone(&schema), key: Vec::new() }).await;
     let (mut writer, _) = taken(&sink, &lease).await;
     let u: ArrayRef = Arc::new(UInt64Array::from(vec![u64::MAX, 1, 2, i64::MAX as u64]));
-    let f: ArrayRef = Arc::new(Float64Array::from(vec![Some(1.0), Some(f64::NAN), None, Some(f64::INFINITY)]));
+    let f: ArrayRef =
+        Arc::new(Float64Array::from(vec![Some(1.0), Some(f64::NAN), None, Some(f64::INFINITY)]));
     let refused = writer.write(&RecordBatch::try_new(schema, vec![u, f]).unwrap()).await.unwrap();
-    assert_eq!(refused.iter().map(|row| (row.row, row.code)).collect::<Vec<_>>(), [(0, codes::VALUE_UNHELD), (1, codes::VALUE_UNHELD)]);
+    assert_eq!(
+        refused.iter().map(|row| (row.row, row.code)).collect::<Vec<_>>(),
+        [(0, codes::VALUE_UNHELD), (1, codes::VALUE_UNHELD)]
+    );
     writer.commit(&step(None, 5, 1)).await.unwrap();
     assert_eq!(scene.count("SELECT count(*) FROM t"), 2);
 }

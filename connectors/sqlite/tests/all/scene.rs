@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::util::display::ArrayFormatter;
 use hapax_engine::batch::{Batch, ReadLimit};
 use hapax_engine::sink::{CoCommit, CoCommitSink, Shape, Sink};
 use hapax_engine::source::Source;
@@ -133,7 +134,12 @@ pub fn limit(records_max: usize) -> ReadLimit {
 }
 
 /// Everything from a position on, batch by batch.
-pub async fn drain(source: &Sqlite, split: &SplitId, after: Option<&Position>, records_max: usize) -> Vec<Batch> {
+pub async fn drain(
+    source: &Sqlite,
+    split: &SplitId,
+    after: Option<&Position>,
+    records_max: usize,
+) -> Vec<Batch> {
     let mut reader = source.open(split, after).await.unwrap();
     let mut batches: Vec<Batch> = Vec::new();
     while let Some(batch) = reader.read(limit(records_max)).await.unwrap() {
@@ -149,11 +155,10 @@ pub async fn drain(source: &Sqlite, split: &SplitId, after: Option<&Position>, r
 pub fn records(batches: &[Batch]) -> Vec<(u64, Vec<String>)> {
     let mut all = Vec::new();
     for batch in batches {
-        let formats: Vec<_> = batch
-            .records
-            .columns()
+        let columns: Vec<_> = batch.records.columns().iter().map(offset).collect();
+        let formats: Vec<_> = columns
             .iter()
-            .map(|column| arrow::util::display::ArrayFormatter::try_new(column, &Default::default()).unwrap())
+            .map(|column| ArrayFormatter::try_new(column, &Default::default()).unwrap())
             .collect();
         for row in 0..batch.records.num_rows() {
             let values = formats.iter().map(|format| format.value(row).to_string()).collect();
@@ -161,6 +166,14 @@ pub fn records(batches: &[Batch]) -> Vec<(u64, Vec<String>)> {
         }
     }
     all
+}
+
+/// A time in UTC as one with an offset: Arrow prints no named zones here.
+fn offset(column: &ArrayRef) -> ArrayRef {
+    match column.as_any().downcast_ref::<TimestampMicrosecondArray>() {
+        Some(times) if times.timezone().is_some() => Arc::new(times.clone().with_timezone("+00:00")),
+        _ => Arc::clone(column),
+    }
 }
 
 pub fn int_column(batches: &[Batch], name: &str) -> Vec<i64> {

@@ -56,14 +56,21 @@ async fn every_position_resumes_to_the_same_records() {
         let whole = drain(&source, &split, None, 1_000).await;
         assert_eq!(whole.len(), 1);
         let expected = records(&whole);
-        assert_eq!(expected.iter().map(|record| record.0).collect::<Vec<_>>(), (0..expected.len() as u64).collect::<Vec<_>>());
+        assert_eq!(
+            expected.iter().map(|record| record.0).collect::<Vec<_>>(),
+            (0..expected.len() as u64).collect::<Vec<_>>()
+        );
         let small = drain(&source, &split, None, 7).await;
         assert_eq!(records(&small), expected, "{table}");
         for (index, batch) in small.iter().enumerate() {
             let rest = drain(&source, &split, Some(&batch.through), 11).await;
             let before = (index + 1) * 7;
             assert_eq!(records(&rest), expected.get(before..).unwrap_or_default(), "{table}");
-            assert!(source.describe(&batch.through).contains(&format!("behind record {}", before.min(expected.len()))));
+            assert!(
+                source
+                    .describe(&batch.through)
+                    .contains(&format!("behind record {}", before.min(expected.len())))
+            );
         }
     }
 }
@@ -101,7 +108,9 @@ async fn a_live_writer_does_not_disturb() {
     let scene = Scene::new();
     let writer = scene.db();
     writer.pragma_update(None, "journal_mode", "WAL").unwrap();
-    writer.execute_batch("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1), (2), (3)").unwrap();
+    writer
+        .execute_batch("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1), (2), (3)")
+        .unwrap();
     writer.execute_batch("BEGIN IMMEDIATE; INSERT INTO t VALUES (4)").unwrap();
     let source = Sqlite::open(scene.table("t")).await.unwrap();
     let mut reader = source.open(&SplitId::new("t#0"), None).await.unwrap();
@@ -114,14 +123,17 @@ async fn a_live_writer_does_not_disturb() {
 #[tokio::test]
 async fn queries() {
     let scene = Scene::new();
-    scene.sql("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT); INSERT INTO t VALUES (1, 'a'), (2, 'b'), (3, 'a')");
+    scene.sql(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT); INSERT INTO t VALUES (1, 'a'), (2, 'b'), (3, 'a')",
+    );
     let query = |query: &str, cursor: Option<&str>| SourceConfig {
         table: None,
         query: Some(query.into()),
         cursor: cursor.map(Into::into),
         ..scene.table("t")
     };
-    let source = Sqlite::open(query("SELECT v, count(*) AS n FROM t GROUP BY v ORDER BY v;", None)).await.unwrap();
+    let source =
+        Sqlite::open(query("SELECT v, count(*) AS n FROM t GROUP BY v ORDER BY v;", None)).await.unwrap();
     assert_eq!(source.facts().replay, Replay::Unidentified);
     let batches = drain(&source, &SplitId::new("query"), None, 1).await;
     assert_eq!(int_column(&batches, "n"), [2, 1]);
@@ -134,7 +146,14 @@ async fn queries() {
     let mut reader = source.open(&SplitId::new("query"), None).await.unwrap();
     let error = reader.read(crate::scene::limit(1)).await.unwrap_err();
     assert_eq!(error.fault.code(), codes::CURSOR_TIED);
-    for bad in ["DELETE FROM t", "SELECT 1 AS a, 2 AS a", "SELECT nope FROM t", "SELECT ?1", "PRAGMA user_version", ""] {
+    for bad in [
+        "DELETE FROM t",
+        "SELECT 1 AS a, 2 AS a",
+        "SELECT nope FROM t",
+        "SELECT ?1",
+        "PRAGMA user_version",
+        "",
+    ] {
         assert_eq!(code(query(bad, None)).await, codes::BAD_QUERY, "{bad}");
     }
 }
@@ -152,7 +171,10 @@ async fn what_cannot_be_opened_says_why() {
     assert_eq!(code(scene.tail("t", "nope")).await, codes::NO_COLUMN);
     assert_eq!(code(scene.tail("t", "c")).await, codes::NULL_CURSOR);
     assert_eq!(code(SourceConfig { cursor: None, ..scene.tail("t", "c") }).await, codes::CONFIG);
-    assert_eq!(code(SourceConfig { query: Some("SELECT 1".into()), ..scene.table("t") }).await, codes::CONFIG);
+    assert_eq!(
+        code(SourceConfig { query: Some("SELECT 1".into()), ..scene.table("t") }).await,
+        codes::CONFIG
+    );
     let typed = |column: &str, name: &str| SourceConfig {
         schema: Some([(column.to_owned(), name.to_owned())].into()),
         ..scene.table("t")
@@ -177,7 +199,10 @@ async fn values_that_do_not_fit_are_rejected_and_can_be_read_again() {
     let batches = drain(&source, &split, None, 10).await;
     assert_eq!(records(&batches).iter().map(|record| record.0).collect::<Vec<_>>(), [0, 3]);
     let rejected = &batches[0].rejected;
-    assert_eq!(rejected.iter().map(|one| (one.ordinal, one.code)).collect::<Vec<_>>(), [(1, codes::VALUE_MISFIT), (2, codes::VALUE_MISFIT)]);
+    assert_eq!(
+        rejected.iter().map(|one| (one.ordinal, one.code)).collect::<Vec<_>>(),
+        [(1, codes::VALUE_MISFIT), (2, codes::VALUE_MISFIT)]
+    );
     assert_eq!(rejected[0].reason, "n holds \"two\", which is not an integer");
     assert!(rejected[0].raw.contains("\"n\":\"two\""), "{}", rejected[0].raw);
     let letter = DeadLetter {
@@ -190,7 +215,10 @@ async fn values_that_do_not_fit_are_rejected_and_can_be_read_again() {
     assert_eq!(source.reread(&letter).await.unwrap_err().fault.code(), codes::LETTER_UNREADABLE);
     scene.sql("UPDATE t SET n = 2 WHERE id = 2");
     let again = source.reread(&letter).await.unwrap();
-    assert_eq!((again.num_rows(), again.column(1).as_ref()), (1, &arrow::array::Int64Array::from(vec![2]) as &dyn arrow::array::Array));
+    assert_eq!(
+        (again.num_rows(), again.column(1).as_ref()),
+        (1, &arrow::array::Int64Array::from(vec![2]) as &dyn arrow::array::Array)
+    );
     // A letter that another part of the run wrote has no row id.
     let letter = DeadLetter { raw: r#"{"id":9,"n":8,"d":"2020-01-09"}"#.into(), ..letter };
     assert_eq!(source.reread(&letter).await.unwrap().num_rows(), 1);

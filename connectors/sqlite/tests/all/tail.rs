@@ -53,7 +53,8 @@ async fn a_concurrent_writer_loses_nothing() {
                 for _ in 0..total / 30 {
                     // The tick is read after the lock is taken: it grows with the commits.
                     db.execute_batch("BEGIN IMMEDIATE").unwrap();
-                    let tick: i64 = db.query_row("SELECT coalesce(max(id), 0) / 7 FROM t", [], |row| row.get(0)).unwrap();
+                    let tick: i64 =
+                        db.query_row("SELECT coalesce(max(id), 0) / 7 FROM t", [], |row| row.get(0)).unwrap();
                     for _ in 0..10 {
                         db.execute("INSERT INTO t (tick) VALUES (?1)", [tick]).unwrap();
                     }

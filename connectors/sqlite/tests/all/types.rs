@@ -1,9 +1,10 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Date64Array, Decimal128Array, DictionaryArray, Float32Array,
-    Float64Array, Int8Array, Int64Array, ListArray, RecordBatch, StringArray, StringViewArray, StructArray,
-    Time64MicrosecondArray, TimestampMicrosecondArray, TimestampNanosecondArray, TimestampSecondArray, UInt32Array,
+    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Date64Array, Decimal128Array, DictionaryArray,
+    Float32Array, Float64Array, Int8Array, Int64Array, ListArray, RecordBatch, StringArray, StringViewArray,
+    StructArray, Time64MicrosecondArray, TimestampMicrosecondArray, TimestampNanosecondArray,
+    TimestampSecondArray, UInt32Array,
 };
 use arrow::datatypes::{DataType, Field, Int32Type, Schema};
 use hapax_engine::sink::Shape;
@@ -44,16 +45,27 @@ fn arc(array: impl Array + 'static) -> ArrayRef {
 
 #[tokio::test]
 async fn the_table_declares_the_types_that_are_read_back() {
-    let decimals = Decimal128Array::from(vec![Some(110), Some(-5), None, Some(0)]).with_precision_and_scale(12, 2);
+    let decimals =
+        Decimal128Array::from(vec![Some(110), Some(-5), None, Some(0)]).with_precision_and_scale(12, 2);
     let (scene, written, own) = there_and_back(vec![
         ("i", arc(Int64Array::from(vec![Some(i64::MIN), Some(i64::MAX), None, Some(0)]))),
-        ("f", arc(Float64Array::from(vec![Some(0.1), Some(f64::MIN_POSITIVE), None, Some(f64::NEG_INFINITY)]))),
+        (
+            "f",
+            arc(Float64Array::from(vec![Some(0.1), Some(f64::MIN_POSITIVE), None, Some(f64::NEG_INFINITY)])),
+        ),
         ("b", arc(BooleanArray::from(vec![Some(true), Some(false), None, Some(true)]))),
         ("s", arc(StringArray::from(vec![Some(""), Some("007"), None, Some("née 🦀 \0 \"quoted\"\n")]))),
         ("x", arc(BinaryArray::from(vec![Some(&b""[..]), Some(&[0, 255][..]), None, Some(b"text")]))),
         ("d", arc(Date32Array::from(vec![Some(-719_528), Some(0), None, Some(2_932_896)]))),
-        ("t", arc(TimestampMicrosecondArray::from(vec![Some(-1), Some(1_357_016_400_123_456), None, Some(0)]))),
-        ("z", arc(TimestampMicrosecondArray::from(vec![Some(1), None, Some(-1), Some(500_000)]).with_timezone("UTC"))),
+        (
+            "t",
+            arc(TimestampMicrosecondArray::from(vec![Some(-1), Some(1_357_016_400_123_456), None, Some(0)])),
+        ),
+        (
+            "z",
+            arc(TimestampMicrosecondArray::from(vec![Some(1), None, Some(-1), Some(500_000)])
+                .with_timezone("UTC")),
+        ),
         ("m", arc(decimals.unwrap())),
     ])
     .await;
@@ -72,16 +84,29 @@ async fn the_table_declares_the_types_that_are_read_back() {
 #[tokio::test]
 async fn rarer_types_come_back_by_their_schema() {
     let dictionary: DictionaryArray<Int32Type> = vec![Some("a"), None, Some("a")].into_iter().collect();
-    let list = ListArray::from_iter_primitive::<Int32Type, _, _>(vec![Some(vec![Some(1), None]), None, Some(vec![])]);
+    let list = ListArray::from_iter_primitive::<Int32Type, _, _>(vec![
+        Some(vec![Some(1), None]),
+        None,
+        Some(vec![]),
+    ]);
     let nested = StructArray::from(vec![
-        (Arc::new(Field::new("x", DataType::Int64, true)), arc(Int64Array::from(vec![Some(1), None, Some(3)]))),
-        (Arc::new(Field::new("y", DataType::Utf8, true)), arc(StringArray::from(vec![Some("\n}"), Some("b"), None]))),
+        (
+            Arc::new(Field::new("x", DataType::Int64, true)),
+            arc(Int64Array::from(vec![Some(1), None, Some(3)])),
+        ),
+        (
+            Arc::new(Field::new("y", DataType::Utf8, true)),
+            arc(StringArray::from(vec![Some("\n}"), Some("b"), None])),
+        ),
     ]);
     let (scene, ..) = there_and_back(vec![
         ("i8", arc(Int8Array::from(vec![Some(-128), None, Some(127)]))),
         ("u32", arc(UInt32Array::from(vec![Some(u32::MAX), None, Some(0)]))),
         ("f32", arc(Float32Array::from(vec![Some(0.1), None, Some(-2.5)]))),
-        ("view", arc(StringViewArray::from(vec![Some("a long enough text to be out of line"), None, Some("")]))),
+        (
+            "view",
+            arc(StringViewArray::from(vec![Some("a long enough text to be out of line"), None, Some("")])),
+        ),
         ("date64", arc(Date64Array::from(vec![Some(86_400_000), None, Some(-86_400_000)]))),
         ("ns", arc(TimestampNanosecondArray::from(vec![Some(1), None, Some(-1)]))),
         ("sec", arc(TimestampSecondArray::from(vec![Some(1), None, Some(-1)]).with_timezone("+02:00"))),
@@ -99,20 +124,47 @@ async fn rarer_types_come_back_by_their_schema() {
 async fn types_of_tables_that_others_made() {
     let scene = Scene::new();
     scene.sql(
-        "CREATE TABLE t (a VARCHAR(10), b DATETIME, c DATETIME, d, e NUMERIC(6,2), f TINYINT, g, h BOOL, i NUMERIC, j); \
-         INSERT INTO t VALUES ('x', 1357016400, '2013-01-01 05:00:00', 1, '1.10', 3, x'00', 1, 1.5, 'a'), \
-         (NULL, NULL, NULL, 2.5, 7, NULL, NULL, 0, 2, 3)",
+        "CREATE TABLE t (a VARCHAR(10), b DATETIME, c DATETIME, d, e NUMERIC(6,2), f TINYINT, g, h BOOL, i NUMERIC, j, k TIMESTAMP); \
+         INSERT INTO t VALUES ('x', 1357016400, '2013-01-01 05:00:00', 1, '1.10', 3, x'00', 1, 1.5, 'a', '2013-01-01T06:00:00+01:00'), \
+         (NULL, NULL, NULL, 2.5, 7, NULL, NULL, 0, 2, 3, NULL)",
     );
     let source = Sqlite::open(scene.table("t")).await.unwrap();
     let types: Vec<_> = source.schema().fields().iter().map(|field| field.data_type().to_string()).collect();
     assert_eq!(
         types,
-        ["Utf8", "Int64", "Timestamp(µs)", "Float64", "Decimal128(6, 2)", "Int64", "Binary", "Boolean", "Float64", "Utf8"]
+        [
+            "Utf8",
+            "Int64",
+            "Timestamp(µs)",
+            "Float64",
+            "Decimal128(6, 2)",
+            "Int64",
+            "Binary",
+            "Boolean",
+            "Float64",
+            "Utf8",
+            "Timestamp(µs, \"UTC\")"
+        ]
     );
     let split = source.splits().await.unwrap().remove(0).id;
     let batches = drain(&source, &split, None, 10).await;
     assert_eq!(batches[0].rejected, []);
     let values = crate::scene::records(&batches);
-    assert_eq!(values[0].1, ["x", "1357016400", "2013-01-01T05:00:00", "1.0", "1.10", "3", "00", "true", "1.5", "a"]);
-    assert_eq!(values[1].1, ["", "", "", "2.5", "7.00", "", "", "false", "2.0", "3"]);
+    assert_eq!(
+        values[0].1,
+        [
+            "x",
+            "1357016400",
+            "2013-01-01T05:00:00",
+            "1.0",
+            "1.10",
+            "3",
+            "00",
+            "true",
+            "1.5",
+            "a",
+            "2013-01-01T05:00:00Z"
+        ]
+    );
+    assert_eq!(values[1].1, ["", "", "", "2.5", "7.00", "", "", "false", "2.0", "3", ""]);
 }
