@@ -91,6 +91,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let flushing = Instant::now();
             ledger.flush()?;
             ledger.committed();
+            ledger.store_mut().forget_replaced();
             slowest = slowest.max(flushing.elapsed());
         }
     }

@@ -64,6 +64,7 @@ fn what_a_crash_leaves_is_removed() {
     let kept: Vec<_> =
         ["seg-1-l0.led", "seg-2-l0.led"].map(|name| (name, fs::read(path.join(name)).unwrap())).into();
     commit(&mut ledger, "a", 100..150);
+    ledger.store_mut().forget_replaced();
     drop(ledger);
     let whole = files(path);
     assert_eq!(whole, ["seg-3-l1.led", "splits.led"]);
@@ -83,6 +84,31 @@ fn what_a_crash_leaves_is_removed() {
         let again = ledger.claim(&SplitId::new("a"), &arrivals(0..150)).unwrap();
         assert!(again.iter().all(|answer| *answer == Claim::Replay));
     }
+}
+
+#[test]
+fn what_no_commit_names_never_happened_merged_or_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let mut ledger = open(path);
+    for n in 0..2 {
+        commit(&mut ledger, "a", n * 50..n * 50 + 50);
+    }
+    let named = ledger.last_segment();
+    // Merges the two before it away; then the process dies without a commit that names the result.
+    commit(&mut ledger, "a", 100..150);
+    assert_eq!(ledger.stats().segments, 1);
+    drop(ledger);
+    let store = DirectoryStore::open_through(path, named).unwrap();
+    let mut ledger = Ledger::with_settings(store, SMALL).unwrap();
+    assert_eq!((ledger.last_segment(), ledger.stats().identities), (named, 100));
+    let again = ledger.claim(&SplitId::new("a"), &arrivals(0..100)).unwrap();
+    assert!(again.iter().all(|answer| *answer == Claim::Replay));
+    commit(&mut ledger, "b", 100..150);
+    ledger.store_mut().forget_replaced();
+    drop(ledger);
+    assert_eq!(files(path), ["seg-3-l1.led", "splits.led"]);
+    assert_eq!(open(path).stats().identities, 150);
 }
 
 #[test]
