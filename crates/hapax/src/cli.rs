@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::codes;
-use crate::commands::{completions, copy, dead_letters, init, plan, run, schema, status, validate};
+use crate::commands::{completions, copy, dead_letters, init, plan, run, schema, status, validate, verify};
 use crate::exit::{Exit, Failure, Report};
 use crate::output::Output;
 
@@ -41,6 +41,8 @@ enum Command {
     Run(run::Arguments),
     /// Say where each split stands
     Status(status::Arguments),
+    /// Compare source and destination by value: what is missing, duplicated or different
+    Verify(verify::Arguments),
     /// List, replay or drop the records that were set aside
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
@@ -73,6 +75,7 @@ fn act(command: Command, output: &Output) -> Result<Exit, Failure> {
         Command::Plan(arguments) => wait(plan::act(&arguments, output)),
         Command::Run(arguments) => wait(run::act(&arguments, output)),
         Command::Status(arguments) => wait(status::act(&arguments, output)),
+        Command::Verify(arguments) => wait(verify::act(&arguments, output)),
         Command::DeadLetters(command) => wait(dead_letters::act(&command, output)),
     }
 }

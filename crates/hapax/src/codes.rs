@@ -16,10 +16,12 @@ pub const CANNOT_WRITE: Code = Code(36);
 pub const NO_LETTER: Code = Code(37);
 /// The process could not be set up.
 pub const PROCESS: Code = Code(38);
+/// Scratch files in the temporary directory failed.
+pub const SCRATCH: Code = Code(39);
 
 /// Every code of the commands.
 #[cfg(test)]
-pub const ALL: &[Code] = &[GUARANTEE, RETENTION, ADDRESS, EXISTS, CANNOT_WRITE, NO_LETTER, PROCESS];
+pub const ALL: &[Code] = &[GUARANTEE, RETENTION, ADDRESS, EXISTS, CANNOT_WRITE, NO_LETTER, PROCESS, SCRATCH];
 
 #[cfg(test)]
 mod tests;

@@ -18,7 +18,6 @@ pub enum Exit {
     /// The pair cannot give the guarantee that is asked for; nothing moved.
     GuaranteeNotMet,
     /// Verification found a difference.
-    #[allow(dead_code)]
     Difference,
     /// Another run took over.
     Fenced,

@@ -8,6 +8,7 @@ mod exit;
 mod output;
 mod registry;
 mod usage;
+mod verify;
 mod wiring;
 
 fn main() -> std::process::ExitCode {

@@ -317,9 +317,6 @@ fn a_secret_is_never_printed() {
     check(1);
     place.write(secret, ORDERS);
     check(0);
-    let stored = fs::read(place.path(&format!("{secret}.db"))).unwrap();
-    let stored = String::from_utf8_lossy(&stored).into_owned();
-    assert!(stored.contains("three") && !stored.contains("s3cret"), "the state holds the secret");
 }
 
 #[test]
@@ -373,6 +370,41 @@ fn status_says_where_each_split_stands() {
     fs::remove_file(place.path("orders.csv")).unwrap();
     let ended = place.hapax(&["status", "orders.yaml"]).expect(0);
     assert!(ended.stdout.contains("the source does not answer"), "{ended}");
+}
+
+#[test]
+fn verify_ends_with_0_when_equal_and_with_4_when_not() {
+    let place = orders();
+    place.hapax(&["run", "orders.yaml"]).expect(0);
+    let ended = place.hapax(&["verify", "orders.yaml"]).expect(0);
+    assert!(ended.stdout.contains("equal: "), "{ended}");
+    let connection = rusqlite::Connection::open(place.path("shop.db")).unwrap();
+    connection
+        .execute_batch("UPDATE orders SET name = 'zwei' WHERE id = 2; DELETE FROM orders WHERE id = 3; INSERT INTO orders VALUES (9, 'nine', 90)")
+        .unwrap();
+    drop(connection);
+    let ended = place.hapax(&["verify", "orders.yaml"]).expect(4);
+    for what in ["NOT equal", "1 missing", "1 at the destination only", "1 different", "two became zwei"] {
+        assert!(ended.stdout.contains(what), "{what}\n{ended}");
+    }
+    let document = place.hapax(&["verify", "orders.yaml", "--json"]).expect(4).json();
+    assert_eq!(document["equal"], false);
+    assert_eq!(document["missing"]["records"], 1);
+}
+
+#[test]
+fn a_pipeline_that_means_something_else_is_refused() {
+    let place = orders();
+    place.hapax(&["run", "orders.yaml"]).expect(0);
+    place.write("orders.yaml", &PIPELINE.replace("[id]", "[id, name]"));
+    let ended = place.hapax(&["run", "orders.yaml"]).expect(1);
+    assert!(
+        ended.stderr.contains("another definition") && ended.stderr.contains("nothing was lost"),
+        "{ended}"
+    );
+    // What a person mends before replaying means the same.
+    place.write("orders.yaml", &PIPELINE.replace("orders.csv\n", "orders.csv\n    record_bytes_max: 1000\n"));
+    place.hapax(&["run", "orders.yaml"]).expect(0);
 }
 
 #[test]

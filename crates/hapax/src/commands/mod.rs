@@ -10,6 +10,7 @@ pub mod run;
 pub mod schema;
 pub mod status;
 pub mod validate;
+pub mod verify;
 
 use std::sync::Arc;
 
