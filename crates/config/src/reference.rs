@@ -21,13 +21,10 @@ pub fn resolve(
 ) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
     match &mut node.value {
-        Value::Text(text) => {
-            if text.written.contains("${") {
-                let mut reader =
-                    Reader { file, within: node.span, environment, secrets, mistakes: Vec::new() };
-                reader.text(text);
-                mistakes.append(&mut reader.mistakes);
-            }
+        Value::Text(text) if text.written.contains("${") => {
+            let mut reader = Reader { file, within: node.span, environment, secrets, mistakes: Vec::new() };
+            reader.text(text);
+            mistakes.append(&mut reader.mistakes);
         }
         Value::List(items) => {
             for item in items {

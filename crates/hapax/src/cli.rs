@@ -12,7 +12,7 @@ use crate::output::Output;
 
 /// Moves records between systems, each with effect once.
 #[derive(Debug, Parser)]
-#[command(name = "hapax", version, about, max_term_width = 100, after_help = EXITS)]
+#[command(name = "hapax", version, max_term_width = 100, after_help = EXITS)]
 pub struct Cli {
     /// Print JSON: one document, or one object a line while running.
     #[arg(long, global = true)]

@@ -38,6 +38,11 @@ pub fn schema() -> serde_json::Value {
     compose(&systems, definitions)
 }
 
+/// The name of a type, as `schema:` takes it.
+pub fn type_name(data_type: &arrow::datatypes::DataType) -> String {
+    hapax_files::config::type_name(data_type)
+}
+
 /// A system could not be opened.
 #[derive(Debug)]
 pub enum OpenError {

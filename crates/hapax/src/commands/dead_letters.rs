@@ -143,19 +143,20 @@ async fn settle(choice: &Choice, replay: bool, output: &Output) -> Result<Exit, 
 }
 
 /// All letters, or those at the wanted places, each of which must be there.
-fn chosen(letters: Vec<DeadLetter>, wanted: &[Place]) -> Result<Vec<DeadLetter>, Report> {
+fn chosen(letters: Vec<DeadLetter>, wanted: &[Place]) -> Result<Vec<DeadLetter>, Failure> {
     if let Some(missing) = wanted.iter().find(|place| !letters.iter().any(|letter| letter.place == **place)) {
         return Err(Report::new(
             codes::NO_LETTER,
             Exit::BadCommand,
             format!("nothing is set aside at {}", name(missing)),
             "`hapax dead-letters list FILE` shows the places there are.",
-        ));
+        )
+        .into());
     }
     Ok(letters.into_iter().filter(|letter| wanted.is_empty() || wanted.contains(&letter.place)).collect())
 }
 
-fn place(text: &str) -> Result<Place, Report> {
+fn place(text: &str) -> Result<Place, Failure> {
     let parts = text.rsplit_once(':').and_then(|(split, ordinal)| Some((split, ordinal.parse().ok()?)));
     match parts {
         Some((split, ordinal)) => Ok(Place { split: SplitId::new(split), ordinal }),
@@ -164,7 +165,8 @@ fn place(text: &str) -> Result<Place, Report> {
             Exit::BadCommand,
             format!("`{text}` is no place of a record"),
             "A place is SPLIT:RECORD, as `hapax dead-letters list FILE` shows it.",
-        )),
+        )
+        .into()),
     }
 }
 

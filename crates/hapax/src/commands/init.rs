@@ -44,13 +44,13 @@ pub fn act(arguments: &Arguments, output: &Output) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn write_new(path: &str, text: &str) -> Result<(), Report> {
+fn write_new(path: &str, text: &str) -> Result<(), Failure> {
     let written = OpenOptions::new()
         .write(true)
         .create_new(true)
         .open(path)
         .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
-    written.map_err(|error| match error.kind() {
+    let refused = |error: std::io::Error| match error.kind() {
         ErrorKind::AlreadyExists => Report::new(
             codes::EXISTS,
             Exit::BadCommand,
@@ -63,7 +63,8 @@ fn write_new(path: &str, text: &str) -> Result<(), Report> {
             format!("{path} cannot be written: {error}"),
             "Check that its directory exists and may be written.",
         ),
-    })
+    };
+    written.map_err(|error| refused(error).into())
 }
 
 fn pipeline_file(source: &Endpoint, sink: &Endpoint) -> String {

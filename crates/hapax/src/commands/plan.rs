@@ -13,6 +13,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::output::figures::{bytes, count, counted};
 use crate::output::verdict::{self, Asked};
+use crate::registry::type_name;
 use crate::wiring::{Loaded, Opened, duplicates_word, sink_failure, source_failure};
 
 #[derive(Debug, Args)]
@@ -206,8 +207,11 @@ fn section_words(section: &Section) -> String {
 }
 
 fn columns(schema: &arrow::datatypes::SchemaRef) -> String {
-    let all: Vec<String> =
-        schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect();
+    let all: Vec<String> = schema
+        .fields()
+        .iter()
+        .map(|field| format!("{} {}", field.name(), type_name(field.data_type())))
+        .collect();
     format!("{}: {}", counted(u64::try_from(all.len()).unwrap_or(u64::MAX), "column"), all.join(", "))
 }
 
@@ -215,7 +219,7 @@ fn columns_json(schema: &arrow::datatypes::SchemaRef) -> Value {
     schema
         .fields()
         .iter()
-        .map(|field| json!({"name": field.name(), "type": field.data_type().to_string(), "nullable": field.is_nullable()}))
+        .map(|field| json!({"name": field.name(), "type": type_name(field.data_type()), "nullable": field.is_nullable()}))
         .collect()
 }
 

@@ -81,7 +81,7 @@ fn words(report: &Report) -> String {
         count(report.destination_records)
     ));
     for (number, what) in [
-        (report.twins, "identities that the source has more than once"),
+        (report.twins, "more than once in the source, one of each expected"),
         (report.set_aside, "set aside, not expected"),
         (report.splits_not_moved, "splits not moved yet, not compared"),
     ] {

@@ -2,7 +2,7 @@
 
 use super::{FILES, SQLITE};
 use crate::codes;
-use crate::exit::{Exit, Report};
+use crate::exit::{Exit, Failure, Report};
 
 /// One end of a pipeline: a system and what its section says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +28,7 @@ const STORES: [&str; 9] = ["file", "s3", "s3a", "gs", "az", "azure", "abfs", "ht
 
 impl Endpoint {
     /// Reads an address.
-    pub fn read(address: &str, format: Option<&str>, side: Side) -> Result<Self, Report> {
+    pub fn read(address: &str, format: Option<&str>, side: Side) -> Result<Self, Failure> {
         let path = address.split('?').next().unwrap_or(address);
         if let Some(rest) = address.strip_prefix("sqlite:") {
             return Self::sqlite(address, rest.strip_prefix("//").unwrap_or(rest), side);
@@ -49,7 +49,7 @@ impl Endpoint {
         Self::files(address, format, side)
     }
 
-    fn files(address: &str, format: Option<&str>, side: Side) -> Result<Self, Report> {
+    fn files(address: &str, format: Option<&str>, side: Side) -> Result<Self, Failure> {
         let lower = address.to_lowercase();
         let plain = lower.strip_suffix(".gz").or_else(|| lower.strip_suffix(".zst")).unwrap_or(&lower);
         if format.is_none() && !EXTENSIONS.iter().any(|extension| plain.ends_with(extension)) {
@@ -65,7 +65,7 @@ impl Endpoint {
         Ok(Self { system: FILES, settings })
     }
 
-    fn sqlite(address: &str, rest: &str, side: Side) -> Result<Self, Report> {
+    fn sqlite(address: &str, rest: &str, side: Side) -> Result<Self, Failure> {
         let (path, parameters) = rest.split_once('?').unwrap_or((rest, ""));
         let mut settings = vec![("path", path.to_owned())];
         for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
@@ -164,8 +164,8 @@ impl Endpoint {
     }
 }
 
-fn refusal(message: String, help: &str) -> Report {
-    Report::new(codes::ADDRESS, Exit::BadCommand, message, help)
+fn refusal(message: String, help: &str) -> Failure {
+    Report::new(codes::ADDRESS, Exit::BadCommand, message, help).into()
 }
 
 #[cfg(test)]
@@ -173,7 +173,10 @@ mod tests {
     use super::*;
 
     fn source(address: &str) -> Result<Endpoint, String> {
-        Endpoint::read(address, None, Side::Source).map_err(|report| report.message)
+        Endpoint::read(address, None, Side::Source).map_err(|failure| match failure {
+            Failure::Report(report) => report.message,
+            Failure::Mistakes { .. } => String::new(),
+        })
     }
 
     #[test]
