@@ -38,11 +38,14 @@ pub(crate) fn date(days: i64) -> (i64, i64, i64) {
     (cycle * 400 + year + i64::from(month <= 2), month, day)
 }
 
-fn push_digits(out: &mut Vec<u8>, value: i64, width: u32) {
-    for place in (0..width).rev() {
-        let digit = (value / 10_i64.pow(place)) % 10;
-        out.push(b'0' + u8::try_from(digit).unwrap_or(0));
+fn push_digits(out: &mut Vec<u8>, value: i64, width: usize) {
+    let mut digits = [b'0'; 9];
+    let mut left = value;
+    for digit in digits.iter_mut().take(width).rev() {
+        *digit = b'0' + u8::try_from(left % 10).unwrap_or(0);
+        left /= 10;
     }
+    out.extend(digits.iter().take(width));
 }
 
 /// Appends `2013-01-01`. False, with nothing appended, outside the years 0000 to 9999.

@@ -1,4 +1,11 @@
 //! The suites of `hapax-conformance`, over real databases.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::as_conversions
+)]
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -46,7 +46,7 @@ pub(crate) fn insert(
 ) -> Result<Vec<RefusedRow>, Failure> {
     let mut arrays = Vec::with_capacity(records.num_columns());
     for (field, array) in records.schema_ref().fields().iter().zip(records.columns()) {
-        let plain = plainly(field, array).map_err(|source| {
+        let plain = plainly(array).map_err(|source| {
             Failure::Fault(WriteFault::Conversion { column: field.name().clone(), source })
         })?;
         arrays.push(plain);
@@ -305,33 +305,62 @@ fn moment(
     }
 }
 
+/// How many digits the largest decimal has.
+const DIGITS: usize = 39;
+
 /// Appends a decimal with all digits of its scale: `1.10`.
 fn push_decimal(text: &mut Vec<u8>, value: i128, scale: i8) {
-    let digits = value.unsigned_abs().to_string();
     if value < 0 {
         text.push(b'-');
     }
+    let (digits, used) = digits(value.unsigned_abs());
     let places = usize::from(scale.unsigned_abs());
-    if scale <= 0 {
-        text.extend_from_slice(digits.as_bytes());
-        if value != 0 {
-            text.extend(std::iter::repeat_n(b'0', places));
-        }
-        return;
+    let fraction = if scale > 0 { places } else { 0 };
+    let shown = used.max(fraction + 1).min(DIGITS);
+    let (whole, fraction) = digits.split_at(DIGITS.saturating_sub(fraction));
+    text.extend_from_slice(whole.get(DIGITS - shown..).unwrap_or_default());
+    if !fraction.is_empty() {
+        text.push(b'.');
+        text.extend_from_slice(fraction);
+    } else if scale < 0 && value != 0 {
+        text.extend(std::iter::repeat_n(b'0', places));
     }
-    let padded = format!("{digits:0>width$}", width = places + 1);
-    let (whole, fraction) = padded.split_at(padded.len() - places);
-    text.extend_from_slice(whole.as_bytes());
-    text.push(b'.');
-    text.extend_from_slice(fraction.as_bytes());
+}
+
+/// The digits of a number, at the end of zeros, and how many they are.
+fn digits(number: u128) -> ([u8; DIGITS], usize) {
+    let mut digits = [b'0'; DIGITS];
+    let mut used = 0;
+    // Almost every decimal fits 64 bits, where division costs a tenth.
+    if let Ok(mut left) = u64::try_from(number) {
+        for digit in digits.iter_mut().rev() {
+            if left == 0 {
+                break;
+            }
+            *digit += u8::try_from(left % 10).unwrap_or(0);
+            left /= 10;
+            used += 1;
+        }
+    } else {
+        let mut left = number;
+        for digit in digits.iter_mut().rev() {
+            if left == 0 {
+                break;
+            }
+            *digit += u8::try_from(left % 10).unwrap_or(0);
+            left /= 10;
+            used += 1;
+        }
+    }
+    (digits, used)
 }
 
 /// An array of a type that [`Values`] has: dictionaries are spread out, nested values become JSON, rare
 /// types their text.
-fn plainly(field: &Arc<Field>, array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+fn plainly(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     match array.data_type() {
-        DataType::Dictionary(_, values) => plainly(field, &cast(array, values)?),
-        DataType::RunEndEncoded(_, values) => plainly(field, &cast(array, values.data_type())?),
+        DataType::Dictionary(_, values) => plainly(&cast(array, values)?),
+        DataType::RunEndEncoded(_, values) => plainly(&cast(array, values.data_type())?),
         DataType::Float16 => cast(array, &DataType::Float32),
         DataType::Decimal32(precision, scale) | DataType::Decimal64(precision, scale) => {
             cast(array, &DataType::Decimal128(*precision, *scale))
