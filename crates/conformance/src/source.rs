@@ -27,12 +27,20 @@ where
     let source = open().await;
     let whole = everything(source.as_ref(), WIDE).await;
     let found: usize = whole.values().map(BTreeMap::len).sum();
-    assert_eq!(u64::try_from(found).unwrap(), records, "the source does not hold as many records as it should");
+    assert_eq!(
+        u64::try_from(found).unwrap(),
+        records,
+        "the source does not hold as many records as it should"
+    );
     ordinals_count_from_zero(&whole);
 
     let again = open().await;
     assert_eq!(everything(again.as_ref(), WIDE).await, whole, "reading again gives other records");
-    assert_eq!(everything(again.as_ref(), NARROW).await, whole, "smaller reads give other records or ordinals");
+    assert_eq!(
+        everything(again.as_ref(), NARROW).await,
+        whole,
+        "smaller reads give other records or ordinals"
+    );
     for split in whole.keys() {
         resuming_gives_the_rest(open().await.as_ref(), split, &whole[split]).await;
         a_dropped_read_moves_nothing(open().await.as_ref(), split, &whole[split]).await;
@@ -78,7 +86,10 @@ async fn rest(
             positions.push((batch.through, next));
         }
     }
-    assert!(reader.read(limit).await.unwrap().is_none(), "{split}: reading on behind the end must stay the end");
+    assert!(
+        reader.read(limit).await.unwrap().is_none(),
+        "{split}: reading on behind the end must stay the end"
+    );
     (content, positions)
 }
 

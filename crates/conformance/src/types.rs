@@ -44,7 +44,10 @@ pub fn difficult() -> RecordBatch {
                 Some(&b"'"[..]),
             ])),
         ),
-        ("day", Arc::new(Date32Array::from(vec![Some(0), Some(-719_162), Some(2_932_896), None, Some(20_000)]))),
+        (
+            "day",
+            Arc::new(Date32Array::from(vec![Some(0), Some(-719_162), Some(2_932_896), None, Some(20_000)])),
+        ),
         (
             "moment",
             Arc::new(TimestampMicrosecondArray::from(vec![
@@ -58,8 +61,14 @@ pub fn difficult() -> RecordBatch {
         (
             "moment_utc",
             Arc::new(
-                TimestampMicrosecondArray::from(vec![Some(0), Some(-1), Some(1_356_998_400_500_000), None, Some(1)])
-                    .with_timezone("UTC"),
+                TimestampMicrosecondArray::from(vec![
+                    Some(0),
+                    Some(-1),
+                    Some(1_356_998_400_500_000),
+                    None,
+                    Some(1),
+                ])
+                .with_timezone("UTC"),
             ),
         ),
         (
@@ -71,5 +80,6 @@ pub fn difficult() -> RecordBatch {
             ),
         ),
     ];
-    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true))).unwrap()
+    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)))
+        .unwrap()
 }

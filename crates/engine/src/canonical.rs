@@ -37,7 +37,7 @@ impl Rows {
         let columns = columns
             .iter()
             .filter_map(|&column| records.columns().get(column))
-            .map(|array| Column::new(array))
+            .map(Column::new)
             .collect::<Result<_, _>>()?;
         Ok(Self { columns })
     }

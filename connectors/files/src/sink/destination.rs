@@ -9,6 +9,7 @@ use hapax_engine::dead_letter::DeadLetter;
 use hapax_engine::fault::SinkError;
 use hapax_engine::sink::{Arrival, CommitSize, Destination, Shape, Staged, StagedSink, Traits};
 use hapax_engine::source::Source;
+use hapax_ledger::store::SegmentId;
 use hapax_protocol::guarantee::{
     Durability, Effect, Fencing, InDoubt, LedgerFacts, LedgerPlace, LookUp, Retention,
 };
@@ -52,9 +53,19 @@ impl Shared {
         self.twins.claim(&self.state, token, split, arrivals)
     }
 
-    /// Makes all claims durable. They may run ahead of the effects: each names its own place.
-    pub(crate) fn flush_ledger(&self) -> Result<(), Failure> {
+    /// Makes all claims durable. Returns the segment that the manifest is to name.
+    pub(crate) fn flush_ledger(&self) -> Result<Option<SegmentId>, Failure> {
         self.twins.flush(&self.state)
+    }
+
+    /// The manifest that names the flushed claims is decided.
+    pub(crate) fn ledger_committed(&self) {
+        self.twins.committed();
+    }
+
+    /// The claims since the last manifest did not happen.
+    pub(crate) fn roll_back_ledger(&self) {
+        self.twins.roll_back();
     }
 
     fn whole<'a>(&'a self, state: &'a State) -> Option<Whole<'a>> {
@@ -226,7 +237,7 @@ impl Destination for FileSink {
             durability: Durability::Durable,
             readers: None,
             ledger: Some(LedgerFacts {
-                place: LedgerPlace::Outside,
+                place: LedgerPlace::InsideCommit,
                 retention: Retention::Unbounded,
                 in_doubt: InDoubt::Resend,
             }),

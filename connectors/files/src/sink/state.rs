@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hapax_engine::crash;
+use hapax_ledger::store::SegmentId;
 use hapax_protocol::lease::{Applicant, FencingToken, Lease, PipelineName};
 use hapax_protocol::position::{Epoch, Position, SplitId, Standing, Totals};
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,9 @@ pub(crate) struct SplitEntry {
     pub(crate) through: Option<String>,
     pub(crate) epoch: Epoch,
     pub(crate) totals: Totals,
+    /// The last segment of the ledger that this commit rests on, 0 before the first.
+    #[serde(default)]
+    pub(crate) ledger: u64,
     pub(crate) files: Vec<Move>,
 }
 
@@ -73,9 +77,9 @@ impl SplitEntry {
     }
 
     fn fence(split: &SplitId, token: FencingToken, last: Option<Self>) -> Self {
-        let (through, epoch, totals) = match last {
-            Some(last) => (last.through, last.epoch, last.totals),
-            None => (None, Epoch::NONE, Totals::default()),
+        let (through, epoch, totals, ledger) = match last {
+            Some(last) => (last.through, last.epoch, last.totals, last.ledger),
+            None => (None, Epoch::NONE, Totals::default(), 0),
         };
         Self {
             split: split.clone(),
@@ -84,6 +88,7 @@ impl SplitEntry {
             through,
             epoch,
             totals,
+            ledger,
             files: Vec::new(),
         }
     }
@@ -122,6 +127,8 @@ pub(crate) struct Held {
     /// The number of the chain's last entry.
     pub(crate) number: u64,
     pub(crate) standing: Standing,
+    /// The last segment of the ledger that the standing rests on.
+    pub(crate) ledger: u64,
 }
 
 impl State {
@@ -209,6 +216,12 @@ impl State {
         Ok(splits)
     }
 
+    /// The last segment of the ledger that any commit rests on.
+    pub(crate) fn ledger_mark(&self) -> Result<SegmentId, Failure> {
+        let marks = self.splits()?.into_iter().map(|(_, _, entry)| entry.ledger);
+        Ok(SegmentId(marks.max().unwrap_or(0)))
+    }
+
     /// Whether anything was ever committed.
     pub(crate) fn has_positions(&self) -> Result<bool, Failure> {
         Ok(self.splits()?.iter().any(|(_, _, entry)| entry.through.is_some()))
@@ -279,7 +292,8 @@ impl State {
                 }
                 self.watch(self.roll_forward(entry, Roll::Recovery))?;
                 if entry.token == token {
-                    return Ok(Held { token, number: *number, standing: entry.standing(&path)? });
+                    let (standing, ledger) = (entry.standing(&path)?, entry.ledger);
+                    return Ok(Held { token, number: *number, standing, ledger });
                 }
             }
             let fence = SplitEntry::fence(split, token, last.map(|(_, entry)| entry));
@@ -288,7 +302,7 @@ impl State {
             match self.watch(chain.append(next, &fence, &temp))? {
                 Appended::Done => {
                     let standing = fence.standing(&chain.path(next))?;
-                    return Ok(Held { token, number: next, standing });
+                    return Ok(Held { token, number: next, standing, ledger: fence.ledger });
                 }
                 Appended::Taken | Appended::Overtaken => {}
                 Appended::Unsure(failure) => return self.watch(Err(failure)),

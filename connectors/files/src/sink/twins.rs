@@ -1,15 +1,19 @@
 //! The ledger of identities, kept in the state directory, one directory a holder.
 //!
+//! It is part of the commit: a manifest names the last segment of the ledger that it rests on, and what was
+//! claimed behind that never happened. So a claim counts exactly if its effect does, whatever came between.
+//!
 //! A new holder inherits its predecessor's ledger by hard links, after every split is fenced: from then
 //! on nothing the predecessor still writes there can be seen, and nothing it committed is missing.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hapax_engine::sink::Arrival;
 use hapax_ledger::directory::{DirectoryStore, StoreError};
+use hapax_ledger::store::SegmentId;
 use hapax_ledger::{Error, Ledger};
 use hapax_protocol::identity::{Place, RecordId};
 use hapax_protocol::lease::FencingToken;
@@ -29,7 +33,15 @@ const WRITTEN_IN_PLACE: &str = "splits.led";
 /// The ledger of one process, opened by the first claim.
 #[derive(Default)]
 pub(crate) struct Twins {
-    ledger: Mutex<Option<Ledger<DirectoryStore>>>,
+    ledger: Mutex<Option<Open>>,
+}
+
+/// A ledger in use. While it is written one commit is open at a time: where twins are looked for, splits
+/// follow one another.
+struct Open {
+    ledger: Ledger<DirectoryStore>,
+    /// Whether something was claimed that no manifest rests on yet.
+    claimed: bool,
 }
 
 impl Twins {
@@ -49,7 +61,7 @@ impl Twins {
             // What stays is removed by the next holder.
             let _ = fs::remove_dir_all(of(state, earlier));
         }
-        *self.ledger.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.open() = None;
         Ok(())
     }
 
@@ -60,27 +72,50 @@ impl Twins {
         split: &SplitId,
         arrivals: &[Arrival],
     ) -> Result<Vec<Claim<Place>>, Failure> {
-        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open();
         let path = of(state, token.get());
-        let open = match ledger.take() {
-            Some(open) => open,
-            None => DirectoryStore::open(&path)
+        let mut ledger = match open.take() {
+            Some(open) => open.ledger,
+            None => DirectoryStore::open_through(&path, state.ledger_mark()?)
                 .map_err(Error::Store)
                 .and_then(Ledger::open)
                 .map_err(|error| failure(&path, error))?,
         };
         let arrivals: Vec<(RecordId, Ordinal)> =
             arrivals.iter().map(|arrival| (arrival.id, arrival.ordinal)).collect();
-        ledger.insert(open).claim(split, &arrivals).map_err(|error| failure(&path, error))
+        let claims = ledger.claim(split, &arrivals).map_err(|error| failure(&path, error))?;
+        *open = Some(Open { ledger, claimed: true });
+        Ok(claims)
     }
 
-    /// Makes every claim so far durable.
-    pub(crate) fn flush(&self, state: &State) -> Result<(), Failure> {
-        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(ledger) = ledger.as_mut() else { return Ok(()) };
-        ledger.flush().map_err(|error| failure(&state.root.join("ledger"), error))?;
-        ledger.committed();
-        Ok(())
+    /// Makes every claim so far durable. Returns the segment that the manifest is to name, if there is a
+    /// ledger in use.
+    pub(crate) fn flush(&self, state: &State) -> Result<Option<SegmentId>, Failure> {
+        let mut open = self.open();
+        let Some(open) = open.as_mut() else { return Ok(None) };
+        open.ledger.flush().map_err(|error| failure(&state.root.join("ledger"), error))?;
+        Ok(Some(open.ledger.last_segment()))
+    }
+
+    /// The manifest that names what was flushed is decided.
+    pub(crate) fn committed(&self) {
+        if let Some(open) = self.open().as_mut() {
+            open.ledger.committed();
+            open.ledger.store_mut().forget_replaced();
+            open.claimed = false;
+        }
+    }
+
+    /// What was claimed since the last manifest did not happen: the next claim reads what manifests rest on.
+    pub(crate) fn roll_back(&self) {
+        let mut open = self.open();
+        if open.as_ref().is_some_and(|open| open.claimed) {
+            *open = None;
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, Option<Open>> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

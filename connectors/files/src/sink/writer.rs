@@ -120,6 +120,7 @@ impl PartWriter {
 
     /// Removes everything that was not decided.
     fn discard(&mut self) {
+        self.shared.roll_back_ledger();
         let temps = self.shared.state.temps();
         let open = self.records.take().map(|file| file.temp);
         let letters = self.letters.take().map(|file| file.temp);
@@ -136,18 +137,25 @@ impl PartWriter {
         if held.standing.position != checkpoint.after || held.standing.epoch.next() != checkpoint.epoch {
             return Err(self.diverged(checkpoint.epoch));
         }
+        let held = held.clone();
         let token = held.token;
         let mut files = Vec::new();
         let finished = self.finish_files(checkpoint.epoch, token, &mut files);
-        let durable = finished.and_then(|()| self.shared.flush_ledger()).and_then(|()| {
-            if files.is_empty() { Ok(()) } else { disk::sync_directory(&self.shared.state.temps()) }
-        });
-        if let Err(failure) = durable {
-            for file in files {
-                let _ = disk::remove_if_there(&self.shared.state.temps().join(file.temp));
+        let durable = finished.and_then(|()| self.shared.flush_ledger()).and_then(|mark| {
+            if !files.is_empty() {
+                disk::sync_directory(&self.shared.state.temps())?;
             }
-            return Err(failure);
-        }
+            Ok(mark)
+        });
+        let mark = match durable {
+            Ok(mark) => mark,
+            Err(failure) => {
+                for file in files {
+                    let _ = disk::remove_if_there(&self.shared.state.temps().join(file.temp));
+                }
+                return Err(failure);
+            }
+        };
         let entry = SplitEntry {
             split: self.split.clone(),
             token,
@@ -155,6 +163,7 @@ impl PartWriter {
             through: Some(hex(&checkpoint.through)),
             epoch: checkpoint.epoch,
             totals: checkpoint.totals,
+            ledger: mark.map_or(held.ledger, |mark| mark.0),
             files,
         };
         self.staged = Some(StagedCommit { entry, checkpoint: checkpoint.clone() });
@@ -233,7 +242,9 @@ impl PartWriter {
                 return Err(CommitError::Refused(failure.into()));
             }
         }
-        self.held = Some(Held { token: held.token, number, standing: staged.checkpoint.standing() });
+        self.shared.ledger_committed();
+        let (standing, ledger) = (staged.checkpoint.standing(), staged.entry.ledger);
+        self.held = Some(Held { token: held.token, number, standing, ledger });
         crash::point(Point::CommitDecided);
         state.watch(state.roll_forward(&staged.entry, Roll::Commit)).map_err(unknown)?;
         state.split_chain(&self.key).prune();

@@ -1,8 +1,8 @@
 //! Source against destination, by value.
 //!
 //! Both ends are streamed twice at most, in bounded memory. First, every record is counted and digested
-//! into one of 4,096 ranges of identities, independent of order; ranges that agree are equal. Then the
-//! ranges that differ are streamed again, spread over files by identity, and compared record by record,
+//! into one of 4,096 ranges of identities, independent of order; ranges that agree are equal (not where twins
+//! are suppressed: there both ends may agree and be wrong). Then the ranges that differ are streamed again, spread over files by identity, and compared record by record,
 //! one file at a time.
 
 mod ranges;
@@ -25,7 +25,7 @@ use hapax_protocol::position::{Position, SplitId};
 use serde::Serialize;
 
 use ranges::Ranges;
-use records::{End, Reading};
+use records::{Digested, End, Reading};
 
 /// Two ends to compare.
 pub struct Comparison {
@@ -151,7 +151,9 @@ impl Fault for VerifyError {
             Self::Arrow(_) | Self::Defect => {
                 "This is a defect of Hapax: please report it with the pipeline file.".to_owned()
             }
-            Self::Scratch(_) => "Make room in the temporary directory, or point TMPDIR at another one.".to_owned(),
+            Self::Scratch(_) => {
+                "Make room in the temporary directory, or point TMPDIR at another one.".to_owned()
+            }
         }
     }
 }
@@ -162,26 +164,27 @@ pub async fn compare(comparison: Comparison) -> Result<Report, VerifyError> {
     let both = |wanted: Option<Arc<HashSet<u16>>>| {
         let read = |end: End| {
             let (comparison, wanted) = (Arc::clone(&comparison), wanted.clone());
-            tokio::spawn(async move { Reading::new(&comparison, end)?.digest(wanted).await })
+            let here = tokio::runtime::Handle::current();
+            // On a thread of its own: digesting is work, and its future borrows what it visits.
+            tokio::task::spawn_blocking(move || {
+                here.block_on(async move { Reading::new(&comparison, end)?.digest(wanted).await })
+            })
         };
         (read(End::Source), read(End::Destination))
     };
-    let (source, destination) = both(None);
-    let source = source.await.map_err(|_| VerifyError::Defect)??;
-    let destination = destination.await.map_err(|_| VerifyError::Defect)??;
-
-    let mut report = Report {
-        source_records: source.records,
-        set_aside: source.set_aside,
-        destination_records: destination.records,
-        splits_not_moved: source.splits_not_moved,
-        ..Report::default()
-    };
-    let differing = Ranges::differing(&source.ranges, &destination.ranges);
-    if !differing.is_empty() {
-        let (source, destination) = both(Some(Arc::new(differing)));
-        let source = source.await.map_err(|_| VerifyError::Defect)??;
-        let destination = destination.await.map_err(|_| VerifyError::Defect)??;
+    // Where one of several twins is expected, a destination that holds them all would digest as equal: every
+    // range is compared record by record.
+    let mut differing = (comparison.winner != Winner::All).then(Ranges::every);
+    let mut report = Report::default();
+    if differing.is_none() {
+        let (source, destination) = join(both(None)).await?;
+        report.count(&source, &destination);
+        let found = Ranges::differing(&source.ranges, &destination.ranges);
+        differing = (!found.is_empty()).then_some(found);
+    }
+    if let Some(differing) = differing {
+        let (source, destination) = join(both(Some(Arc::new(differing)))).await?;
+        report.count(&source, &destination);
         let found = spread::compare(source.spread, destination.spread, comparison.winner)?;
         found.describe(&comparison, &mut report).await?;
     }
@@ -189,4 +192,21 @@ pub async fn compare(comparison: Comparison) -> Result<Report, VerifyError> {
         .iter()
         .all(|finding| finding.records == 0);
     Ok(report)
+}
+
+impl Report {
+    fn count(&mut self, source: &Digested, destination: &Digested) {
+        self.source_records = source.records;
+        self.set_aside = source.set_aside;
+        self.destination_records = destination.records;
+        self.splits_not_moved = source.splits_not_moved;
+    }
+}
+
+type Pass = tokio::task::JoinHandle<Result<Digested, VerifyError>>;
+
+async fn join((source, destination): (Pass, Pass)) -> Result<(Digested, Digested), VerifyError> {
+    let source = source.await.map_err(|_| VerifyError::Defect)??;
+    let destination = destination.await.map_err(|_| VerifyError::Defect)??;
+    Ok((source, destination))
 }

@@ -39,6 +39,11 @@ impl Ranges {
         }
     }
 
+    /// Every range.
+    pub fn every() -> HashSet<u16> {
+        (0_u16..).take(RANGES).collect()
+    }
+
     /// The ranges in which two ends differ.
     pub fn differing(one: &Self, other: &Self) -> HashSet<u16> {
         let pairs = (0_u16..).zip(one.0.iter().zip(&other.0));

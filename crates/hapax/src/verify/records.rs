@@ -45,6 +45,9 @@ pub(super) struct Reading<'a> {
 
 const LIMIT: ReadLimit = ReadLimit { records_max: 16 * 1024, bytes_max: 2 << 20 };
 
+/// Takes records, their identities, and how many beside them were set aside.
+type Then<'a> = dyn FnMut(RecordBatch, Vec<RecordId>, u64) -> Result<(), VerifyError> + Send + 'a;
+
 /// One record as text, column by column.
 pub(super) type Printed = Vec<(String, String)>;
 
@@ -65,7 +68,7 @@ impl<'a> Reading<'a> {
         let mut done = Digested::default();
         let mut sequence = 0_u64;
         let skipped = self
-            .each(async |records, ids, set_aside| {
+            .each(&mut |records, ids, set_aside| {
                 done.records = done.records.saturating_add(u64::try_from(ids.len()).unwrap_or(u64::MAX));
                 done.set_aside = done.set_aside.saturating_add(set_aside);
                 let columns: Vec<usize> = (0..records.num_columns()).collect();
@@ -97,9 +100,12 @@ impl<'a> Reading<'a> {
     }
 
     /// Prints every record that has one of these identities.
-    pub async fn print(&self, wanted: &HashSet<RecordId>) -> Result<HashMap<RecordId, Vec<Printed>>, VerifyError> {
+    pub async fn print(
+        &self,
+        wanted: &HashSet<RecordId>,
+    ) -> Result<HashMap<RecordId, Vec<Printed>>, VerifyError> {
         let mut printed: HashMap<RecordId, Vec<Printed>> = HashMap::new();
-        self.each(async |records, ids, _| {
+        self.each(&mut |records, ids, _| {
             for (row, id) in ids.iter().enumerate().filter(|(_, id)| wanted.contains(*id)) {
                 printed.entry(*id).or_default().push(print(&records, row)?);
             }
@@ -116,10 +122,7 @@ impl<'a> Reading<'a> {
 
     /// Calls `then` with each batch of records, their identities, and how many were set aside. Returns how
     /// many splits were not moved yet.
-    async fn each(
-        &self,
-        mut then: impl AsyncFnMut(RecordBatch, Vec<RecordId>, u64) -> Result<(), VerifyError>,
-    ) -> Result<u64, VerifyError> {
+    async fn each(&self, then: &mut Then<'_>) -> Result<u64, VerifyError> {
         let source: &Arc<dyn Source> = match self.end {
             End::Source => &self.comparison.source,
             End::Destination => &self.comparison.destination,
@@ -143,7 +146,7 @@ impl<'a> Reading<'a> {
                 }
                 let rejected = u64::try_from(batch.rejected.len()).unwrap_or(u64::MAX);
                 let (records, ids, set_aside) = self.prepare(batch)?;
-                then(records, ids, set_aside.saturating_add(rejected)).await?;
+                then(records, ids, set_aside.saturating_add(rejected))?;
             }
         }
         Ok(not_moved)

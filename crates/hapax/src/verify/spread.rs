@@ -165,7 +165,8 @@ impl Found {
                     let (one, other) = (pick(&at_source), pick(&at_destination));
                     let record = one.as_ref().or(other.as_ref());
                     Example {
-                        identity: record.map_or_else(|| id.to_string(), |record| name(record, source.identifying())),
+                        identity: record
+                            .map_or_else(|| id.to_string(), |record| name(record, source.identifying())),
                         columns: if columns { differing(one, other) } else { Vec::new() },
                     }
                 })

@@ -107,12 +107,19 @@ fn by_id() -> Identity {
 }
 
 fn counts(report: &Report) -> [u64; 4] {
-    [&report.missing, &report.duplicated, &report.unexpected, &report.different].map(|finding| finding.records)
+    [&report.missing, &report.duplicated, &report.unexpected, &report.different]
+        .map(|finding| finding.records)
 }
 
 #[tokio::test]
 async fn equal_ends_are_equal_in_any_order() {
-    let report = compared(&[(1, "a"), (2, "b"), (3, "c"), (4, "d")], &[(4, "d"), (2, "b"), (1, "a"), (3, "c")], by_id(), Winner::All).await;
+    let report = compared(
+        &[(1, "a"), (2, "b"), (3, "c"), (4, "d")],
+        &[(4, "d"), (2, "b"), (1, "a"), (3, "c")],
+        by_id(),
+        Winner::All,
+    )
+    .await;
     assert!(report.equal, "{report:?}");
     assert_eq!((report.source_records, report.destination_records), (4, 4));
 }
@@ -132,7 +139,10 @@ async fn every_kind_of_difference_is_named() {
     assert_eq!(report.duplicated.examples[0].identity, "id=4");
     assert_eq!(report.unexpected.examples[0].identity, "id=9");
     let column = &report.different.examples[0].columns[0];
-    assert_eq!((column.column.as_str(), column.source.as_str(), column.destination.as_str()), ("text", "b", "x"));
+    assert_eq!(
+        (column.column.as_str(), column.source.as_str(), column.destination.as_str()),
+        ("text", "b", "x")
+    );
 }
 
 #[tokio::test]

@@ -1,0 +1,142 @@
+//! The real binary, killed: at every named crash point and at random moments, then run to its end and
+//! checked by a program that shares no code with the engine (`checker.rs` reads SQLite, Parquet and JSON
+//! by itself and knows only what was generated).
+
+mod checker;
+mod data;
+mod process;
+
+use checker::Verdict;
+use data::Data;
+use process::{Ended, Pipeline};
+
+/// Every crash point of the engine, by the name `HAPAX_CRASH` takes.
+const POINTS: [&str; 16] = [
+    "lease-acquired",
+    "position-read",
+    "batch-read",
+    "claimed",
+    "mid-write",
+    "stage-done",
+    "commit-before",
+    "commit-decided",
+    "commit-after",
+    "acknowledge-before",
+    "acknowledge-after",
+    "split-done",
+    "finish-before",
+    "finish-staged",
+    "finish-after",
+    "recovery",
+];
+
+/// Points that a pair cannot pass, because its mechanism has no such step.
+fn has_no(pair: &str, point: &str) -> bool {
+    let staged_only = ["stage-done", "commit-decided", "finish-staged", "recovery"];
+    let whole_file_only = ["finish-staged"];
+    match pair {
+        "csv-to-sqlite" => staged_only.contains(&point),
+        "csv-to-parquet" => whole_file_only.contains(&point),
+        _ => false,
+    }
+}
+
+#[test]
+fn the_points_are_those_of_the_engine() {
+    let engine: Vec<&str> = hapax_engine::crash::Point::ALL.iter().map(|point| point.name()).collect();
+    assert_eq!(engine, POINTS);
+}
+
+#[test]
+fn csv_to_sqlite_survives_every_crash_point() {
+    every_point("csv-to-sqlite");
+}
+
+#[test]
+fn csv_to_parquet_survives_every_crash_point() {
+    every_point("csv-to-parquet");
+}
+
+#[test]
+fn sqlite_to_jsonl_survives_every_crash_point() {
+    every_point("sqlite-to-jsonl");
+}
+
+#[test]
+fn csv_to_sqlite_survives_random_kills() {
+    random_moments("csv-to-sqlite");
+}
+
+#[test]
+fn csv_to_parquet_survives_random_kills() {
+    random_moments("csv-to-parquet");
+}
+
+#[test]
+fn sqlite_to_jsonl_survives_random_kills() {
+    random_moments("sqlite-to-jsonl");
+}
+
+#[test]
+fn of_two_runs_started_at_once_one_is_fenced() {
+    for pair in ["csv-to-sqlite", "csv-to-parquet"] {
+        let data = Data::generate(60_000, 11);
+        let pipeline = Pipeline::new(pair, &data);
+        // The first run has made progress when the second starts; both then race to the end.
+        let first = pipeline.start(&[]);
+        pipeline.wait_for_progress();
+        let second = pipeline.start(&[]);
+        let (first, second) = (first.wait(), second.wait());
+        assert_eq!((&first, &second), (&Ended::Code(5), &Ended::Code(0)), "{pair}");
+        assert_eq!(pipeline.check(), Verdict::default(), "{pair}");
+    }
+}
+
+/// Kills at one point the first, the third and the second time it is passed, then runs to the end.
+fn every_point(pair: &str) {
+    let data = Data::generate(4_000, 7);
+    for point in POINTS {
+        let pipeline = Pipeline::new(pair, &data);
+        let mut kills = 0;
+        for nth in [1, 3, 2] {
+            if point == "recovery" {
+                // There must be something to recover: a run that died between decision and visibility.
+                pipeline.start(&[("HAPAX_CRASH", "commit-decided")]).wait();
+            }
+            match pipeline.start(&[("HAPAX_CRASH", &format!("{point}:{nth}"))]).wait() {
+                Ended::Signal(9) => kills += 1,
+                Ended::Code(0) => {}
+                other => panic!("{pair} at {point}:{nth} ended as {other:?}"),
+            }
+        }
+        assert_eq!(kills == 0, has_no(pair, point), "{pair} at {point}: {kills} kills");
+        pipeline.complete();
+        assert_eq!(pipeline.check(), Verdict::default(), "{pair} killed at {point}");
+    }
+}
+
+/// Kills fifty times at moments drawn from a seed.
+fn random_moments(pair: &str) {
+    let data = Data::generate(20_000, 23);
+    let calm = Pipeline::new(pair, &data);
+    let started = std::time::Instant::now();
+    calm.complete();
+    let usual = started.elapsed();
+    assert_eq!(calm.check(), Verdict::default(), "{pair} without any kill");
+
+    let mut random = data::Random::new(0x5EED ^ pair.len() as u64);
+    let mut kills = 0;
+    while kills < 50 {
+        let pipeline = Pipeline::new(pair, &data);
+        for _ in 0..10 {
+            let moment = usual.mul_f64(random.unit() * 1.1);
+            if pipeline.start(&[]).kill_after(moment) == Ended::Signal(9) {
+                kills += 1;
+            } else {
+                break;
+            }
+        }
+        pipeline.complete();
+        assert_eq!(pipeline.check(), Verdict::default(), "{pair} after {kills} kills in all");
+    }
+}
