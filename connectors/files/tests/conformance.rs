@@ -113,9 +113,11 @@ async fn parquet_conforms() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.parquet");
     let batch = hapax_conformance::types::difficult();
-    let properties = parquet::file::properties::WriterProperties::builder().set_max_row_group_row_count(Some(70)).build();
+    let properties =
+        parquet::file::properties::WriterProperties::builder().set_max_row_group_row_count(Some(70)).build();
     let mut writer =
-        parquet::arrow::ArrowWriter::try_new(File::create(&path).unwrap(), batch.schema(), Some(properties)).unwrap();
+        parquet::arrow::ArrowWriter::try_new(File::create(&path).unwrap(), batch.schema(), Some(properties))
+            .unwrap();
     for _ in 0..40 {
         writer.write(&batch).unwrap();
     }
@@ -160,9 +162,13 @@ impl sink::Subject for Destinations {
         let files = if self.whole {
             if path.exists() { vec![path] } else { Vec::new() }
         } else {
-            let visible = fs::read_dir(&path).map(|entries| entries.map(|entry| entry.unwrap().path()).collect());
+            let visible =
+                fs::read_dir(&path).map(|entries| entries.map(|entry| entry.unwrap().path()).collect());
             let visible: Vec<PathBuf> = visible.unwrap_or_default();
-            visible.into_iter().filter(|path| path.extension().is_some_and(|e| e == self.format.extension())).collect()
+            visible
+                .into_iter()
+                .filter(|path| path.extension().is_some_and(|e| e == self.format.extension()))
+                .collect()
         };
         let mut ids: Vec<i64> = files.iter().flat_map(|file| ids_of(file, self.format)).collect();
         ids.sort_unstable();
@@ -183,7 +189,8 @@ fn ids_of(path: &Path, format: SinkFormat) -> Vec<i64> {
         }
         SinkFormat::Jsonl => {
             let text = fs::read_to_string(path).unwrap();
-            let id = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["id"].as_i64().unwrap();
+            let id =
+                |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["id"].as_i64().unwrap();
             text.lines().map(id).collect()
         }
     }

@@ -21,7 +21,11 @@ impl PipelineName {
         let name = name.into();
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         let starts = name.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
-        if starts && name.len() <= 64 && name.chars().all(plain) { Ok(Self(name)) } else { Err(PipelineNameError) }
+        if starts && name.len() <= 64 && name.chars().all(plain) {
+            Ok(Self(name))
+        } else {
+            Err(PipelineNameError)
+        }
     }
 
     /// The name as text.

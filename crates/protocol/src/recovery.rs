@@ -122,7 +122,10 @@ mod tests {
         assert_eq!(resolve(Some(&after), &through, Some(&through)), Resolution::TookEffect);
         assert_eq!(resolve(Some(&after), &through, Some(&after)), Resolution::DidNot);
         assert_eq!(resolve(None, &through, None), Resolution::DidNot);
-        assert_eq!(resolve(Some(&after), &through, Some(&other)), Resolution::Diverged { found: Some(other) });
+        assert_eq!(
+            resolve(Some(&after), &through, Some(&other)),
+            Resolution::Diverged { found: Some(other) }
+        );
         assert_eq!(resolve(Some(&after), &through, None), Resolution::Diverged { found: None });
     }
 

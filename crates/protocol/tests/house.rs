@@ -11,9 +11,9 @@ fn root() -> PathBuf {
 /// Every crate of the workspace: its folder and the names of its normal dependencies.
 fn crates() -> BTreeMap<String, (PathBuf, BTreeSet<String>)> {
     let mut all = BTreeMap::new();
-    let folders = ["crates", "connectors"].iter().flat_map(|folder| {
-        fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path())
-    });
+    let folders = ["crates", "connectors"]
+        .iter()
+        .flat_map(|folder| fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path()));
     for folder in folders.chain([root().join("bench")]) {
         let Ok(text) = fs::read_to_string(folder.join("Cargo.toml")) else { continue };
         let manifest: toml::Table = text.parse().unwrap();
@@ -80,8 +80,17 @@ fn what_is_true_depends_on_next_to_nothing() {
 
 #[test]
 fn what_is_true_reads_no_clock_and_does_no_io() {
-    let forbidden =
-        ["SystemTime", "Instant", "std::fs", "std::net", "std::env", "std::thread", "async ", "rand", "tokio"];
+    let forbidden = [
+        "SystemTime",
+        "Instant",
+        "std::fs",
+        "std::net",
+        "std::env",
+        "std::thread",
+        "async ",
+        "rand",
+        "tokio",
+    ];
     for file in sources(&root().join("crates/protocol/src")) {
         let text = fs::read_to_string(&file).unwrap();
         let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));

@@ -123,10 +123,8 @@ pub(super) struct Reached {
 /// fault-tolerance can lower a level. Then the minimum is taken over the caps.
 pub fn derive(facts: &Facts) -> Verdict {
     let reached = reach(facts);
-    let weakest = (reached.level != Level::ExactlyOnce).then(|| WeakestLink {
-        words: words::weakest(facts, reached),
-        raise: raise(facts, reached.level),
-    });
+    let weakest = (reached.level != Level::ExactlyOnce)
+        .then(|| WeakestLink { words: words::weakest(facts, reached), raise: raise(facts, reached.level) });
     Verdict {
         level: reached.level,
         rule: reached.rule,
@@ -155,7 +153,11 @@ pub(super) fn reach(facts: &Facts) -> Reached {
     }
     for (cap, level) in caps(facts) {
         if level < best.level {
-            let rule = if matches!(cap, Cap::Incomplete | Cap::Lookback) { Rule::SourceIncomplete } else { best.rule };
+            let rule = if matches!(cap, Cap::Incomplete | Cap::Lookback) {
+                Rule::SourceIncomplete
+            } else {
+                best.rule
+            };
             best = Reached { level, rule, cap: Some(cap) };
         }
     }
@@ -211,7 +213,9 @@ fn co_commit(facts: &Facts) -> Option<(Level, Rule)> {
 
 fn staged(facts: &Facts) -> Option<(Level, Rule)> {
     match (facts.source.replay, facts.sink.mechanism) {
-        (Replay::Exact, Mechanism::Staged { look_up: LookUp::Unbounded }) => Some((Level::ExactlyOnce, Rule::Staged)),
+        (Replay::Exact, Mechanism::Staged { look_up: LookUp::Unbounded }) => {
+            Some((Level::ExactlyOnce, Rule::Staged))
+        }
         (Replay::Exact, Mechanism::Staged { look_up: LookUp::Within(window) }) => {
             Some((Level::ExactlyOnceWithin(window), Rule::Staged))
         }
@@ -261,7 +265,8 @@ fn assumptions(facts: &Facts, reached: Reached) -> Vec<Assumption> {
     {
         all.push(Assumption::LatenessHolds(lateness));
     }
-    let identity_counts = facts.ledger.is_some() || matches!(reached.rule, Rule::Keyed | Rule::LedgerInCommit);
+    let identity_counts =
+        facts.ledger.is_some() || matches!(reached.rule, Rule::Keyed | Rule::LedgerInCommit);
     match facts.identity {
         IdentityKind::Hash if identity_counts => all.push(Assumption::EqualContentIsOneRecord),
         IdentityKind::Key if identity_counts => all.push(Assumption::KeyIsUnique),
@@ -312,8 +317,11 @@ fn changes(facts: &Facts) -> Vec<(&'static str, Facts)> {
         change(&mut changed.sink);
         changed
     };
-    let inside =
-        LedgerFacts { place: LedgerPlace::InsideCommit, retention: Retention::Unbounded, in_doubt: InDoubt::Resend };
+    let inside = LedgerFacts {
+        place: LedgerPlace::InsideCommit,
+        retention: Retention::Unbounded,
+        in_doubt: InDoubt::Resend,
+    };
     let commits = matches!(facts.sink.mechanism, Mechanism::CoCommit);
     let mut all = vec![("give the records an identity of their own (`identity: { key: [...] }`)", {
         with(&|f| f.identity = IdentityKind::Key)

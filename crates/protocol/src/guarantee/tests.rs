@@ -117,7 +117,8 @@ fn expected(facts: &Facts) -> Level {
         facts.ledger,
         Some(LedgerFacts { place: LedgerPlace::Outside, in_doubt: InDoubt::Hold, .. })
     );
-    let replaces = matches!(facts.sink.mechanism, Mechanism::Keyed { .. }) || facts.sink.effect == Effect::ByKey;
+    let replaces =
+        matches!(facts.sink.mechanism, Mechanism::Keyed { .. }) || facts.sink.effect == Effect::ByKey;
     let guarded = facts.sink.mechanism == Mechanism::Keyed { guard: Guard::Version };
     let ordered = source.order == Order::PerKey || guarded;
     let exact = source.replay == Replay::Exact;
@@ -196,7 +197,14 @@ fn sink(mechanism: Mechanism) -> SinkFacts {
 }
 
 fn pipeline(source: SourceFacts, sink: SinkFacts) -> Facts {
-    Facts { source, identity: IdentityKind::Position, sink, ledger: None, dead_letters: None, longest_outage: None }
+    Facts {
+        source,
+        identity: IdentityKind::Position,
+        sink,
+        ledger: None,
+        dead_letters: None,
+        longest_outage: None,
+    }
 }
 
 #[test]
@@ -209,7 +217,8 @@ fn the_rules_carry_their_numbers() {
     let incomplete = SourceFacts { completeness: Completeness::Incomplete, ..files() };
     assert_eq!(rule(&pipeline(incomplete, sink(Mechanism::CoCommit))), (1, Level::Lossy));
 
-    let queue = SourceFacts { replay: Replay::Identified, order: Order::None, settle: Settle::PerMessage, ..files() };
+    let queue =
+        SourceFacts { replay: Replay::Identified, order: Order::None, settle: Settle::PerMessage, ..files() };
     let mut from_queue = pipeline(queue, sink(Mechanism::CoCommit));
     from_queue.ledger = Some(LedgerFacts {
         place: LedgerPlace::InsideCommit,

@@ -30,7 +30,9 @@ impl fmt::Display for Assumption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LatenessHolds(window) => write!(f, "no record appears more than {window} late"),
-            Self::EqualContentIsOneRecord => f.write_str("records with equal content are one and the same record"),
+            Self::EqualContentIsOneRecord => {
+                f.write_str("records with equal content are one and the same record")
+            }
             Self::KeyIsUnique => f.write_str("two records with the same key are the same record"),
             Self::FedAgain => {
                 f.write_str("whoever feeds the input feeds it again, from its start, after a failure")
@@ -63,7 +65,9 @@ pub(super) fn weakest(facts: &Facts, reached: Reached) -> &'static str {
                 Completeness::Late { .. } => {
                     "the source reads back, but the sink would repeat what it reads twice"
                 }
-                _ => "the source: records can appear behind a position that was already passed, and are never read",
+                _ => {
+                    "the source: records can appear behind a position that was already passed, and are never read"
+                }
             },
             Cap::Lookback => "the source: late records are found only within the declared bound",
             Cap::NoIdentity => "identity: when records come back, nothing tells them from new ones",
@@ -76,7 +80,9 @@ pub(super) fn weakest(facts: &Facts, reached: Reached) -> &'static str {
         return "the source: it cannot be read again from a position, so a repeat cannot be told by its place";
     }
     match (facts.sink.mechanism, reached.level) {
-        (Mechanism::Append, Level::AtLeastOnce | Level::AtMostOnce) if facts.sink.effect == Effect::Insert => {
+        (Mechanism::Append, Level::AtLeastOnce | Level::AtMostOnce)
+            if facts.sink.effect == Effect::Insert =>
+        {
             "the sink: it only appends, so a record whose commit was not seen is either sent twice or not at all"
         }
         (_, Level::EffectivelyOnce) => "the sink: a reader may see a record again while it is being replaced",
