@@ -277,10 +277,8 @@ impl Opened {
 
     /// What reaches the sink.
     pub fn shape(&self) -> Shape {
-        Shape {
-            schema: Arc::clone(&self.schema),
-            key: self.loaded.pipeline.identity.value.columns().to_vec(),
-        }
+        let identity = &self.loaded.pipeline.identity.value;
+        run::shape(Arc::clone(&self.schema), identity, self.duplicates, &self.sink)
     }
 
     /// How many splits may move at once.
@@ -360,14 +358,20 @@ pub fn duplicates_word(duplicates: Duplicates) -> &'static str {
     }
 }
 
+fn outside_a_run(fault: &dyn Fault) -> Report {
+    let mut report = Report::of(fault);
+    report.kept = Some("nothing was lost: nothing was moved, and positions stand where they stood".into());
+    report
+}
+
 /// A source's failure outside a run.
 pub fn source_failure(error: &SourceError) -> Failure {
-    Report::of(error.fault.as_ref()).into()
+    outside_a_run(error.fault.as_ref()).into()
 }
 
 /// A sink's failure outside a run.
 pub fn sink_failure(error: &SinkError) -> Failure {
-    let mut report = Report::of(error.fault.as_ref());
+    let mut report = outside_a_run(error.fault.as_ref());
     if error.kind == SinkErrorKind::Fenced {
         report.exit = Exit::Fenced;
     }

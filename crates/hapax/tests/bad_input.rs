@@ -320,7 +320,7 @@ fn a_table_with_other_columns_is_refused_before_anything_moves() {
     for (table, word) in [
         ("CREATE TABLE t(id INTEGER)", "text"),
         ("CREATE TABLE t(id INTEGER, text TEXT, extra TEXT NOT NULL)", "extra"),
-        ("CREATE TABLE t(id INTEGER, text BLOB)", "text"),
+        ("CREATE TABLE t(id INTEGER, text INTEGER)", "text"),
     ] {
         let case = Case::csv_to_sqlite("");
         case.put("in.csv", "id,text\n1,a\n");

@@ -13,6 +13,7 @@ mod writer;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
+use hapax_protocol::guarantee::Effect;
 use hapax_protocol::identity::{Duplicates, Identity};
 use hapax_protocol::lease::{Applicant, Lease};
 use hapax_protocol::position::Totals;
@@ -137,7 +138,13 @@ pub struct Summary {
 /// Whether the splits of a run must be moved one after another, because a later record of a key must
 /// not be overtaken by an earlier one, or the first of two twins must be the first of the source.
 pub fn in_order(sink: &Sink, duplicates: Duplicates) -> bool {
-    duplicates.need_ledger() || sink.facts().effect == hapax_protocol::guarantee::Effect::ByKey
+    duplicates.need_ledger() || sink.facts().effect == Effect::ByKey
+}
+
+/// What arrives at a sink. Where twins are kept beside each other the identity is no key of the destination.
+pub fn shape(schema: SchemaRef, identity: &Identity, duplicates: Duplicates, sink: &Sink) -> Shape {
+    let beside = duplicates == Duplicates::Keep && sink.facts().effect == Effect::Insert;
+    Shape { schema, key: if beside { Vec::new() } else { identity.columns().to_vec() } }
 }
 
 impl Run {
@@ -148,7 +155,7 @@ impl Run {
 
     /// What arrives at the sink, with its key.
     pub fn shape(&self) -> Shape {
-        Shape { schema: self.schema(), key: self.identity.columns().to_vec() }
+        shape(self.schema(), &self.identity, self.duplicates, &self.sink)
     }
 
     /// Moves everything there is, and returns once it is committed.
