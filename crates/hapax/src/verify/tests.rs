@@ -1,3 +1,6 @@
+// Small numbers of the test itself.
+#![allow(clippy::as_conversions)]
+
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use hapax_engine::Fut;
 use hapax_engine::batch::{Batch, Ordinals, ReadLimit};

@@ -1,6 +1,8 @@
 //! The real binary, killed: at every named crash point and at random moments, then run to its end and
 //! checked by a program that shares no code with the engine (`checker.rs` reads SQLite, Parquet and JSON
 //! by itself and knows only what was generated).
+// Small numbers of the test itself.
+#![allow(clippy::as_conversions)]
 
 mod checker;
 mod data;

@@ -1,3 +1,6 @@
+// Small numbers of the test itself.
+#![allow(clippy::as_conversions)]
+
 mod fakes;
 
 use std::sync::Arc;
