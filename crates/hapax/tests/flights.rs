@@ -1,5 +1,15 @@
 //! A real data set, 336,776 flights, from CSV to SQLite to Parquet to SQLite again, compared by value after
 //! every step, and at the end by a program of its own.
+// A test fails by panicking; its numbers are small.
+#![allow(
+    clippy::as_conversions,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,8 +1,16 @@
 //! The real binary, killed: at every named crash point and at random moments, then run to its end and
 //! checked by a program that shares no code with the engine (`checker.rs` reads SQLite, Parquet and JSON
 //! by itself and knows only what was generated).
-// Small numbers of the test itself.
-#![allow(clippy::as_conversions)]
+// A test fails by panicking; its numbers are small.
+#![allow(
+    clippy::as_conversions,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used
+)]
 
 mod checker;
 mod data;

@@ -160,7 +160,7 @@ fn a_level_below_exactly_once_names_its_weakest_link_and_a_raise_really_raises()
     every(|facts| {
         // The words are derived from far fewer facts than there are combinations: every 37th will do.
         seen += 1;
-        if seen % 37 != 0 {
+        if !seen.is_multiple_of(37) {
             return;
         }
         let verdict = derive(facts);
