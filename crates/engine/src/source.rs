@@ -2,6 +2,7 @@
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use hapax_protocol::code::Code;
 use hapax_protocol::guarantee::SourceFacts;
 use hapax_protocol::position::{Position, SplitId};
 
@@ -30,6 +31,10 @@ pub trait Source: Send + Sync {
 
     /// A position in words, for people: `byte 1048576, record 10240`.
     fn describe(&self, position: &Position) -> String;
+
+    /// Whether this source rejects records with this code: the raw text of such a dead letter is as it was read,
+    /// that of every other one is a JSON object of the columns.
+    fn rejects_with(&self, code: Code) -> bool;
 
     /// Reads the record of a dead letter again, by the schema of today.
     fn reread(&self, letter: &DeadLetter) -> Fut<'_, RecordBatch, SourceError>;

@@ -106,8 +106,26 @@ pub fn check(pipeline: &Pipeline) -> Vec<Mistake> {
     if pipeline.source.system == SQLITE {
         mistakes.extend(sqlite_source(&pipeline.source));
     }
+    mistakes.extend(same_place(pipeline));
     mistakes.sort_by_key(|mistake| mistake.span.start);
     mistakes
+}
+
+/// A pipeline that reads what it writes would never end, or move each record onto itself.
+fn same_place(pipeline: &Pipeline) -> Option<Mistake> {
+    let (source, sink) = (&pipeline.source, &pipeline.sink);
+    let path = |section: &Section| section.text("path").and_then(|path| std::path::absolute(path).ok());
+    let (from, to) = (path(source)?, path(sink)?);
+    let same = source.system == sink.system
+        && from == to
+        && source.text("path") != Some("-")
+        && (source.system != SQLITE || source.text("table") == sink.text("table"));
+    same.then(|| {
+        let span = sink.place("path").unwrap_or(sink.span);
+        Mistake::new(codes::CONFLICT, span, "the destination is the source itself")
+            .labelled("the same as in `source`")
+            .helped("Write to another file or table.")
+    })
 }
 
 fn sqlite_source(section: &Section) -> Vec<Mistake> {

@@ -385,3 +385,86 @@ fn mistakes_of_the_file_are_found_before_anything_moves() {
         assert!(!case.path("out.db").exists(), "{rest}");
     }
 }
+
+#[test]
+fn a_pipeline_does_not_move_a_table_onto_itself() {
+    let case = Case::new(
+        "sqlite: { path: \"@/out.db\", table: t }",
+        "sqlite: { path: \"@/./out.db\", table: t }",
+        "",
+    );
+    Connection::open(case.path("out.db"))
+        .unwrap()
+        .execute_batch("CREATE TABLE t(a); INSERT INTO t VALUES (1)")
+        .unwrap();
+    case.run().is(2, &["the destination is the source itself", "pipeline.yaml:"]);
+    assert_eq!(case.rows(), 1);
+}
+
+#[test]
+fn what_a_table_cannot_promise_is_said_and_found_afterwards() {
+    let case = Case::new(
+        "sqlite: { path: \"@/in.db\", table: t }",
+        "sqlite: { path: \"@/out.db\", table: t, write: upsert }",
+        "identity: { key: [id] }\n",
+    );
+    let source = Connection::open(case.path("in.db")).unwrap();
+    source
+        .execute_batch(
+            "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT); INSERT INTO t VALUES (1, 'a'), (3, 'c')",
+        )
+        .unwrap();
+    case.hapax(&["plan"]).is(0, &["provided that", "greater keys"]);
+    case.run().is(0, &[]);
+    source.execute_batch("INSERT INTO t VALUES (2, 'late'), (4, 'd')").unwrap();
+    case.run().is(0, &["moved 1 record"]);
+    case.hapax(&["verify"]).is(4, &["id=2"]);
+}
+
+#[test]
+fn a_number_that_json_cannot_say_is_not_replayed_as_null() {
+    let case = Case::new(
+        "files: { path: \"@/in.csv\", schema: { id: int64, x: float64 } }",
+        "sqlite: { path: \"@/out.db\", table: t }",
+        "",
+    );
+    case.put("in.csv", "id,x\n1,0.5\n2,NaN\n");
+    case.run().is(0, &[]);
+    assert_eq!((case.rows(), case.reasons().len()), (1, 1), "{:?}", case.reasons());
+    case.hapax(&["dead-letters", "replay", "--all"]);
+    assert_eq!((case.rows(), case.reasons().len()), (1, 1), "{:?}", case.reasons());
+}
+
+#[test]
+fn a_row_that_a_trigger_skips_is_set_aside() {
+    let case = Case::csv_to_sqlite("");
+    case.put("in.csv", "id\n1\n2\n3\n");
+    let db = Connection::open(case.path("out.db")).unwrap();
+    db.execute_batch(
+        "CREATE TABLE t(id INTEGER); CREATE TRIGGER no BEFORE INSERT ON t WHEN new.id = 2 BEGIN SELECT RAISE(IGNORE); END",
+    )
+    .unwrap();
+    case.run().is(0, &[]);
+    assert_eq!((case.rows(), case.reasons().len()), (2, 1));
+}
+
+#[test]
+fn standard_input_moves_through_a_pipe_and_again_without_twins() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("out.db");
+    let feed = |text: &str| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_hapax"))
+            .args(["copy", "--from", "-", "--from-format", "csv", "--key", "id", "--to"])
+            .arg(format!("sqlite:{}?table=t", db.display()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success());
+        count(&db, "t")
+    };
+    assert_eq!(feed("id,v\n1,a\n2,b\n"), 2);
+    // Fed again from its start, and on: what had taken effect is suppressed.
+    assert_eq!(feed("id,v\n1,a\n2,b\n3,c\n"), 3);
+}

@@ -130,7 +130,8 @@ impl Shared {
         self.check(shape)?;
         self.state.create()?;
         if self.whole(&self.state).is_some() && !self.state.has_positions()? {
-            let (path, temp) = (self.columns_path(), self.state.root.join("columns.tmp"));
+            let (path, temp) =
+                (self.columns_path(), self.state.root.join(format!("columns.{}.tmp", std::process::id())));
             std::fs::write(&temp, columns(&shape.schema)).map_err(at("write", &temp))?;
             let file = std::fs::File::open(&temp).map_err(at("open", &temp))?;
             self.state.watch(disk::sync_file(&file, &temp))?;

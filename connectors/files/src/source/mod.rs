@@ -17,6 +17,7 @@ mod sample;
 mod text;
 mod value;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -26,6 +27,7 @@ use hapax_engine::Fut;
 use hapax_engine::dead_letter::DeadLetter;
 use hapax_engine::fault::SourceError;
 use hapax_engine::source::{Source, Split, SplitReader};
+use hapax_protocol::code::Code;
 use hapax_protocol::guarantee::{Completeness, Order, Replay, Retention, Settle, SourceFacts};
 use hapax_protocol::position::{Position, SplitId};
 use tokio::sync::Mutex;
@@ -38,7 +40,7 @@ use self::fields::{Cut, Table};
 use self::grid::{GRID_BYTES, Grid};
 use self::infer::{Looks, Shape};
 use self::json::Json;
-use self::position::Mark;
+use self::position::{Mark, Seen};
 use self::sample::{Beginning, Guess, SAMPLE_BYTES, SAMPLE_RECORDS};
 use self::text::Cutter;
 use crate::client::{Location, Object, Place};
@@ -59,6 +61,8 @@ pub struct Files {
     rules: Arc<[Rule]>,
     grid: Grid,
     stdin: Option<Stdin>,
+    /// Each file as it was when its first split was opened.
+    first_seen: std::sync::Mutex<HashMap<String, Seen>>,
 }
 
 #[derive(Debug, Clone)]
@@ -126,7 +130,8 @@ impl Files {
         let stdin = stdin.map(|left| Stdin { split: stdin_split(), left: Mutex::new(Some(left)) });
         let schema = schema.unwrap_or_else(|| Arc::new(Schema::new(guess.fields)));
         let (rules, grid) = (guess.rules.into(), Grid::new(GRID_BYTES));
-        Ok(Self { settings, location, schema, rules, grid, stdin })
+        let first_seen = std::sync::Mutex::default();
+        Ok(Self { settings, location, schema, rules, grid, stdin, first_seen })
     }
 
     /// Whether a file is cut into ranges. Quotes in a remote CSV file are only known by reading all of it.
@@ -214,6 +219,8 @@ impl Source for Files {
             retention: Retention::Unbounded,
             order: Order::PerKey,
             settle: if is_stdin { Settle::None } else { Settle::Seek },
+            // What was read of a file is looked at again at every start.
+            condition: None,
         }
     }
 
@@ -236,6 +243,10 @@ impl Source for Files {
             Some(mark) if self.settings.format == Format::Parquet => format!("row {}", grouped(mark.offset)),
             Some(mark) => format!("byte {}, record {}", grouped(mark.offset), grouped(mark.ordinal)),
         }
+    }
+
+    fn rejects_with(&self, code: Code) -> bool {
+        (220..250).contains(&code.0)
     }
 
     fn reread(&self, letter: &DeadLetter) -> Fut<'_, RecordBatch, SourceError> {

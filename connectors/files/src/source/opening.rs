@@ -1,5 +1,7 @@
 //! Opens splits: at their start, or behind a position once the file was checked against it.
 
+use std::sync::PoisonError;
+
 use hapax_engine::source::SplitReader;
 use hapax_protocol::position::{Position, SplitId};
 
@@ -91,6 +93,7 @@ impl Files {
         let gridded = self.gridded(object);
         let limit = gridded.then(|| self.grid.end(part));
         let seen = resume::look(object, self.plain(object)).await?;
+        self.same_file(object, seen)?;
         if part == 0 {
             return Ok(self.reader_at_top(top, seen, split, limit));
         }
@@ -121,6 +124,7 @@ impl Files {
             self.begin(split, Some(position), (mark.offset, mark.ordinal), limit, seen, mark.consumed);
         if plain {
             resume::check(object, mark).await?;
+            self.same_file(object, seen)?;
             let order = self.top(object).await?.order;
             let feed = Feed::open(object, Compression::None, mark.offset)?;
             return Ok(self.reader(start, feed, Vec::new(), order));
@@ -129,6 +133,19 @@ impl Files {
         let (mut feed, early) = (top.feed, top.beginning.bytes);
         let early = resume::repeat(object, mark, &mut feed, early).await?;
         Ok(self.reader(start, feed, early, top.order))
+    }
+
+    /// Refuses a file that another one took the place of while this source was in use: its splits would be
+    /// ranges of two files.
+    fn same_file(&self, object: &Object, seen: Seen) -> Result<(), FilesFault> {
+        let mut first = self.first_seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = first.entry(object.name.clone()).or_insert(seen);
+        let other_head = first.head_bytes == seen.head_bytes && first.head_crc != seen.head_crc;
+        if seen.size < first.size || other_head {
+            let what = "another file took its place while it was being read".to_owned();
+            return Err(FilesFault::Replaced { name: object.name.clone(), what });
+        }
+        Ok(())
     }
 
     fn plain(&self, object: &Object) -> bool {

@@ -64,12 +64,22 @@ pub(crate) fn insert(
             refused.push(RefusedRow { row, code, reason });
             continue;
         }
-        if let Err(error) = statement.raw_execute() {
-            let Some(reason) = refusal(&error, plan) else { return Err(error.into()) };
-            if connection.is_autocommit() {
-                return Err(Failure::RolledBack);
+        match statement.raw_execute() {
+            Ok(0) if !plan.may_skip => {
+                let reason = format!(
+                    "table {} skips this row (a trigger, or a constraint with ON CONFLICT IGNORE)",
+                    plan.table
+                );
+                refused.push(RefusedRow { row, code: codes::ROW_REFUSED, reason });
             }
-            refused.push(RefusedRow { row, code: codes::ROW_REFUSED, reason });
+            Ok(_) => {}
+            Err(error) => {
+                let Some(reason) = refusal(&error, plan) else { return Err(error.into()) };
+                if connection.is_autocommit() {
+                    return Err(Failure::RolledBack);
+                }
+                refused.push(RefusedRow { row, code: codes::ROW_REFUSED, reason });
+            }
         }
     }
     Ok(refused)

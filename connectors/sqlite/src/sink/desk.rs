@@ -240,11 +240,15 @@ impl Desk {
         records: &RecordBatch,
     ) -> Result<Vec<RefusedRow>, SinkError> {
         let shared = self.shared()?;
-        let connection = lock(&shared);
-        bind::insert(&connection, plan, records).map_err(|failure| match failure {
+        let written = bind::insert(&lock(&shared), plan, records);
+        written.map_err(|failure| match failure {
             Failure::Fault(fault) => fault.into(),
             Failure::Sqlite(source) => DatabaseFault::of(&self.path, "inserting", source).into(),
-            Failure::RolledBack => WriteFault::TransactionLost { split: split.clone() }.into(),
+            Failure::RolledBack => {
+                // SQLite took the transaction back by itself, and with it what the ledger wrote in it.
+                self.ledger = None;
+                WriteFault::TransactionLost { split: split.clone() }.into()
+            }
         })
     }
 

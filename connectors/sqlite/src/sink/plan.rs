@@ -24,6 +24,8 @@ pub(crate) struct Plan {
     pub create: Option<String>,
     /// What will be done, in words.
     pub words: Vec<String>,
+    /// Whether a row may leave the table as it was.
+    pub(crate) may_skip: bool,
 }
 
 impl Plan {
@@ -70,7 +72,9 @@ impl Plan {
         let never_null = never_null.collect();
         let table = table.map_or_else(|| config.table.clone(), |table| table.name.clone());
         let insert = insertion(config.write, &table, &columns, &key);
-        Ok(Self { table, columns, insert, never_null, create, words })
+        // An upsert whose columns are all in the key has nothing to update either.
+        let may_skip = config.write == Write::Ignore || (by_key && columns.len() == key.len());
+        Ok(Self { table, columns, insert, never_null, create, words, may_skip })
     }
 }
 

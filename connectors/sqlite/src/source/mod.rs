@@ -15,11 +15,13 @@ use hapax_engine::Fut;
 use hapax_engine::dead_letter::DeadLetter;
 use hapax_engine::fault::SourceError;
 use hapax_engine::source::{Source, Split, SplitReader};
+use hapax_protocol::code::Code;
 use hapax_protocol::guarantee::{Completeness, Order, Replay, Retention, Settle, SourceFacts};
 use hapax_protocol::position::{Position, SplitId};
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
+use crate::codes;
 use crate::config::SourceConfig;
 use crate::connection::{aside, reading};
 use crate::fault::ReadFault;
@@ -136,6 +138,15 @@ fn still_there(connection: &Connection, plan: &Plan, split: &SplitId, mark: &Mar
     Err(ReadFault::RowsMoved { split: split.clone(), rowid }.into())
 }
 
+/// What an incremental read cannot check.
+const GROWS: &str = "each commit gives the rows it writes a greater cursor than any before (equal ones: a greater row id), and rows are not deleted";
+
+/// What a query without a cursor cannot check.
+const REPEATS: &str = "the query gives the same rows in the same order whenever it is asked, because it has no cursor to go on from";
+
+/// What a snapshot cannot check.
+const STAYS: &str = "rows behind the position stay as they were read: a later run moves only rows with greater keys (`read: incremental` follows changes, `hapax verify` finds those that were missed)";
+
 impl Source for Sqlite {
     fn facts(&self) -> SourceFacts {
         SourceFacts {
@@ -145,6 +156,11 @@ impl Source for Sqlite {
             retention: Retention::Unbounded,
             order: if self.plan.incremental { Order::PerKey } else { Order::None },
             settle: Settle::Seek,
+            condition: Some(match (self.plan.incremental, self.plan.walk) {
+                (true, _) => GROWS,
+                (false, Walk::Numbered) => REPEATS,
+                (false, _) => STAYS,
+            }),
         }
     }
 
@@ -175,6 +191,10 @@ impl Source for Sqlite {
             .map(|(name, value)| format!("{name} {}", words(value)))
             .collect();
         format!("behind record {}, {}", mark.ordinal, key.join(", "))
+    }
+
+    fn rejects_with(&self, code: Code) -> bool {
+        code == codes::VALUE_MISFIT
     }
 
     fn reread(&self, letter: &DeadLetter) -> Fut<'_, RecordBatch, SourceError> {

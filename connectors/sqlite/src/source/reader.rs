@@ -36,8 +36,13 @@ pub(crate) struct Reader {
 impl SplitReader for Reader {
     fn read(&mut self, limit: ReadLimit) -> Fut<'_, Option<Batch>, SourceError> {
         Box::pin(async move {
-            let page =
-                Page { plan: Arc::clone(&self.plan), range: self.range, mark: self.mark.clone(), limit };
+            let page = Page {
+                split: self.split.clone(),
+                plan: Arc::clone(&self.plan),
+                range: self.range,
+                mark: self.mark.clone(),
+                limit,
+            };
             let shared = Arc::clone(&self.shared);
             let read = aside(&self.config.path, move || page.read(&lock(&shared))).await?;
             let Some(read) = read.map_err(|failure| failure.at(&self.config.path, "reading"))? else {
@@ -66,6 +71,7 @@ impl SplitReader for Reader {
 
 /// One read.
 struct Page {
+    split: SplitId,
     plan: Arc<Plan>,
     range: Range,
     mark: Option<Mark>,
@@ -104,6 +110,10 @@ impl Page {
     }
 
     fn collect(&self, connection: &Connection) -> Result<Option<Records>, Failure> {
+        if let Some(mark) = &self.mark {
+            // A VACUUM between two pages may have given the row ids to other rows.
+            super::still_there(connection, &self.plan, &self.split, mark)?;
+        }
         let first = self.mark.as_ref().map_or(0, |mark| mark.ordinal);
         let collected = self.rows(connection, first)?;
         if collected.taken == 0 {
@@ -135,8 +145,8 @@ impl Page {
         while let Some(row) = rows.next()? {
             let full = collected.rows.bytes() >= self.limit.bytes_max && collected.taken > 0;
             let enough = full || collected.taken >= u64::try_from(self.limit.records_max).unwrap_or(u64::MAX);
-            let key = (width..width + plan.keys.len()).map(|index| row.get_ref(index).map(owned));
-            let key = key.collect::<Result<Vec<_>, _>>()?;
+            let key = (width..width + plan.keys.len()).map(|index| row.get(index));
+            let key = key.collect::<Result<Vec<Value>, _>>()?;
             if plan.walk == Walk::UniqueCursor && key == collected.last && collected.taken > 0 {
                 return Err(tied(plan, &key).into());
             }
@@ -200,14 +210,6 @@ fn tied(plan: &Plan, key: &[Value]) -> ReadFault {
         column: plan.cursor.clone().unwrap_or_default(),
         value: key.first().map(words).unwrap_or_default(),
     }
-}
-
-fn owned(value: ValueRef<'_>) -> Value {
-    // Text that is not UTF-8 cannot be a key that is found again: as a blob it stays what it is.
-    Value::try_from(value).unwrap_or_else(|_| match value {
-        ValueRef::Text(bytes) => Value::Blob(bytes.to_vec()),
-        _ => Value::Null,
-    })
 }
 
 /// A row as JSON, with its row id where it has one.

@@ -1,12 +1,12 @@
 //! Dead letters: moved after all, or given up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use hapax_protocol::identity::Place;
-use hapax_protocol::position::{Checkpoint, SplitId, Totals};
+use hapax_protocol::position::{Checkpoint, SplitId, Standing, Totals};
 
 use super::prepare::Prepared;
 use super::writer::SplitWriter;
@@ -47,16 +47,38 @@ async fn settle(run: Run, letters: &[DeadLetter], replay: bool) -> Result<Letter
     }
     let lease = destination.acquire(&run.applicant).await.map_err(RunError::sink)?;
     let job = Job { run, identifier, lease };
+    // Whoever had the lease until now may have settled some of them since they were listed.
+    let listed = job.run.sink.destination().dead_letters(&job.lease.pipeline, usize::MAX).await;
+    let still: HashSet<Place> =
+        listed.map_err(RunError::sink)?.into_iter().map(|letter| letter.place).collect();
     let mut by_split: BTreeMap<&SplitId, Vec<&DeadLetter>> = BTreeMap::new();
-    for letter in letters {
+    for letter in letters.iter().filter(|letter| still.contains(&letter.place)) {
         by_split.entry(&letter.place.split).or_default().push(letter);
     }
     let mut done = Letters::default();
     for (split, letters) in by_split {
         settle_split(&job, split, &letters, replay, &mut done).await?;
     }
-    job.run.sink.destination().finish(&job.lease).await.map_err(RunError::sink)?;
+    // What becomes visible as a whole must be whole: the next run finishes what this source still has.
+    if !done.moved.is_empty() && all_moved(&job).await? {
+        job.run.sink.destination().finish(&job.lease).await.map_err(RunError::sink)?;
+    }
     Ok(done)
+}
+
+/// Whether the source holds nothing that is not committed.
+async fn all_moved(job: &Job) -> Result<bool, RunError> {
+    let standings =
+        job.run.sink.destination().standings(&job.lease.pipeline).await.map_err(RunError::sink)?;
+    let standings: BTreeMap<SplitId, Standing> = standings.into_iter().collect();
+    for split in job.run.source.splits().await.map_err(RunError::source)? {
+        let position = standings.get(&split.id).and_then(|standing| standing.position.as_ref());
+        let mut reader = job.run.source.open(&split.id, position).await.map_err(RunError::source)?;
+        if reader.read(job.read_limit()).await.map_err(RunError::source)?.is_some() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 async fn settle_split(
@@ -121,7 +143,11 @@ enum Outcome {
 }
 
 async fn move_one(job: &Job, writer: &mut SplitWriter, letter: &DeadLetter) -> Result<Outcome, RunError> {
-    let records = match json_record(job.run.source.schema(), &letter.raw) {
+    let as_json = match job.run.source.rejects_with(letter.code) {
+        true => None,
+        false => json_record(job.run.source.schema(), &letter.raw),
+    };
+    let records = match as_json {
         Some(records) => records,
         None => match job.run.source.reread(letter).await {
             Ok(records) => records,

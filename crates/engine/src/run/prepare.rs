@@ -1,5 +1,6 @@
-use arrow::array::{BooleanArray, RecordBatch};
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
+use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use arrow::error::ArrowError;
 use hapax_protocol::identity::RecordId;
 use hapax_protocol::position::{Position, Totals};
@@ -120,6 +121,11 @@ impl Prepared {
 
 /// One row as a JSON object, nulls included.
 fn json(records: &RecordBatch, row: usize) -> Result<String, ArrowError> {
+    if let Some(column) = not_finite(records, row) {
+        // JSON would say null, and a replay would believe it.
+        let column = records.schema().field(column).name().clone();
+        return Ok(format!("column {column} is not a finite number, which JSON cannot say"));
+    }
     let mut bytes = Vec::new();
     let mut writer = arrow::json::WriterBuilder::new()
         .with_explicit_nulls(true)
@@ -129,6 +135,19 @@ fn json(records: &RecordBatch, row: usize) -> Result<String, ArrowError> {
     drop(writer);
     let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
     Ok(Rejected::excerpt(line))
+}
+
+/// The first column with a NaN or an infinity in this row.
+fn not_finite(records: &RecordBatch, row: usize) -> Option<usize> {
+    records.columns().iter().position(|column| match column.data_type() {
+        DataType::Float32 => {
+            column.is_valid(row) && !column.as_primitive::<Float32Type>().value(row).is_finite()
+        }
+        DataType::Float64 => {
+            column.is_valid(row) && !column.as_primitive::<Float64Type>().value(row).is_finite()
+        }
+        _ => false,
+    })
 }
 
 pub(super) fn count(n: usize) -> u64 {

@@ -44,8 +44,8 @@ pub struct Arguments {
 
 /// Moves records between two addresses.
 pub async fn act(arguments: &Arguments, output: &Output) -> Result<Exit, Failure> {
-    let source = Endpoint::read(&arguments.from, arguments.from_format.as_deref(), Side::Source)?;
-    let mut sink = Endpoint::read(&arguments.to, arguments.to_format.as_deref(), Side::Sink)?;
+    let source = Endpoint::read(&arguments.from, arguments.from_format.as_deref(), Side::Source)?.absolute();
+    let mut sink = Endpoint::read(&arguments.to, arguments.to_format.as_deref(), Side::Sink)?.absolute();
     sink.settings.extend(arguments.write.clone().map(|write| ("write", write)));
     let file = File::new("(hapax copy)", pipeline_text(arguments, &source, &sink));
     let loaded = Loaded::from_text(file, output)?;
@@ -55,7 +55,7 @@ pub async fn act(arguments: &Arguments, output: &Output) -> Result<Exit, Failure
 /// The pipeline as a file would say it: JSON is YAML.
 fn pipeline_text(arguments: &Arguments, source: &Endpoint, sink: &Endpoint) -> String {
     let mut document = Map::new();
-    document.insert("name".into(), name(arguments, source, sink).into());
+    document.insert("name".into(), name(source, sink).into());
     document.insert("source".into(), section(source));
     document.insert("sink".into(), section(sink));
     if !arguments.key.is_empty() {
@@ -73,9 +73,9 @@ fn section(end: &Endpoint) -> Value {
     json!({ end.system: settings })
 }
 
-/// The same for the same two addresses, so that running again goes on.
-fn name(arguments: &Arguments, source: &Endpoint, sink: &Endpoint) -> String {
-    let digest = blake3::hash(format!("{}\n{}", arguments.from, arguments.to).as_bytes()).to_hex();
+/// The same for the same two ends, so that running again goes on, however the addresses are spelt.
+fn name(source: &Endpoint, sink: &Endpoint) -> String {
+    let digest = blake3::hash(format!("{}\n{}", source.place(), sink.place()).as_bytes()).to_hex();
     let digest: String = digest.chars().take(8).collect();
     format!("copy-{}-to-{}-{digest}", source.short_name(), sink.short_name())
 }
@@ -86,24 +86,15 @@ mod tests {
 
     #[test]
     fn the_name_depends_on_both_addresses_only() {
-        let named = |from: &str, to: &str, sql: Option<&str>| {
-            let arguments = Arguments {
-                from: from.into(),
-                to: to.into(),
-                key: Vec::new(),
-                write: None,
-                sql: sql.map(str::to_owned),
-                from_format: None,
-                to_format: None,
-                dry_run: false,
-            };
-            let end = |address: &str, side| Endpoint::read(address, None, side).expect("an address");
-            name(&arguments, &end(from, Side::Source), &end(to, Side::Sink))
+        let named = |from: &str, to: &str| {
+            let end =
+                |address: &str, side| Endpoint::read(address, None, side).expect("an address").absolute();
+            name(&end(from, Side::Source), &end(to, Side::Sink))
         };
-        let one = named("a.csv", "b.db?table=t", None);
-        assert_eq!(one, named("a.csv", "b.db?table=t", Some("SELECT 1 FROM input")));
-        assert_ne!(one, named("a.csv", "b.db?table=u", None));
-        assert_ne!(one, named("x/a.csv", "b.db?table=t", None));
+        let one = named("a.csv", "b.db?table=t");
+        assert_eq!(one, named("./a.csv", "sqlite:././b.db?table=t"));
+        assert_ne!(one, named("a.csv", "b.db?table=u"));
+        assert_ne!(one, named("x/a.csv", "b.db?table=t"));
         assert!(one.starts_with("copy-a-to-t-"), "{one}");
         assert!(hapax_protocol::lease::PipelineName::new(one).is_ok());
     }

@@ -76,13 +76,14 @@ fn words(report: &Report) -> String {
         lines.push("NOT equal".to_owned());
     }
     lines.push(format!(
-        "{} moved, {} at the destination",
+        "{} of the source were moved or suppressed, {} at the destination",
         counted(report.source_records, "record"),
         count(report.destination_records)
     ));
     for (number, what) in [
         (report.twins, "more than once in the source, one of each expected"),
         (report.set_aside, "set aside, not expected"),
+        (report.unreadable, "at the destination that cannot be read or have no identity"),
         (report.splits_not_moved, "splits not moved yet, not compared"),
     ] {
         if number > 0 {

@@ -49,6 +49,27 @@ impl Endpoint {
         Self::files(address, format, side)
     }
 
+    /// The same end with the path of a local file spelt from the root, whatever directory it was typed in.
+    pub fn absolute(mut self) -> Self {
+        for (key, value) in &mut self.settings {
+            if *key == "path"
+                && value != "-"
+                && !value.contains("://")
+                && let Ok(path) = std::path::absolute(&*value)
+            {
+                *value = path.display().to_string();
+            }
+        }
+        self
+    }
+
+    /// What the end is, without how it is read or written.
+    pub fn place(&self) -> String {
+        let settings = self.settings.iter().filter(|(key, _)| matches!(*key, "path" | "table" | "query"));
+        let words: Vec<String> = settings.map(|(key, value)| format!("{key}={value}")).collect();
+        format!("{} {}", self.system, words.join(" "))
+    }
+
     fn files(address: &str, format: Option<&str>, side: Side) -> Result<Self, Failure> {
         let lower = address.to_lowercase();
         let plain = lower.strip_suffix(".gz").or_else(|| lower.strip_suffix(".zst")).unwrap_or(&lower);

@@ -77,6 +77,8 @@ pub struct Report {
     pub unexpected: Finding,
     /// Records that differ in a value.
     pub different: Finding,
+    /// Records of the destination that cannot be read, or have no identity: none that Hapax moved.
+    pub unreadable: u64,
     /// Splits of the source that were not moved yet, and were not compared.
     pub splits_not_moved: u64,
 }
@@ -190,7 +192,8 @@ pub async fn compare(comparison: Comparison) -> Result<Report, VerifyError> {
     }
     report.equal = [&report.missing, &report.duplicated, &report.unexpected, &report.different]
         .iter()
-        .all(|finding| finding.records == 0);
+        .all(|finding| finding.records == 0)
+        && report.unreadable == 0;
     Ok(report)
 }
 
@@ -199,6 +202,7 @@ impl Report {
         self.source_records = source.records;
         self.set_aside = source.set_aside;
         self.destination_records = destination.records;
+        self.unreadable = destination.set_aside;
         self.splits_not_moved = source.splits_not_moved;
     }
 }

@@ -28,6 +28,7 @@ impl Source for Rows {
             retention: Retention::Unbounded,
             order: Order::PerKey,
             settle: Settle::Seek,
+            condition: None,
         }
     }
 
@@ -46,6 +47,10 @@ impl Source for Rows {
 
     fn describe(&self, _: &Position) -> String {
         String::new()
+    }
+
+    fn rejects_with(&self, _: Code) -> bool {
+        false
     }
 
     fn reread(&self, _: &DeadLetter) -> Fut<'_, RecordBatch, SourceError> {
@@ -168,6 +173,13 @@ async fn records_without_identity_are_compared_by_content_and_count() {
     assert_eq!(counts(&once), [1, 0, 0, 0]);
     let thrice = compared(&[(1, "a"), (2, "b")], &source, Identity::Position, Winner::All).await;
     assert_eq!(counts(&thrice), [0, 1, 0, 0]);
+}
+
+#[tokio::test]
+async fn two_ends_that_both_hold_every_twin_are_not_equal() {
+    let source = [(1, "a"), (1, "b"), (2, "c")];
+    let report = compared(&source, &source, by_id(), Winner::First).await;
+    assert!(!report.equal);
 }
 
 #[tokio::test]

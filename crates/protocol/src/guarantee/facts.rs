@@ -30,6 +30,8 @@ pub struct SourceFacts {
     pub order: Order,
     /// How it is told that a record may be forgotten.
     pub settle: Settle,
+    /// What the facts above rest on and the source cannot check, in words that follow "provided that".
+    pub condition: Option<&'static str>,
 }
 
 /// Whether nothing can appear later at or behind a position that was passed.

@@ -56,6 +56,8 @@ pub enum Assumption {
     KeyIsUnique,
     /// Whoever feeds the source feeds it again, from its start, after a failure.
     FedAgain,
+    /// A condition on the source.
+    Source(&'static str),
     /// A condition on readers.
     Readers(String),
     /// Each key has one fixed writer.
@@ -275,6 +277,7 @@ fn assumptions(facts: &Facts, reached: Reached) -> Vec<Assumption> {
     if facts.source.settle == Settle::None && facts.source.replay < Replay::Exact {
         all.push(Assumption::FedAgain);
     }
+    all.extend(facts.source.condition.map(Assumption::Source));
     if facts.sink.fencing == Fencing::FixedOwnership {
         all.push(Assumption::OneWriterPerKey);
     }

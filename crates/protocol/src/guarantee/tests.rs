@@ -28,7 +28,14 @@ fn sources() -> Vec<SourceFacts> {
                     for settle in
                         [Settle::None, Settle::Seek, Settle::PerMessage, Settle::Mark, Settle::MarkWithEffect]
                     {
-                        all.push(SourceFacts { completeness, replay, retention, order, settle });
+                        all.push(SourceFacts {
+                            completeness,
+                            replay,
+                            retention,
+                            order,
+                            settle,
+                            condition: None,
+                        });
                     }
                 }
             }
@@ -183,6 +190,7 @@ fn files() -> SourceFacts {
         retention: Retention::Unbounded,
         order: Order::PerKey,
         settle: Settle::Seek,
+        condition: None,
     }
 }
 
@@ -245,6 +253,14 @@ fn the_rules_carry_their_numbers() {
     assert_eq!(rule(&outside), (8, Level::AtMostOnce));
     outside.ledger = ledger(InDoubt::Resend);
     assert_eq!(rule(&outside), (8, Level::AtLeastOnce));
+}
+
+#[test]
+fn what_a_source_cannot_check_is_printed() {
+    let watched = SourceFacts { condition: Some("nobody looks away"), ..files() };
+    let verdict = derive(&pipeline(watched, sink(Mechanism::CoCommit)));
+    assert_eq!(verdict.level, Level::ExactlyOnce);
+    assert_eq!(verdict.assumptions, [Assumption::Source("nobody looks away")]);
 }
 
 #[test]

@@ -37,6 +37,7 @@ impl fmt::Display for Assumption {
             Self::FedAgain => {
                 f.write_str("whoever feeds the input feeds it again, from its start, after a failure")
             }
+            Self::Source(condition) => f.write_str(condition),
             Self::Readers(condition) => f.write_str(condition),
             Self::OneWriterPerKey => f.write_str("each key is written by one worker only"),
         }

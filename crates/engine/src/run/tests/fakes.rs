@@ -130,6 +130,7 @@ impl Source for Tape {
             retention: Retention::Unbounded,
             order: Order::PerKey,
             settle: Settle::Seek,
+            condition: None,
         }
     }
 
@@ -151,6 +152,10 @@ impl Source for Tape {
 
     fn describe(&self, position: &Position) -> String {
         format!("record {}", ordinal(position))
+    }
+
+    fn rejects_with(&self, code: Code) -> bool {
+        code == Code(198)
     }
 
     fn reread(&self, _: &DeadLetter) -> Fut<'_, RecordBatch, SourceError> {

@@ -163,6 +163,19 @@ async fn a_row_the_sink_refuses_is_set_aside_and_can_be_replayed_once() {
 }
 
 #[tokio::test]
+async fn of_two_replays_that_listed_the_same_letters_one_moves_them() {
+    let (tape, table) = (Tape::of(&[("a", 0..250)]), Table::default());
+    table.refuse(77);
+    run_of(&tape, &table).run().await.unwrap();
+    let listed_by_both = table.letters();
+    table.accept_all();
+    let first = replay_letters(run_of(&tape, &table), &listed_by_both).await.unwrap();
+    let second = replay_letters(run_of(&tape, &table), &listed_by_both).await.unwrap();
+    assert_eq!((first.moved.len(), second.moved.len()), (1, 0));
+    assert_eq!(table.values().iter().filter(|value| **value == 77).count(), 1);
+}
+
+#[tokio::test]
 async fn dropped_letters_are_gone() {
     let (tape, table) = (Tape::of(&[("a", 0..250)]), Table::default());
     tape.spoil(3);
