@@ -10,7 +10,7 @@ use super::Standings;
 use crate::exit::{Exit, Failure, Report as FailureReport};
 use crate::output::Output;
 use crate::output::figures::{count, counted};
-use crate::verify::{Comparison, Finding, Report, Winner, compare};
+use crate::verify::{Comparison, Finding, Moved, Report, Winner, compare};
 use crate::wiring::{Loaded, Opened, sink_failure};
 
 #[derive(Debug, Args)]
@@ -43,7 +43,10 @@ async fn comparison(opened: &Opened) -> Result<Comparison, Failure> {
     let moved = standings
         .each
         .into_iter()
-        .filter_map(|(split, standing)| standing.position.map(|position| (split, position)))
+        .filter_map(|(split, standing)| {
+            let records = standing.totals.read;
+            standing.position.map(|through| (split, Moved { through, records }))
+        })
         .collect();
     let letters = destination.dead_letters(&pipeline.name, LETTERS_MAX).await.map_err(failed)?;
     Ok(Comparison {

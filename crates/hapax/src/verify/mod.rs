@@ -40,9 +40,18 @@ pub struct Comparison {
     /// Records that were set aside: they are not at the destination.
     pub set_aside: HashSet<Place>,
     /// How far each split was moved. A split that is not in here was not moved at all.
-    pub moved: Vec<(SplitId, Position)>,
+    pub moved: Vec<(SplitId, Moved)>,
     /// What the destination holds, with the columns that the transform makes.
     pub destination: Arc<dyn Source>,
+}
+
+/// How far a split was moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    /// The position behind the last record that was moved.
+    pub through: Position,
+    /// How many records come before it.
+    pub records: u64,
 }
 
 /// Which of several records with one identity is at the destination.

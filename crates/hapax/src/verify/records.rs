@@ -141,21 +141,34 @@ impl<'a> Reading<'a> {
             };
             let mut reader = source.open(&split.id, None).await.map_err(VerifyError::Read)?;
             while let Some(batch) = reader.read(LIMIT).await.map_err(VerifyError::Read)? {
-                if end.is_some_and(|end| batch.after.as_ref().is_some_and(|after| after >= end)) {
+                if end.is_some_and(|end| batch.after.as_ref().is_some_and(|after| *after >= end.through)) {
                     break;
                 }
-                let rejected = u64::try_from(batch.rejected.len()).unwrap_or(u64::MAX);
-                let (records, ids, set_aside) = self.prepare(batch)?;
+                // The position may lie inside a batch that is cut otherwise than the run cut it.
+                let straddles = end.filter(|end| batch.through > end.through);
+                let records_max = straddles.map_or(u64::MAX, |end| end.records);
+                let rejected =
+                    batch.rejected.iter().filter(|rejected| rejected.ordinal < records_max).count();
+                let rejected = u64::try_from(rejected).unwrap_or(u64::MAX);
+                let (records, ids, set_aside) = self.prepare(batch, records_max)?;
                 then(records, ids, set_aside.saturating_add(rejected))?;
             }
         }
         Ok(not_moved)
     }
 
-    /// Transforms and identifies a batch, and leaves out what was set aside.
-    fn prepare(&self, batch: Batch) -> Result<(RecordBatch, Vec<RecordId>, u64), VerifyError> {
+    /// Transforms and identifies the first records of a batch, and leaves out what was set aside.
+    fn prepare(
+        &self,
+        batch: Batch,
+        records_max: u64,
+    ) -> Result<(RecordBatch, Vec<RecordId>, u64), VerifyError> {
         let Batch { split, mut records, mut ordinals, .. } = batch;
         let mut set_aside = 0_u64;
+        if records_max != u64::MAX {
+            let keep: Vec<bool> = (0..records.num_rows()).map(|row| ordinals.of(row) < records_max).collect();
+            (records, ordinals) = filter(&records, &ordinals, &keep)?;
+        }
         if self.end == End::Source {
             if let Some(transform) = &self.comparison.transform {
                 let out = transform.apply(&records);

@@ -91,6 +91,10 @@ impl SplitReader for Head {
     }
 }
 
+fn moved(records: usize) -> Moved {
+    Moved { through: position(records), records: records as u64 }
+}
+
 async fn compared(
     source: &[(i64, &'static str)],
     destination: &[(i64, &'static str)],
@@ -103,7 +107,7 @@ async fn compared(
         identity,
         winner,
         set_aside: HashSet::new(),
-        moved: vec![(SplitId::new("s"), position(source.len()))],
+        moved: vec![(SplitId::new("s"), moved(source.len()))],
         destination: Arc::new(Rows(destination.to_vec())),
     })
     .await
@@ -192,11 +196,28 @@ async fn what_was_set_aside_or_not_moved_yet_is_not_missing() {
         identity: by_id(),
         winner: Winner::All,
         set_aside: HashSet::from([place]),
-        moved: vec![(SplitId::new("s"), position(3))],
+        moved: vec![(SplitId::new("s"), moved(3))],
         destination: Arc::new(Rows(vec![(1, "a"), (3, "c")])),
     })
     .await
     .unwrap();
     assert!(report.equal, "{report:#?}");
     assert_eq!((report.set_aside, report.source_records), (1, 2));
+}
+
+#[tokio::test]
+async fn a_position_inside_a_batch_ends_the_comparison_there() {
+    let source: Vec<(i64, &'static str)> = vec![(1, "a"), (2, "b"), (3, "c"), (4, "d"), (5, "e")];
+    let report = compare(Comparison {
+        source: Arc::new(Rows(source)),
+        transform: None,
+        identity: by_id(),
+        winner: Winner::All,
+        set_aside: HashSet::new(),
+        moved: vec![(SplitId::new("s"), moved(4))],
+        destination: Arc::new(Rows(vec![(1, "a"), (2, "b"), (3, "c"), (4, "d")])),
+    })
+    .await
+    .unwrap();
+    assert!(report.equal, "{report:#?}");
 }
