@@ -46,13 +46,19 @@ fn is_connector(folder: &Path) -> bool {
 fn each_crate_knows_only_whom_it_may() {
     let may: BTreeMap<&str, &[&str]> = BTreeMap::from([
         ("hapax-protocol", [].as_slice()),
-        ("hapax-engine", &["hapax-protocol"]),
-        ("hapax-ledger", &["hapax-protocol"]),
+        ("hapax-planted", &[]),
+        ("hapax-checker", &[]),
+        ("hapax-engine", &["hapax-protocol", "hapax-planted"]),
+        ("hapax-ledger", &["hapax-protocol", "hapax-planted"]),
         ("hapax-config", &["hapax-protocol"]),
         ("hapax-transform", &["hapax-protocol", "hapax-engine"]),
         ("hapax-conformance", &["hapax-protocol", "hapax-engine"]),
+        (
+            "hapax-sim",
+            &["hapax-protocol", "hapax-engine", "hapax-ledger", "hapax-planted", "hapax-checker"],
+        ),
     ]);
-    let connectors_may = ["hapax-protocol", "hapax-engine", "hapax-ledger"];
+    let connectors_may = ["hapax-protocol", "hapax-engine", "hapax-ledger", "hapax-planted"];
     for (name, (folder, dependencies)) in crates() {
         let ours = dependencies.iter().filter(|dependency| dependency.starts_with("hapax"));
         for dependency in ours {
