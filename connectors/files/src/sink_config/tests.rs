@@ -38,3 +38,21 @@ fn words_that_do_not_fit_are_refused() {
     let parquet = SinkConfig { format: Some(SinkFormat::Parquet), ..config("-") };
     assert!(matches!(parquet.target(), Err(Failure::ParquetToStdout)));
 }
+
+#[test]
+fn the_same_kind_of_destination_inside_another_directory() {
+    let within = |config: &SinkConfig| config.path_within(Path::new("/s")).unwrap();
+    let again = |config: SinkConfig| {
+        let target = config.target().unwrap();
+        let moved = SinkConfig { path: within(&config), ..config }.target().unwrap();
+        assert_eq!((moved.format, moved.compression), (target.format, target.compression));
+        moved.place
+    };
+    assert_eq!(again(config("/d/out.csv.gz")), TargetPlace::File("/s/out.csv.gz".into()));
+    assert_eq!(again(config("file:///d/out.jsonl")), TargetPlace::File("/s/out.jsonl".into()));
+    let csv = |path| SinkConfig { format: Some(SinkFormat::Csv), ..config(path) };
+    assert_eq!(again(csv("parts")), TargetPlace::Directory("/s/records/".into()));
+    assert_eq!(again(csv("../out.txt")), TargetPlace::File("/s/out.txt".into()));
+    assert_eq!(again(csv("-")), TargetPlace::File("/s/records.csv".into()));
+    assert!(config("parts/").path_within(Path::new("/s")).is_err());
+}
