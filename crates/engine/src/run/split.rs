@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hapax_planted::{Mistake, planted};
 use hapax_protocol::identity::{Duplicates, Place};
 use hapax_protocol::ledger::Claim;
 use hapax_protocol::position::{Checkpoint, Position, Standing, Totals};
@@ -26,8 +27,9 @@ use crate::transform::RefusedRow;
 /// Moves one split to its end, trying again while a system is unavailable.
 pub(super) async fn whole(job: &Arc<Job>, split: &Split, halt: &Stop) -> Result<(), RunError> {
     let mut failures = 0_u32;
+    let mut cached = None;
     loop {
-        let mut attempt = Attempt { job, split, halt, committed: false };
+        let mut attempt = Attempt { job, split, halt, committed: false, cached };
         let error = match attempt.go().await {
             Ok(End::Done) => {
                 if !halt.requested() {
@@ -36,20 +38,20 @@ pub(super) async fn whole(job: &Arc<Job>, split: &Split, halt: &Stop) -> Result<
                 }
                 return Ok(());
             }
-            Ok(End::Again) => None,
-            Err(error) => Some(error),
+            // Nothing of it took effect: whoever was asked to stop may, the next run reads it again.
+            Ok(End::Again(_)) if halt.requested() => return Ok(()),
+            Ok(End::Again(error)) | Err(error) => error,
         };
+        cached = attempt.cached;
         failures = if attempt.committed { 1 } else { failures.saturating_add(1) };
-        let give_up = failures >= job.run.limits.attempts_max || halt.requested();
-        match error {
-            Some(error) if give_up || !may_pass(&error) => return Err(error),
-            None if give_up => return Err(RunError::Defect),
-            _ => {}
+        if failures >= job.run.limits.attempts_max || halt.requested() || !may_pass(&error) {
+            return Err(error);
         }
         let pause = Duration::from_millis(100_u64.saturating_mul(1 << failures.min(6)));
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            biased;
             () = halt.wait() => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }
@@ -66,8 +68,8 @@ fn may_pass(error: &RunError) -> bool {
 enum End {
     /// Everything there was is committed.
     Done,
-    /// A commit turned out not to have taken effect: its records must be read again.
-    Again,
+    /// A commit turned out not to have taken effect: its records must be read again. Why its answer was lost.
+    Again(RunError),
 }
 
 struct Attempt<'a> {
@@ -76,6 +78,8 @@ struct Attempt<'a> {
     halt: &'a Stop,
     /// Whether anything was committed, so that the next failure counts as the first.
     committed: bool,
+    /// Where the first attempt found the split, for a mistake that is planted.
+    cached: Option<Standing>,
 }
 
 /// The side of an attempt that writes.
@@ -98,8 +102,11 @@ impl Attempt<'_> {
     async fn go(&mut self) -> Result<End, RunError> {
         let id = &self.split.id;
         let run = &self.job.run;
-        let (writer, standing) =
+        let (writer, mut standing) =
             SplitWriter::take_over(&run.sink, id, &self.job.lease).await.map_err(|e| self.sink(e))?;
+        if planted(Mistake::CachedPosition) {
+            standing = self.cached.get_or_insert(standing).clone();
+        }
         crash::point(Point::PositionRead);
         let reader = run.source.open(id, standing.position.as_ref()).await.map_err(|e| self.source(e))?;
 
@@ -253,7 +260,14 @@ impl Attempt<'_> {
             epoch: writing.standing.epoch.next(),
             totals: writing.standing.totals.plus(open.totals),
         };
-        match writing.writer.commit(&checkpoint).await {
+        if planted(Mistake::AcknowledgeBeforeCommit) {
+            let _ = writing.acknowledge.send(Durable::mint(checkpoint.through.clone()));
+        }
+        let mut committed = writing.writer.commit(&checkpoint).await;
+        if planted(Mistake::BlindRetry) && matches!(committed, Err(CommitError::Unknown(_))) {
+            committed = writing.writer.commit(&checkpoint).await;
+        }
+        match committed {
             Ok(()) => {}
             Err(CommitError::Refused(error)) => return Err(self.sink(error)),
             Err(CommitError::Unknown(error)) => {
@@ -262,7 +276,7 @@ impl Attempt<'_> {
                     return Err(self.sink(error));
                 }
                 if !self.look_up(writing, &checkpoint).await? {
-                    return Ok(Some(End::Again));
+                    return Ok(Some(End::Again(self.sink(error))));
                 }
             }
         }
@@ -304,7 +318,8 @@ impl Attempt<'_> {
 
     /// Commits what came before a record that stops the run, and fails with `error`.
     async fn stop_before(&self, writing: &mut Writing, error: RunError) -> Result<(), RunError> {
-        let mut before = Attempt { job: self.job, split: self.split, halt: self.halt, committed: false };
+        let Self { job, split, halt, .. } = *self;
+        let mut before = Attempt { job, split, halt, committed: false, cached: None };
         before.commit(writing).await?;
         Err(error)
     }

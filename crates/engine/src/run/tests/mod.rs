@@ -38,6 +38,19 @@ async fn a_lost_answer_is_looked_up_not_repeated() {
 }
 
 #[tokio::test]
+async fn a_stop_while_a_lost_commit_is_looked_up_is_no_failure() {
+    let (tape, table) = (Tape::of(&[("a", 0..250)]), Table::default());
+    table.plan(1, Planned::AnswerLostBeforeEffect);
+    let run = run_of(&tape, &table);
+    tape.stop_at(20, run.stop.clone());
+    let summary = run.run().await.unwrap();
+    assert!(summary.stopped);
+    assert!(table.values().is_empty());
+    run_of(&tape, &table).run().await.unwrap();
+    assert_eq!(table.values(), (0..250).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn a_position_that_came_from_nowhere_stops_the_run() {
     let (tape, table) = (Tape::of(&[("a", 0..250)]), Table::default());
     table.plan(2, Planned::AnswerLostAndPositionMoved);
