@@ -85,6 +85,16 @@ fn only_the_binary_names_a_connector() {
 }
 
 #[test]
+fn mistakes_are_planted_only_for_tests() {
+    for (name, (folder, dependencies)) in crates() {
+        let manifest: toml::Table = fs::read_to_string(folder.join("Cargo.toml")).unwrap().parse().unwrap();
+        let features = manifest.get("dependencies").and_then(|all| all.get("hapax-planted")?.get("features"));
+        assert!(features.is_none() || name == "hapax-sim", "{name} compiles planted mistakes in");
+        assert!(!dependencies.contains("hapax-sim"), "{name} depends on the simulation");
+    }
+}
+
+#[test]
 fn what_is_true_depends_on_next_to_nothing() {
     let (_, dependencies) = &crates()["hapax-protocol"];
     let allowed = BTreeSet::from(["serde".to_owned(), "thiserror".to_owned()]);

@@ -143,6 +143,12 @@ impl Plan {
             || (self.source != SourceKind::Queue && self.mechanism == MechanismKind::CoCommit)
     }
 
+    /// Whether the source holds a record twice.
+    pub fn has_twins(&self) -> bool {
+        let mut seen = std::collections::BTreeSet::new();
+        !self.splits.iter().flatten().all(|row| seen.insert(row.record))
+    }
+
     fn write_records(&mut self, random: &mut Random, letters: bool) {
         let splits = random.between(1, 3);
         let mut sequences = std::collections::BTreeMap::<u64, u64>::new();

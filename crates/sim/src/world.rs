@@ -12,7 +12,7 @@ use hapax_protocol::position::{SplitId, Standing};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::fault::{Fault, Faults, Site};
-use crate::plan::{Plan, Row};
+use crate::plan::{Plan, Row, SourceKind};
 use crate::random::Random;
 
 /// What the harness is told by the world.
@@ -119,10 +119,12 @@ pub struct Fate {
 impl World {
     /// The world before anything happened.
     pub fn new(plan: Plan, signals: UnboundedSender<Signal>) -> Self {
+        let once = plan.duplicates.need_ledger();
         let expected = Expected {
-            twins: if plan.duplicates.need_ledger() { Twins::Once } else { Twins::Each },
+            twins: if once { Twins::Once } else { Twins::Each },
             state: if plan.effect == Effect::ByKey { State::Latest } else { State::Every },
-            ordered: false,
+            // A twin that is moved comes after what followed the first.
+            ordered: plan.source != SourceKind::Queue && (once || !plan.has_twins()),
         };
         let mut log = Log::new(expected);
         for (split, rows) in (0_u32..).zip(&plan.splits) {
@@ -291,7 +293,7 @@ impl Inner {
 
     /// How many records of each split are done with, as the destination says.
     fn passed(&self) -> Vec<(u32, u64)> {
-        if self.plan.source == crate::plan::SourceKind::Queue {
+        if self.plan.source == SourceKind::Queue {
             return Vec::new();
         }
         let shown = self.sink.splits.iter().filter(|(_, held)| held.decided.is_none());
