@@ -36,6 +36,7 @@ pub async fn suite(subject: &impl Subject) {
     Case::new(subject, "backwards").positions_never_move_back().await;
     Case::new(subject, "letters").dead_letters_share_the_commit().await;
     Case::new(subject, "twins").claims_share_the_commit_or_are_safe_to_replay().await;
+    Case::new(subject, "withdrawn").a_withdrawn_claim_leaves_the_identity_free().await;
     Case::new(subject, "idle").a_restart_with_nothing_to_do_changes_nothing().await;
     Case::new(subject, "definition").another_definition_is_refused().await;
     Case::new(subject, "splits").splits_stand_by_themselves().await;
@@ -356,6 +357,37 @@ impl<S: Subject> Case<'_, S> {
             [Claim::Replay, Claim::Twin { of: first }, Claim::New],
             "a committed claim was forgotten"
         );
+        pen.effects().abort().await.unwrap();
+    }
+
+    async fn a_withdrawn_claim_leaves_the_identity_free(&self) {
+        let (sink, lease) = self.run().await;
+        if sink.destination().traits().ledger.is_none() {
+            return;
+        }
+        let (mut pen, standing) = self.pen(&sink, &lease).await;
+        let at = |ordinal| Place { split: split(), ordinal };
+        pen.effects().claim(&[arrival(1, 10), arrival(2, 11)]).await.unwrap();
+        // Another place than the one that claimed takes nothing back.
+        pen.effects().withdraw(&[arrival(1, 10), arrival(2, 99)]).await.unwrap();
+        let claims = pen.effects().claim(&[arrival(1, 12), arrival(1, 13), arrival(2, 14)]).await.unwrap();
+        assert_eq!(
+            claims,
+            [Claim::New, Claim::Twin { of: at(12) }, Claim::Twin { of: at(11) }],
+            "a withdrawn claim was kept, or one that was not withdrawn was lost"
+        );
+        pen.effects().write(&records([1, 2])).await.unwrap();
+        pen.commit(&checkpoint(&standing, 1, 5)).await.unwrap();
+        drop((pen, sink));
+
+        let (sink, lease) = self.run().await;
+        let (mut pen, _) = self.pen(&sink, &lease).await;
+        let claims = pen.effects().claim(&[arrival(1, 10), arrival(1, 12), arrival(2, 11)]).await.unwrap();
+        assert_eq!(claims, [Claim::Twin { of: at(12) }, Claim::Replay, Claim::Replay]);
+        // What is committed is not taken back.
+        pen.effects().withdraw(&[arrival(1, 12), arrival(2, 11)]).await.unwrap();
+        let claims = pen.effects().claim(&[arrival(1, 20), arrival(2, 21)]).await.unwrap();
+        assert_eq!(claims, [Claim::Twin { of: at(12) }, Claim::Twin { of: at(11) }]);
         pen.effects().abort().await.unwrap();
     }
 

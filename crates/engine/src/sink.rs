@@ -163,6 +163,11 @@ pub trait Writer: Send {
     /// Called only if the destination declares a ledger.
     fn claim<'a>(&'a mut self, arrivals: &'a [Arrival]) -> Fut<'a, Vec<Claim<Place>>, SinkError>;
 
+    /// Takes back what these arrivals claimed in the open commit: their records have no effect, so the next
+    /// record of the identity may have one. A claim that another commit made, or another place, stays.
+    /// Called only if the destination declares a ledger.
+    fn withdraw<'a>(&'a mut self, arrivals: &'a [Arrival]) -> Fut<'a, (), SinkError>;
+
     /// Writes records. Rows that the destination refuses for what they contain are returned and have had
     /// no effect; the others belong to the open commit.
     fn write<'a>(&'a mut self, records: &'a RecordBatch) -> Fut<'a, Vec<RefusedRow>, SinkError>;

@@ -138,6 +138,27 @@ impl<S: SegmentStore> Ledger<S> {
         Ok(answers)
     }
 
+    /// Takes back what these arrivals claimed since the last flush: the identity is free again. What a
+    /// segment holds, or another place claimed, stays.
+    pub fn withdraw(
+        &mut self,
+        split: &SplitId,
+        arrivals: &[(RecordId, Ordinal)],
+    ) -> Result<(), Error<S::Error>> {
+        self.unsettle()?;
+        let split = self.number(split)?;
+        for (id, ordinal) in arrivals {
+            let at = Spot { split, ordinal: *ordinal };
+            if let hash_map::Entry::Occupied(claim) = self.pending.entry(Key::of(id))
+                && *claim.get() == at
+            {
+                claim.remove();
+            }
+        }
+        self.settled = true;
+        Ok(())
+    }
+
     /// Where each of the arrivals was claimed first, as far as segments know.
     fn committed_claims(
         &mut self,

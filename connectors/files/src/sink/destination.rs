@@ -53,6 +53,11 @@ impl Shared {
         self.twins.claim(&self.state, token, split, arrivals)
     }
 
+    pub(crate) fn withdraw(&self, split: &SplitId, arrivals: &[Arrival]) -> Result<(), Failure> {
+        self.state.whole()?;
+        self.twins.withdraw(&self.state, split, arrivals)
+    }
+
     /// Makes all claims durable. Returns the segment that the manifest is to name.
     pub(crate) fn flush_ledger(&self) -> Result<Option<SegmentId>, Failure> {
         self.twins.flush(&self.state)

@@ -165,6 +165,10 @@ impl Writer for StdoutWriter {
         Box::pin(async move { Ok(arrivals.iter().map(|_| Claim::New).collect()) })
     }
 
+    fn withdraw<'a>(&'a mut self, _arrivals: &'a [Arrival]) -> Fut<'a, (), SinkError> {
+        Box::pin(async { Ok(()) })
+    }
+
     fn write<'a>(&'a mut self, records: &'a RecordBatch) -> Fut<'a, Vec<RefusedRow>, SinkError> {
         Box::pin(async move { Ok(self.write_rows(records)?) })
     }

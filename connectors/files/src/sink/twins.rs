@@ -88,6 +88,22 @@ impl Twins {
         Ok(claims)
     }
 
+    /// Takes back claims that no manifest rests on yet.
+    pub(crate) fn withdraw(
+        &self,
+        state: &State,
+        split: &SplitId,
+        arrivals: &[Arrival],
+    ) -> Result<(), Failure> {
+        // A ledger that nothing was claimed in is not open, and has nothing to take back.
+        let mut open = self.open();
+        let Some(open) = open.as_mut() else { return Ok(()) };
+        let arrivals: Vec<(RecordId, Ordinal)> =
+            arrivals.iter().map(|arrival| (arrival.id, arrival.ordinal)).collect();
+        let withdrawn = open.ledger.withdraw(split, &arrivals);
+        withdrawn.map_err(|error| failure(&state.root.join("ledger"), error))
+    }
+
     /// Makes every claim so far durable. Returns the segment that the manifest is to name, if there is a
     /// ledger in use.
     pub(crate) fn flush(&self, state: &State) -> Result<Option<SegmentId>, Failure> {

@@ -288,6 +288,13 @@ impl Writer for PartWriter {
         })
     }
 
+    fn withdraw<'a>(&'a mut self, arrivals: &'a [Arrival]) -> Fut<'a, (), SinkError> {
+        Box::pin(async move {
+            let withdrawn = self.shared.withdraw(&self.split, arrivals);
+            Ok(withdrawn.map_err(|failure| self.rather_fenced(failure))?)
+        })
+    }
+
     fn write<'a>(&'a mut self, records: &'a RecordBatch) -> Fut<'a, Vec<RefusedRow>, SinkError> {
         Box::pin(async move {
             let written = self.write_rows(records);

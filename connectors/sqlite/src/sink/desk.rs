@@ -232,6 +232,12 @@ impl Desk {
         ledger.claim(split, arrivals)
     }
 
+    /// Takes back claims of the open transaction.
+    pub(crate) fn withdraw(&mut self, split: &SplitId, arrivals: &[Arrival]) -> Result<(), SinkError> {
+        // A ledger that was not asked in this transaction has claimed nothing in it.
+        self.ledger.as_mut().map_or(Ok(()), |ledger| ledger.withdraw(split, arrivals))
+    }
+
     /// Writes records in the open transaction.
     pub(crate) fn write(
         &mut self,

@@ -40,6 +40,11 @@ impl Kept {
         self.ledger.claim(split, &arrivals).map_err(failed)
     }
 
+    pub(crate) fn withdraw(&mut self, split: &SplitId, arrivals: &[Arrival]) -> Result<(), SinkError> {
+        let arrivals: Vec<_> = arrivals.iter().map(|arrival| (arrival.id, arrival.ordinal)).collect();
+        self.ledger.withdraw(split, &arrivals).map_err(failed)
+    }
+
     /// Puts what was claimed into the open transaction.
     pub(crate) fn flush(&mut self) -> Result<(), SinkError> {
         self.ledger.flush().map_err(failed)

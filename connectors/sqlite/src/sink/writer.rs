@@ -129,6 +129,13 @@ impl Writer for SplitWriter {
         })
     }
 
+    fn withdraw<'a>(&'a mut self, arrivals: &'a [Arrival]) -> Fut<'a, (), SinkError> {
+        Box::pin(async move {
+            let (split, arrivals) = (self.split.clone(), arrivals.to_vec());
+            self.inside(move |desk| desk.withdraw(&split, &arrivals)).await
+        })
+    }
+
     fn write<'a>(&'a mut self, records: &'a RecordBatch) -> Fut<'a, Vec<RefusedRow>, SinkError> {
         Box::pin(async move {
             let unprepared =

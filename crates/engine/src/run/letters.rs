@@ -10,12 +10,11 @@ use hapax_protocol::position::{Checkpoint, SplitId, Standing, Totals};
 
 use super::prepare::Prepared;
 use super::writer::SplitWriter;
-use super::{Job, Run, RunError};
+use super::{Job, OnError, Run, RunError, effect};
 use crate::batch::{Batch, Ordinals};
 use crate::dead_letter::DeadLetter;
 use crate::fault::CommitError;
 use crate::identify::Identifier;
-use crate::sink::Arrival;
 
 /// What became of dead letters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -170,16 +169,14 @@ async fn move_one(job: &Job, writer: &mut SplitWriter, letter: &DeadLetter) -> R
     if prepared.records.num_rows() == 0 {
         return Ok(Outcome::Filtered);
     }
-    let failed = |error| RunError::sink_in(Some(&letter.place.split), error);
-    if let Some(&id) = prepared.ids.as_ref().and_then(|ids| ids.first()) {
-        let arrival = Arrival { id, ordinal: letter.place.ordinal };
-        let claims = writer.effects().claim(&[arrival]).await.map_err(failed)?;
-        if let Some(hapax_protocol::ledger::Claim::Twin { of }) = claims.first() {
-            return Ok(Outcome::Remains(format!("twin: its identity was claimed by {of}")));
-        }
+    let split = &letter.place.split;
+    let effect = effect::write(writer.effects(), split, &prepared, OnError::SetAside).await?;
+    if let Some((_, of)) = effect.twins.first() {
+        return Ok(Outcome::Remains(format!("twin: its identity was claimed by {of}")));
     }
-    let refused = writer.effects().write(&prepared.records).await.map_err(failed)?;
-    Ok(refused.into_iter().next().map_or(Outcome::Moved, |refused| Outcome::Remains(refused.reason)))
+    // One that is refused again holds no claim: a twin of it on the list has its chance.
+    let refused = effect.refused.into_iter().next();
+    Ok(refused.map_or(Outcome::Moved, |refused| Outcome::Remains(refused.reason)))
 }
 
 /// A record that the engine itself had set aside is kept as a JSON object with every column.

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use hapax_planted::{Mistake, planted};
 use hapax_protocol::identity::{Duplicates, Place};
-use hapax_protocol::ledger::Claim;
 use hapax_protocol::position::{Checkpoint, Position, Standing, Totals};
 use hapax_protocol::recovery::{self, Resolution};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -13,14 +12,14 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::channel::{Receiver, Sender, bounded_in_bytes};
 use super::prepare::{Prepared, count};
 use super::writer::SplitWriter;
-use super::{Job, OnError, RunError, Stop};
+use super::{Job, OnError, RunError, Stop, effect};
 use crate::batch::{Batch, Rejected};
 use crate::codes;
 use crate::crash::{self, Point};
 use crate::dead_letter::DeadLetter;
 use crate::durable::Durable;
 use crate::fault::{CommitError, SinkError, SinkErrorKind, SourceError, SourceErrorKind};
-use crate::sink::{Arrival, CommitSize};
+use crate::sink::CommitSize;
 use crate::source::{Split, SplitReader};
 use crate::transform::RefusedRow;
 
@@ -179,32 +178,32 @@ impl Attempt<'_> {
             let error = self.rejected(first);
             return self.stop_before(writing, error).await;
         }
-        let suppressed = self.claim(writing, &mut batch).await?;
-        crash::point(Point::Claimed);
-        if batch.records.num_rows() > 0 {
-            let refused = writing.writer.effects().write(&batch.records).await.map_err(|e| self.sink(e))?;
-            if self.job.run.on_error == OnError::Stop
-                && let Some(first) = refused.first()
-            {
-                let error = self.rejected(&batch.refusal(first)?);
-                // Part of the batch is in the open commit already: none of that commit may take effect.
-                writing.open = None;
-                return Err(error);
-            }
-            batch.remove(refused)?;
+        let on_error = self.job.run.on_error;
+        let effect = effect::write(writing.writer.effects(), &self.split.id, &batch, on_error).await?;
+        if on_error == OnError::Stop
+            && let Some(first) = effect.refused.first()
+        {
+            // Part of the batch is in the open commit already: none of that commit may take effect.
+            writing.open = None;
+            return Err(self.rejected(&batch.refusal(first)?));
         }
+        batch.refuse(&effect.refused)?;
+        let suppressed = match self.job.run.duplicates {
+            Duplicates::DeadLetter => {
+                let twins: Vec<RefusedRow> = effect.twins.iter().map(|(row, of)| twin_of(*row, of)).collect();
+                batch.refuse(&twins)?;
+                0
+            }
+            Duplicates::Drop | Duplicates::Keep => count(effect.twins.len()),
+        };
         let letters: Vec<DeadLetter> = batch.refused.iter().map(|refused| self.letter(refused)).collect();
         if !letters.is_empty() {
             writing.writer.effects().set_aside(&letters).await.map_err(|e| self.sink(e))?;
         }
         crash::point(Point::MidWrite);
 
-        let totals = Totals {
-            moved: count(batch.records.num_rows()),
-            suppressed,
-            set_aside: count(letters.len()),
-            ..batch.counts
-        };
+        let totals =
+            Totals { moved: effect.moved, suppressed, set_aside: count(letters.len()), ..batch.counts };
         let due = tokio::time::Instant::now() + Duration::from_millis(size.interval_ms);
         let open = writing.open.take();
         writing.open = Some(Open {
@@ -214,41 +213,6 @@ impl Attempt<'_> {
             due: open.map_or(due, |open| open.due),
         });
         Ok(())
-    }
-
-    /// Finds twins and takes them out of the batch. Returns how many were suppressed.
-    async fn claim(&self, writing: &mut Writing, batch: &mut Prepared) -> Result<u64, RunError> {
-        let Some(ids) = &batch.ids else { return Ok(0) };
-        let arrivals: Vec<Arrival> = ids
-            .iter()
-            .enumerate()
-            .map(|(row, &id)| Arrival { id, ordinal: batch.ordinals.of(row) })
-            .collect();
-        let claims = writing.writer.effects().claim(&arrivals).await.map_err(|e| self.sink(e))?;
-        if claims.len() != arrivals.len() {
-            return Err(RunError::Defect);
-        }
-        let twins = claims.iter().enumerate().filter_map(|(row, claim)| match claim {
-            Claim::Twin { of } => Some((row, of)),
-            Claim::New | Claim::Replay => None,
-        });
-        if self.job.run.duplicates == Duplicates::DeadLetter {
-            let refused = twins
-                .map(|(row, of)| RefusedRow {
-                    row,
-                    code: codes::TWIN,
-                    reason: format!("twin: its identity was claimed by {of}"),
-                })
-                .collect();
-            batch.remove(refused)?;
-            return Ok(0);
-        }
-        let suppressed = count(twins.count());
-        if suppressed > 0 {
-            let keep: Vec<bool> = claims.iter().map(Claim::passes).collect();
-            batch.keep(&keep)?;
-        }
-        Ok(suppressed)
     }
 
     /// Commits what is open. `Some` if the attempt cannot go on with this writer.
@@ -357,6 +321,12 @@ impl Attempt<'_> {
             ReadError::Arrow(error) => RunError::Arrow(error),
         }
     }
+}
+
+/// A row that is set aside because its identity is another record's.
+fn twin_of(row: usize, of: &Place) -> RefusedRow {
+    let reason = format!("twin: its identity was claimed by {of}");
+    RefusedRow { row, code: codes::TWIN, reason }
 }
 
 impl Open {
