@@ -171,8 +171,7 @@ impl Plan {
                         Record { writer, sequence: *sequence, hash: random.bits() >> 1 }
                     }
                 };
-                let is_refused = self.refuses && refused(&record);
-                if !spoiled && !is_refused {
+                if !spoiled {
                     written.push(record);
                 }
                 rows.push(Row { record, cursor, spoiled });

@@ -42,6 +42,10 @@ impl Writer for Appender {
         Box::pin(async { Err(SinkError::stop(Simulated::Absent)) })
     }
 
+    fn withdraw<'a>(&'a mut self, _: &'a [Arrival]) -> Fut<'a, (), SinkError> {
+        Box::pin(async { Ok(()) })
+    }
+
     fn write<'a>(&'a mut self, batch: &'a RecordBatch) -> Fut<'a, Vec<RefusedRow>, SinkError> {
         Box::pin(async move {
             let effects = Effects { records: records(batch), ..Effects::default() };

@@ -194,6 +194,15 @@ impl Writer for Pen {
         })
     }
 
+    fn withdraw<'a>(&'a mut self, arrivals: &'a [Arrival]) -> Fut<'a, (), SinkError> {
+        Box::pin(async move {
+            self.process.call(Site::Write, |_| ()).await?;
+            let Some((ledger, _)) = &mut self.ledger else { return Ok(()) };
+            let arrivals: Vec<_> = arrivals.iter().map(|arrival| (arrival.id, arrival.ordinal)).collect();
+            ledger.withdraw(&self.split, &arrivals).map_err(|_| SinkError::stop(Simulated::Absent))
+        })
+    }
+
     fn write<'a>(&'a mut self, batch: &'a RecordBatch) -> Fut<'a, Vec<RefusedRow>, SinkError> {
         Box::pin(async move {
             let refuses = self.process.call(Site::Write, |world| world.plan.refuses).await?;
