@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use hapax_engine::fault::SinkError;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -106,6 +107,18 @@ impl Target {
 }
 
 impl SinkConfig {
+    /// The path of a destination of the same kind inside another directory: one file for one file and for standard
+    /// output, a directory for a directory.
+    pub fn path_within(&self, directory: &Path) -> Result<String, SinkError> {
+        let target = self.target()?;
+        let path = match &target.place {
+            TargetPlace::Stdout => directory.join(format!("records.{}", target.extension())),
+            TargetPlace::File(path) => directory.join(path.file_name().unwrap_or_default()),
+            TargetPlace::Directory(_) => directory.join("records/"),
+        };
+        Ok(path.display().to_string())
+    }
+
     /// Understands the words, or says which of them do not fit together.
     pub(crate) fn target(&self) -> Result<Target, Failure> {
         let path = match self.path.split_once("://") {

@@ -56,9 +56,28 @@ pub(crate) fn reading(path: &Path) -> Result<Connection, DatabaseFault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     settle(&connection).map_err(failed)?;
-    // The first read is what finds out that a file is not a database.
-    connection.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(())).map_err(failed)?;
+    match look(&connection) {
+        // A process that died in the middle of a transaction left it to the next one to take back, and this
+        // connection may not write.
+        Err(error) if is_left_to_take_back(&error) => {
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let writing = Connection::open_with_flags(path, flags).map_err(failed)?;
+            settle(&writing).and_then(|()| look(&writing)).map_err(failed)?;
+            look(&connection).map_err(failed)?;
+        }
+        looked => looked.map_err(failed)?,
+    }
     Ok(connection)
+}
+
+/// The first read: it finds out whether a file is a database.
+fn look(connection: &Connection) -> Result<(), rusqlite::Error> {
+    connection.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()))
+}
+
+fn is_left_to_take_back(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    code == Some(rusqlite::ffi::SQLITE_READONLY_ROLLBACK)
 }
 
 /// Opens a database to write; creates it if it is missing.
@@ -100,4 +119,31 @@ pub(crate) async fn aside<T: Send + 'static>(
 ) -> Result<T, DatabaseFault> {
     let path: PathBuf = path.to_owned();
     tokio::task::spawn_blocking(work).await.map_err(|source| DatabaseFault::Interrupted { path, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_dead_process_left_in_the_journal_is_taken_back_by_whoever_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let living = Connection::open(at("a.db")).unwrap();
+        living.execute_batch("CREATE TABLE t(x); INSERT INTO t VALUES (zeroblob(100000));").unwrap();
+        // A cache of one page: the transaction is in the file before it is committed.
+        living.execute_batch("PRAGMA cache_size = 1; BEGIN; UPDATE t SET x = randomblob(100000);").unwrap();
+        for (file, copy) in [("a.db", "copy.db"), ("a.db-journal", "copy.db-journal")] {
+            std::fs::copy(at(file), at(copy)).unwrap();
+        }
+        let copied = at("copy.db");
+        let rows = |connection: &Connection| -> i64 {
+            let sql = "SELECT count(*) FROM t WHERE x = zeroblob(100000)";
+            connection.query_row(sql, [], |row| row.get(0)).unwrap()
+        };
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let error = look(&Connection::open_with_flags(&copied, flags).unwrap()).unwrap_err();
+        assert!(is_left_to_take_back(&error), "{error}");
+        assert_eq!(rows(&reading(&copied).unwrap()), 1);
+    }
 }

@@ -114,6 +114,14 @@ impl Section {
         self.node.get(key)?.text()
     }
 
+    /// The same section with another text for a key.
+    #[must_use]
+    pub fn with_text(&self, key: &str, text: impl Into<String>) -> Self {
+        let mut section = self.clone();
+        section.node.set_text(key, text.into());
+        section
+    }
+
     /// The section as written, references unresolved.
     pub fn written(&self) -> serde_json::Value {
         self.node.json(false)

@@ -71,6 +71,17 @@ impl Node {
         }
     }
 
+    /// Gives a key of a map a text without references.
+    pub fn set_text(&mut self, key: &str, written: String) {
+        let span = self.span;
+        let Value::Map(entries) = &mut self.value else { return };
+        let value = Value::Text(Text { written, resolved: None });
+        match entries.iter_mut().find(|entry| entry.key == key) {
+            Some(entry) => entry.node.value = value,
+            None => entries.push(Entry { key: key.to_owned(), key_span: span, node: Node { span, value } }),
+        }
+    }
+
     pub fn has_reference(&self) -> bool {
         match &self.value {
             Value::Text(text) => text.resolved.is_some(),

@@ -1,4 +1,4 @@
-//! The engine's error codes, 100 to 199.
+//! The engine's error codes, 100 to 199, and 449.
 
 use hapax_protocol::code::Code;
 
@@ -22,6 +22,8 @@ pub const TWIN: Code = Code(113);
 pub const NO_LEDGER: Code = Code(114);
 /// A dead letter cannot be replayed.
 pub const LETTER_UNREADABLE: Code = Code(115);
+/// The answer to a commit was lost on purpose.
+pub const ANSWER_LOST: Code = Code(449);
 
 /// All of them.
 pub const ALL: &[Code] = &[
@@ -35,4 +37,5 @@ pub const ALL: &[Code] = &[
     TWIN,
     NO_LEDGER,
     LETTER_UNREADABLE,
+    ANSWER_LOST,
 ];

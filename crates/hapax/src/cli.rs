@@ -6,7 +6,9 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::codes;
-use crate::commands::{completions, copy, dead_letters, init, plan, run, schema, status, validate, verify};
+use crate::commands::{
+    completions, copy, dead_letters, drill, init, plan, run, schema, status, validate, verify,
+};
 use crate::exit::{Exit, Failure, Report};
 use crate::output::Output;
 
@@ -25,7 +27,7 @@ pub struct Cli {
 const LEFTOVERS_WAIT: Duration = Duration::from_secs(2);
 
 const EXITS: &str = "Exit codes: 0 done · 1 failed · 2 bad command or file · 3 guarantee not met, nothing moved · \
-                     4 verification found a difference · 5 fenced: another run took over";
+                     4 verification or a drill found a difference · 5 fenced: another run took over";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -43,6 +45,11 @@ enum Command {
     Status(status::Arguments),
     /// Compare source and destination by value: what is missing, duplicated or different
     Verify(verify::Arguments),
+    /// Kill the pipeline again and again on a scratch destination, and count what is lost or duplicated
+    Drill(drill::Arguments),
+    /// Run as a worker of a drill
+    #[command(hide = true)]
+    DrillWorker(drill::WorkerArguments),
     /// List, replay or drop the records that were set aside
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
@@ -76,6 +83,8 @@ fn act(command: Command, output: &Output) -> Result<Exit, Failure> {
         Command::Run(arguments) => wait(run::act(&arguments, output)),
         Command::Status(arguments) => wait(status::act(&arguments, output)),
         Command::Verify(arguments) => wait(verify::act(&arguments, output)),
+        Command::Drill(arguments) => wait(drill::act(&arguments, output)),
+        Command::DrillWorker(arguments) => wait(drill::work(&arguments, output)),
         Command::DeadLetters(command) => wait(dead_letters::act(&command, output)),
     }
 }

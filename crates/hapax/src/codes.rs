@@ -1,4 +1,4 @@
-//! The codes of commands, 30 to 59. Those of the file are in [`hapax_config::codes`].
+//! The codes of commands, 30 to 59, and of the drill, 440 to 448. Those of the file are in [`hapax_config::codes`].
 
 use hapax_protocol::code::Code;
 
@@ -18,10 +18,46 @@ pub const NO_LETTER: Code = Code(37);
 pub const PROCESS: Code = Code(38);
 /// Scratch files in the temporary directory failed.
 pub const SCRATCH: Code = Code(39);
+/// The source takes away what it reads: a drill would.
+pub const CONSUMES: Code = Code(440);
+/// A scratch destination could not be made or removed.
+pub const NO_SCRATCH: Code = Code(441);
+/// A scratch destination promises something else than the real one.
+pub const OTHER_PROMISE: Code = Code(442);
+/// There is nothing to kill a run over.
+pub const NOTHING_TO_DRILL: Code = Code(443);
+/// A worker was given a place that no drill made.
+pub const NOT_SCRATCH: Code = Code(444);
+/// The pipeline fails without being killed.
+pub const CALM_RUN: Code = Code(445);
+/// The source changed during a drill.
+pub const SOURCE_CHANGED: Code = Code(446);
+/// A drill was interrupted.
+pub const INTERRUPTED: Code = Code(447);
+/// A worker could not be started or watched.
+pub const WORKER: Code = Code(448);
 
 /// Every code of the commands.
 #[cfg(test)]
-pub const ALL: &[Code] = &[GUARANTEE, RETENTION, ADDRESS, EXISTS, CANNOT_WRITE, NO_LETTER, PROCESS, SCRATCH];
+pub const ALL: &[Code] = &[
+    GUARANTEE,
+    RETENTION,
+    ADDRESS,
+    EXISTS,
+    CANNOT_WRITE,
+    NO_LETTER,
+    PROCESS,
+    SCRATCH,
+    CONSUMES,
+    NO_SCRATCH,
+    OTHER_PROMISE,
+    NOTHING_TO_DRILL,
+    NOT_SCRATCH,
+    CALM_RUN,
+    SOURCE_CHANGED,
+    INTERRUPTED,
+    WORKER,
+];
 
 #[cfg(test)]
 mod tests;

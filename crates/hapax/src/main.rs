@@ -3,6 +3,7 @@
 mod cli;
 mod codes;
 mod commands;
+mod drill;
 mod environment;
 mod exit;
 mod output;

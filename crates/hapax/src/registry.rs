@@ -2,6 +2,7 @@
 
 pub mod address;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hapax_config::schema::{System, compose};
@@ -86,6 +87,43 @@ pub async fn open_sink(section: &Section, name: &PipelineName) -> Result<Sink, O
         }
         SQLITE => hapax_sqlite::sink::open(section.read()?).await.map_err(OpenError::Sink),
         _ => Err(unknown(section).into()),
+    }
+}
+
+/// The section of a scratch destination of the same kind, all of it inside the directory `place`. Touches nothing.
+pub fn scratch(sink: &Section, place: &Path) -> Result<Section, OpenError> {
+    let path = match sink.system.as_str() {
+        FILES => {
+            let config: hapax_files::sink_config::SinkConfig = sink.read()?;
+            config.path_within(place).map_err(OpenError::Sink)?
+        }
+        SQLITE => place.join("destination.db").display().to_string(),
+        _ => return Err(unknown(sink).into()),
+    };
+    Ok(sink.with_text("path", path))
+}
+
+/// The directory that holds the destination of a section; `None` if it stands in none.
+pub fn home(sink: &Section) -> Option<PathBuf> {
+    let path = sink.text("path").filter(|path| *path != "-")?;
+    let path = std::path::absolute(path.strip_prefix("file://").unwrap_or(path)).ok()?;
+    path.parent().map(Path::to_owned)
+}
+
+/// Whether opening the source already takes away what it reads.
+pub fn reads_stream(source: &Section) -> bool {
+    source.system == FILES && source.text("path") == Some("-")
+}
+
+/// The kind of one end, for people: `files (csv)`.
+pub fn kind(section: &Section) -> String {
+    let path = section.text("path").unwrap_or_default();
+    let bare = path.trim_end_matches(".gz").trim_end_matches(".zst");
+    let extension = Path::new(bare).extension().and_then(|extension| extension.to_str());
+    match section.text("format").or(extension).filter(|_| section.system == FILES) {
+        Some(format) if path.ends_with('/') => format!("{} ({format} directory)", section.system),
+        Some(format) => format!("{} ({format})", section.system),
+        None => section.system.clone(),
     }
 }
 

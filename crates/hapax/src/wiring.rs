@@ -1,5 +1,6 @@
 //! From a file to a pipeline that can run: opened, checked, and judged by the calculus.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -25,6 +26,7 @@ use crate::registry::{self, OpenError};
 use crate::usage;
 
 /// A pipeline whose file has no mistakes.
+#[derive(Clone)]
 pub struct Loaded {
     /// The file.
     pub file: File,
@@ -104,6 +106,13 @@ impl Loaded {
         registry::open_sink(section, &self.pipeline.name)
             .await
             .map_err(|error| self.open_error(section, error))
+    }
+
+    /// The same pipeline into a scratch destination inside `place`. The real one cannot be reached from it.
+    pub fn on_scratch(mut self, place: &Path) -> Result<Self, Failure> {
+        let sink = registry::scratch(&self.pipeline.sink, place);
+        self.pipeline.sink = sink.map_err(|error| self.open_error(&self.pipeline.sink, error))?;
+        Ok(self)
     }
 
     /// Opens both ends, checks columns, plans the transform and derives the verdict. Changes nothing.

@@ -169,6 +169,7 @@ impl Run {
         }
         let destination = self.sink.destination();
         destination.prepare(&self.shape()).await.map_err(RunError::sink)?;
+        crash::point(Point::Prepared);
         let lease = destination.acquire(&self.applicant).await.map_err(RunError::sink)?;
         crash::point(Point::LeaseAcquired);
         let splits = self.source.splits().await.map_err(RunError::source)?;

@@ -1,7 +1,7 @@
 use hapax_protocol::lease::Lease;
 use hapax_protocol::position::{Checkpoint, SplitId, Standing};
 
-use crate::crash::{self, Point};
+use crate::crash::{self, Lost, Point};
 use crate::fault::{CommitError, SinkError};
 use crate::sink::{Append, CoCommit, Sink, Staged, Writer};
 
@@ -42,21 +42,31 @@ impl SplitWriter {
         match self {
             Self::CoCommit(writer) => {
                 crash::point(Point::CommitBefore);
+                if let Err(lost) = crash::answer(Lost::Before) {
+                    // What never arrived leaves nothing open either: its connection is gone.
+                    let _ = writer.abort().await;
+                    return Err(lost);
+                }
                 writer.commit(checkpoint).await?;
             }
             Self::Staged(writer) => {
                 let commit = writer.stage(checkpoint).await.map_err(CommitError::Refused)?;
                 crash::point(Point::StageDone);
                 crash::point(Point::CommitBefore);
+                crash::answer(Lost::Before)?;
                 writer.publish(&commit).await?;
             }
             Self::Append(writer) => {
                 crash::point(Point::CommitBefore);
+                if let Err(lost) = crash::answer(Lost::Before) {
+                    let _ = writer.abort().await;
+                    return Err(lost);
+                }
                 writer.flush().await.map_err(CommitError::Unknown)?;
             }
         }
         crash::point(Point::CommitAfter);
-        Ok(())
+        crash::answer(Lost::After)
     }
 
     /// Whether the sink can be asked where it stands.

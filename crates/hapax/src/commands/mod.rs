@@ -3,6 +3,7 @@
 pub mod completions;
 pub mod copy;
 pub mod dead_letters;
+pub mod drill;
 mod dry_run;
 pub mod init;
 pub mod plan;

@@ -60,7 +60,8 @@ async fn comparison(opened: &Opened) -> Result<Comparison, Failure> {
     })
 }
 
-fn winner(opened: &Opened) -> Winner {
+/// Which of several records with one identity the destination is to hold.
+pub fn winner(opened: &Opened) -> Winner {
     if opened.duplicates.need_ledger() {
         return Winner::First;
     }

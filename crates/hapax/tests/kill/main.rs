@@ -21,7 +21,8 @@ use data::Data;
 use process::{Ended, Pipeline};
 
 /// Every crash point of the engine, by the name `HAPAX_CRASH` takes.
-const POINTS: [&str; 16] = [
+const POINTS: [&str; 17] = [
+    "prepared",
     "lease-acquired",
     "position-read",
     "batch-read",
