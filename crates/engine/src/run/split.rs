@@ -216,6 +216,7 @@ impl Attempt<'_> {
             through: open.through,
             epoch: writing.standing.epoch.next(),
             totals: writing.standing.totals.plus(open.totals),
+            made_unix_ms: self.job.run.clock.unix_ms(),
         };
         match writing.writer.commit(&checkpoint).await {
             Ok(()) => {}
