@@ -15,6 +15,7 @@
 //! over: whoever comes second gets [`StoreError::OtherWriter`].
 
 mod error;
+mod look;
 mod segment_file;
 mod splits;
 
@@ -26,10 +27,11 @@ use std::path::{Path, PathBuf};
 use hapax_protocol::position::SplitId;
 
 pub use error::{Action, StoreError};
+pub use look::Look;
 use segment_file::{Draft, SegmentFile};
 use splits::Splits;
 
-use crate::store::{SegmentId, SegmentInfo, SegmentStore, SplitNumber};
+use crate::store::{SegmentId, SegmentInfo, SegmentStore, Segments, SplitNumber};
 
 /// A directory that holds a ledger.
 #[derive(Debug)]
@@ -104,7 +106,7 @@ impl DirectoryStore {
     }
 }
 
-impl SegmentStore for DirectoryStore {
+impl Segments for DirectoryStore {
     type Error = StoreError;
 
     fn segments(&mut self) -> Result<Vec<SegmentInfo>, StoreError> {
@@ -112,6 +114,18 @@ impl SegmentStore for DirectoryStore {
         Ok(self.sealed.values().map(SegmentFile::info).collect())
     }
 
+    fn read_page(&mut self, segment: SegmentId, page: u32, into: &mut Vec<u8>) -> Result<(), StoreError> {
+        self.usable()?;
+        self.sealed.get(&segment).ok_or(StoreError::NoSuchPage { segment, page })?.read(page, into)
+    }
+
+    fn split(&mut self, number: SplitNumber) -> Result<SplitId, StoreError> {
+        self.usable()?;
+        self.splits.name(number)
+    }
+}
+
+impl SegmentStore for DirectoryStore {
     fn write_page(&mut self, segment: SegmentId, page: u32, bytes: &[u8]) -> Result<(), StoreError> {
         self.usable()?;
         if page == 0 {
@@ -123,11 +137,6 @@ impl SegmentStore for DirectoryStore {
             Some(draft) if draft.id() == segment => draft.write(page, bytes),
             _ => Err(StoreError::NoSuchPage { segment, page }),
         }
-    }
-
-    fn read_page(&mut self, segment: SegmentId, page: u32, into: &mut Vec<u8>) -> Result<(), StoreError> {
-        self.usable()?;
-        self.sealed.get(&segment).ok_or(StoreError::NoSuchPage { segment, page })?.read(page, into)
     }
 
     fn seal(&mut self, info: SegmentInfo, replaces: &[SegmentId]) -> Result<(), StoreError> {
@@ -142,11 +151,6 @@ impl SegmentStore for DirectoryStore {
         // A name that was written in part must not be followed by another.
         self.usable = result.is_ok();
         result
-    }
-
-    fn split(&mut self, number: SplitNumber) -> Result<SplitId, StoreError> {
-        self.usable()?;
-        self.splits.name(number)
     }
 }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hapax_engine::sink::Arrival;
-use hapax_ledger::directory::{DirectoryStore, StoreError};
+use hapax_ledger::directory::{DirectoryStore, Look, StoreError};
 use hapax_ledger::store::SegmentId;
 use hapax_ledger::{Error, Ledger};
 use hapax_protocol::identity::{Place, RecordId};
@@ -133,6 +133,28 @@ impl Twins {
     fn open(&self) -> MutexGuard<'_, Option<Open>> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The place that claimed an identity, as far as manifests rest on it. Reads beside whoever writes.
+pub(crate) fn claimant(state: &State, id: &RecordId) -> Result<Option<Place>, Failure> {
+    let root = state.root.join("ledger");
+    let latest = || -> Result<Option<u64>, Failure> {
+        Ok(disk::names(&root)?.iter().filter_map(|name| name.parse().ok()).max())
+    };
+    for _ in 0..LISTINGS_MAX {
+        let (Some(token), mark) = (latest()?, state.ledger_mark()?) else { return Ok(None) };
+        let path = of(state, token);
+        let look = Look::through(&path, mark);
+        // Segments go only after a manifest names their successor, or a new holder has its own: then what was
+        // listed may have lacked some.
+        if latest()? != Some(token) || state.ledger_mark()? != mark {
+            continue;
+        }
+        let found = look.map_err(Error::Store).and_then(|mut look| hapax_ledger::find(&mut look, id));
+        return found.map_err(|error| failure(&path, error));
+    }
+    let source = io::Error::from(io::ErrorKind::ResourceBusy);
+    Err(at("read the ledger in", &root)(source))
 }
 
 fn of(state: &State, token: u64) -> PathBuf {

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use arrow::datatypes::SchemaRef;
 use hapax_engine::crash::{self, Point};
+use hapax_engine::sink::CommitId;
 use hapax_protocol::lease::FencingToken;
 use hapax_protocol::position::Epoch;
 use parquet::column::writer::ColumnCloseResult;
@@ -101,6 +102,19 @@ impl Whole<'_> {
             (Some(_), Some(_)) => "it was written to".to_owned(),
         };
         Failure::DestinationChanged { path, how }
+    }
+
+    /// The commits that a decided generation holds, while it has not the destination's name.
+    pub(crate) fn unfinished(&self) -> Result<Vec<CommitId>, Failure> {
+        let Some((_, last)) = self.chain().last::<Generation>()? else { return Ok(Vec::new()) };
+        if self.temp_of(&last).is_none() {
+            return Ok(Vec::new());
+        }
+        let splits = self.state.splits()?.into_iter();
+        Ok(splits
+            .filter(|(key, _, _)| last.through.contains_key(key))
+            .map(|(_, _, entry)| CommitId { split: entry.split, epoch: entry.epoch })
+            .collect())
     }
 
     /// Completes what an earlier holder decided and keeps it from deciding more.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::{BooleanArray, RecordBatch};
 use hapax_engine::Fut;
 use hapax_engine::crash::{self, Point};
-use hapax_engine::dead_letter::DeadLetter;
+use hapax_engine::dead_letter::{DeadLetter, Settlement};
 use hapax_engine::fault::{CommitError, SinkError};
 use hapax_engine::sink::{Arrival, CommitId, Staged, Writer};
 use hapax_engine::transform::RefusedRow;
@@ -24,7 +24,7 @@ use crate::sink::fault::{Failure, at};
 use crate::sink::json;
 use crate::sink::letters::LetterFile;
 use crate::sink::names::{self, HiddenPart};
-use crate::sink::state::{Held, Kind, Move, Roll, SplitEntry, hex};
+use crate::sink::state::{Held, Kind, Made, Move, Roll, SplitEntry, hex};
 use crate::sink_config::{SinkFormat, TargetPlace};
 
 /// Writes one split.
@@ -32,6 +32,7 @@ pub(crate) struct PartWriter {
     shared: Arc<Shared>,
     split: SplitId,
     key: String,
+    holder: String,
     held: Option<Held>,
     records: Option<RecordFile>,
     letters: Option<LetterFile>,
@@ -55,7 +56,16 @@ struct StagedCommit {
 impl PartWriter {
     pub(crate) fn new(shared: Arc<Shared>, split: SplitId) -> Self {
         let key = names::split_key(&shared.state.pipeline, &split);
-        Self { shared, split, key, held: None, records: None, letters: None, staged: None }
+        Self {
+            shared,
+            split,
+            key,
+            holder: String::new(),
+            held: None,
+            records: None,
+            letters: None,
+            staged: None,
+        }
     }
 
     fn token(&self) -> FencingToken {
@@ -164,6 +174,11 @@ impl PartWriter {
             epoch: checkpoint.epoch,
             totals: checkpoint.totals,
             ledger: mark.map_or(held.ledger, |mark| mark.0),
+            made: Some(Made {
+                holder: self.holder.clone(),
+                unix_ms: checkpoint.made_unix_ms,
+                before: held.standing.totals,
+            }),
             files,
         };
         self.staged = Some(StagedCommit { entry, checkpoint: checkpoint.clone() });
@@ -247,7 +262,7 @@ impl PartWriter {
         self.held = Some(Held { token: held.token, number, standing, ledger });
         crash::point(Point::CommitDecided);
         state.watch(state.roll_forward(&staged.entry, Roll::Commit)).map_err(unknown)?;
-        state.split_chain(&self.key).prune();
+        state.prune_split(&self.key);
         Ok(())
     }
 
@@ -276,6 +291,7 @@ impl Writer for PartWriter {
             self.discard();
             let held = self.shared.state.take_split(&self.split, lease.token)?;
             let standing = held.standing.clone();
+            self.holder = self.shared.state.holder(lease.token)?;
             self.held = Some(held);
             Ok(standing)
         })
@@ -314,10 +330,10 @@ impl Writer for PartWriter {
         })
     }
 
-    fn settle<'a>(&'a mut self, places: &'a [Place]) -> Fut<'a, (), SinkError> {
+    fn settle<'a>(&'a mut self, places: &'a [Place], settlement: &'a Settlement) -> Fut<'a, (), SinkError> {
         Box::pin(async move {
             for place in places {
-                self.letter_file()?.settle(place)?;
+                self.letter_file()?.settle(place, settlement)?;
             }
             Ok(())
         })

@@ -18,6 +18,7 @@ use rusqlite::Connection;
 use tokio::sync::OwnedMutexGuard;
 
 use super::bind::{self, Failure};
+use super::history;
 use super::ledger::Kept;
 use super::plan::Plan;
 use super::tables::{self, Application};
@@ -287,6 +288,7 @@ impl Desk {
             ledger.flush()?;
         }
         let advanced = self.on("advancing the position", |connection| {
+            history::remember(connection, lease, split, checkpoint)?;
             tables::advance(connection, lease, split, checkpoint)
         })?;
         if advanced {

@@ -223,6 +223,7 @@ impl Attempt<'_> {
             through: open.through,
             epoch: writing.standing.epoch.next(),
             totals: writing.standing.totals.plus(open.totals),
+            made_unix_ms: self.job.run.clock.unix_ms(),
         };
         if planted(Mistake::AcknowledgeBeforeCommit) {
             let _ = writing.acknowledge.send(Durable::mint(checkpoint.through.clone()));

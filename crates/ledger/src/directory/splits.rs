@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hapax_protocol::position::SplitId;
 
@@ -30,24 +30,8 @@ pub struct Splits {
 impl Splits {
     /// Reads the file, and makes it if it is not there. Its directory has to be synchronised after.
     pub fn open(path: PathBuf) -> Result<Self, StoreError> {
-        let bytes = match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            read => read.map_err(StoreError::io(Action::Read, &path))?,
-        };
-        let mut names = Vec::new();
-        let end = if bytes.len() < MAGIC.len() {
-            0
-        } else {
-            let Some(mut rest) = bytes.strip_prefix(&MAGIC) else {
-                return Err(StoreError::Damaged { path });
-            };
-            while let Some((name, after)) = next(rest) {
-                let name = name.ok_or_else(|| StoreError::Damaged { path: path.clone() })?;
-                names.push(SplitId::new(name));
-                rest = after;
-            }
-            bytes.len().saturating_sub(rest.len())
-        };
+        let bytes = read(&path)?;
+        let (names, end) = parse(&path, &bytes)?;
         let mut file = File::options();
         let file = file.read(true).write(true).create(true).truncate(false).open(&path);
         let file = file.map_err(StoreError::io(Action::Write, &path))?;
@@ -98,6 +82,33 @@ impl Splits {
         let place = usize::try_from(number.0).unwrap_or(usize::MAX);
         self.names.get(place).cloned().ok_or(StoreError::NoSuchSplit(number))
     }
+}
+
+/// The names in the file, without touching it; none if it is not there.
+pub fn names(path: &Path) -> Result<Vec<SplitId>, StoreError> {
+    Ok(parse(path, &read(path)?)?.0)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, StoreError> {
+    match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        read => read.map_err(StoreError::io(Action::Read, path)),
+    }
+}
+
+/// The whole names, and where the last one ends.
+fn parse(path: &Path, bytes: &[u8]) -> Result<(Vec<SplitId>, usize), StoreError> {
+    let damaged = || StoreError::Damaged { path: path.to_owned() };
+    let mut names = Vec::new();
+    if bytes.len() < MAGIC.len() {
+        return Ok((names, 0));
+    }
+    let mut rest = bytes.strip_prefix(&MAGIC).ok_or_else(damaged)?;
+    while let Some((name, after)) = next(rest) {
+        names.push(SplitId::new(name.ok_or_else(damaged)?));
+        rest = after;
+    }
+    Ok((names, bytes.len().saturating_sub(rest.len())))
 }
 
 /// The next name and what follows it. The name is `None` if it is damaged; there is no next one if the

@@ -12,9 +12,12 @@ use hapax_protocol::position::{Checkpoint, Position, SplitId, Standing};
 
 use super::{PlannedFault, at};
 use crate::Fut;
-use crate::dead_letter::DeadLetter;
+use crate::dead_letter::{DeadLetter, SettledLetter, Settlement};
 use crate::fault::{CommitError, SinkError};
-use crate::sink::{Arrival, CoCommit, CoCommitSink, CommitSize, Destination, Shape, Traits, Writer};
+use crate::history::{Committed, Remembered, Unfinished};
+use crate::sink::{
+    Arrival, CoCommit, CoCommitSink, CommitId, CommitSize, Destination, Shape, Traits, Writer,
+};
 use crate::source::Source;
 use crate::transform::RefusedRow;
 
@@ -37,6 +40,8 @@ struct Durably {
     values: Vec<i64>,
     standings: BTreeMap<SplitId, (FencingToken, Standing)>,
     letters: BTreeMap<Place, DeadLetter>,
+    settled: BTreeMap<Place, SettledLetter>,
+    history: Vec<Committed>,
     ledger: HashMap<RecordId, Place>,
     token: Holder,
     /// How often each of these values is still refused.
@@ -59,6 +64,10 @@ impl Table {
 
     pub fn letters(&self) -> Vec<DeadLetter> {
         self.0.lock().unwrap().letters.values().cloned().collect()
+    }
+
+    pub fn settled(&self) -> Vec<SettledLetter> {
+        self.0.lock().unwrap().settled.values().cloned().collect()
     }
 
     pub fn position(&self, split: &SplitId) -> Option<Position> {
@@ -134,6 +143,43 @@ impl Destination for Table {
         Box::pin(async { Ok(self.letters()) })
     }
 
+    fn settled_letters<'a>(
+        &'a self,
+        _: &'a PipelineName,
+        _: usize,
+    ) -> Fut<'a, Vec<SettledLetter>, SinkError> {
+        Box::pin(async { Ok(self.settled()) })
+    }
+
+    fn remembered<'a>(
+        &'a self,
+        _: &'a PipelineName,
+        places: &'a [Place],
+    ) -> Fut<'a, Vec<Remembered>, SinkError> {
+        Box::pin(async move {
+            let held = self.0.lock().unwrap();
+            let passed = |commit: &&Committed, place: &Place| {
+                commit.commit.split == place.split && commit.records.contains(&place.ordinal)
+            };
+            Ok(places
+                .iter()
+                .map(|place| Remembered {
+                    commit: held.history.iter().find(|commit| passed(commit, place)).cloned(),
+                    letter: held.letters.get(place).cloned(),
+                    settled: held.settled.get(place).cloned(),
+                })
+                .collect())
+        })
+    }
+
+    fn claimant<'a>(&'a self, _: &'a PipelineName, id: &'a RecordId) -> Fut<'a, Option<Place>, SinkError> {
+        Box::pin(async move { Ok(self.0.lock().unwrap().ledger.get(id).cloned()) })
+    }
+
+    fn unfinished<'a>(&'a self, _: &'a PipelineName) -> Fut<'a, Vec<Unfinished>, SinkError> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
     fn read_back(&self, _: SchemaRef) -> Fut<'_, Arc<dyn Source>, SinkError> {
         Box::pin(async { Err(SinkError::stop(PlannedFault)) })
     }
@@ -162,7 +208,7 @@ struct Pen {
 struct Open {
     values: Vec<i64>,
     letters: Vec<DeadLetter>,
-    settled: Vec<Place>,
+    settled: Vec<(Place, Settlement)>,
     claimed: HashMap<RecordId, Place>,
 }
 
@@ -230,8 +276,8 @@ impl Writer for Pen {
         Box::pin(async { Ok(()) })
     }
 
-    fn settle<'a>(&'a mut self, places: &'a [Place]) -> Fut<'a, (), SinkError> {
-        self.open.settled.extend_from_slice(places);
+    fn settle<'a>(&'a mut self, places: &'a [Place], settlement: &'a Settlement) -> Fut<'a, (), SinkError> {
+        self.open.settled.extend(places.iter().map(|place| (place.clone(), *settlement)));
         Box::pin(async { Ok(()) })
     }
 
@@ -271,10 +317,24 @@ impl CoCommit for Pen {
             if standing.0 != self.token || standing.1.position != checkpoint.after {
                 return Err(CommitError::Refused(SinkError::fenced(PlannedFault)));
             }
+            let before = standing.1.totals;
             standing.1 = checkpoint.standing();
+            let totals = checkpoint.totals.since(before);
+            held.history.push(Committed {
+                commit: CommitId { split: self.split.clone(), epoch: checkpoint.epoch },
+                token: self.token,
+                holder: "test".to_owned(),
+                records: before.read..before.read + totals.read,
+                through: checkpoint.through.clone(),
+                totals,
+                made_unix_ms: checkpoint.made_unix_ms,
+            });
             held.values.extend(open.values);
-            for place in open.settled {
-                held.letters.remove(&place);
+            for (place, settlement) in open.settled {
+                if let Some(letter) = held.letters.remove(&place) {
+                    let letter = DeadLetter { raw: String::new(), ..letter };
+                    held.settled.insert(place, SettledLetter { letter, settlement });
+                }
             }
             held.letters.extend(open.letters.into_iter().map(|letter| (letter.place.clone(), letter)));
             held.ledger.extend(open.claimed);
