@@ -14,13 +14,14 @@
 //! lease of the destination keeps a second run away. If one writes all the same, no file is ever written
 //! over: whoever comes second gets [`StoreError::OtherWriter`].
 
+mod disk;
 mod error;
 mod look;
 mod segment_file;
 mod splits;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -32,6 +33,9 @@ use segment_file::{Draft, SegmentFile};
 use splits::Splits;
 
 use crate::store::{SegmentId, SegmentInfo, SegmentStore, Segments, SplitNumber};
+
+/// Behind every segment.
+const EVERY: SegmentId = SegmentId(u64::MAX);
 
 /// A directory that holds a ledger.
 #[derive(Debug)]
@@ -49,20 +53,21 @@ impl DirectoryStore {
     /// Opens a directory, makes it if it is not there, and removes what a crash left behind. Every sealed
     /// segment counts.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
-        Self::open_through(path, SegmentId(u64::MAX))
+        Self::open_through(path, EVERY)
     }
 
-    /// Opens a directory as it was when `last` was its last segment: later ones are removed, and what they
-    /// had replaced counts again.
+    /// Opens a directory as it was when `last` was its last segment, 0 before the first: later ones are removed,
+    /// and what they had replaced counts again. Without `last` itself it is damaged.
     pub fn open_through(path: impl Into<PathBuf>, last: SegmentId) -> Result<Self, StoreError> {
         let path = path.into();
-        fs::create_dir_all(&path).map_err(StoreError::io(Action::Create, &path))?;
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            synchronise(parent)?;
-        }
+        disk::make_directory(&path)?;
         let sealed = sealed_files(&path, last)?;
+        // Claims that were committed are gone: to go on would let their records take effect again.
+        if last > SegmentId(0) && last < EVERY && !sealed.contains_key(&last) {
+            return Err(StoreError::Damaged { path: path.join(format!("seg-{}", last.0)) });
+        }
         let splits = Splits::open(path.join("splits.led"))?;
-        synchronise(&path)?;
+        disk::sync_directory(&path)?;
         Ok(Self { path, sealed, replaced: Vec::new(), draft: None, splits, usable: true })
     }
 
@@ -90,7 +95,7 @@ impl DirectoryStore {
         let path = self.path.join(segment_file::name(info));
         let file = draft.publish(info, replaces, path)?;
         self.sealed.insert(info.id, file);
-        synchronise(&self.path)?;
+        disk::sync_directory(&self.path)?;
         for replaced in replaces {
             self.replaced.extend(self.sealed.remove(replaced));
         }
@@ -192,10 +197,4 @@ fn remove(path: &Path) -> Result<(), StoreError> {
         }
         _ => Ok(()),
     }
-}
-
-/// Makes the names in a directory durable.
-fn synchronise(directory: &Path) -> Result<(), StoreError> {
-    let open = File::open(directory).map_err(StoreError::io(Action::Read, directory))?;
-    open.sync_all().map_err(StoreError::not_durable(directory))
 }

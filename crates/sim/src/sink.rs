@@ -9,14 +9,16 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, SchemaRef};
 use hapax_checker::Record;
 use hapax_engine::Fut;
-use hapax_engine::dead_letter::DeadLetter;
+use hapax_engine::dead_letter::{DeadLetter, SettledLetter};
 use hapax_engine::fault::SinkError;
+use hapax_engine::history::{Remembered, Unfinished};
 use hapax_engine::sink::{
     Append, AppendSink, CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Staged, StagedSink,
     Traits,
 };
 use hapax_engine::source::Source;
 use hapax_protocol::guarantee::{Durability, Fencing, InDoubt, LedgerFacts, LedgerPlace, LookUp, Retention};
+use hapax_protocol::identity::{Place, RecordId};
 use hapax_protocol::lease::{Applicant, FencingToken, Lease, PipelineName};
 use hapax_protocol::position::{SplitId, Standing};
 
@@ -122,6 +124,26 @@ impl Destination for SimSink {
     }
 
     fn dead_letters<'a>(&'a self, _: &'a PipelineName, _: usize) -> Fut<'a, Vec<DeadLetter>, SinkError> {
+        Box::pin(async { Err(SinkError::stop(Simulated::Absent)) })
+    }
+
+    fn settled_letters<'a>(
+        &'a self,
+        _: &'a PipelineName,
+        _: usize,
+    ) -> Fut<'a, Vec<SettledLetter>, SinkError> {
+        Box::pin(async { Err(SinkError::stop(Simulated::Absent)) })
+    }
+
+    fn remembered<'a>(&'a self, _: &'a PipelineName, _: &'a [Place]) -> Fut<'a, Vec<Remembered>, SinkError> {
+        Box::pin(async { Err(SinkError::stop(Simulated::Absent)) })
+    }
+
+    fn claimant<'a>(&'a self, _: &'a PipelineName, _: &'a RecordId) -> Fut<'a, Option<Place>, SinkError> {
+        Box::pin(async { Err(SinkError::stop(Simulated::Absent)) })
+    }
+
+    fn unfinished<'a>(&'a self, _: &'a PipelineName) -> Fut<'a, Vec<Unfinished>, SinkError> {
         Box::pin(async { Err(SinkError::stop(Simulated::Absent)) })
     }
 

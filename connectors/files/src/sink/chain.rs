@@ -109,6 +109,8 @@ impl Chain {
             return Ok(Appended::Taken);
         }
         let last = disk::sync_directory(&self.directory).and_then(|()| self.last_number());
+        // A former name that stays is found and removed by the next take-over.
+        let _ = disk::remove_if_there(&temp);
         Ok(match last {
             Ok(last) if last == number => Appended::Done,
             Ok(_) => Appended::Overtaken,
@@ -132,6 +134,12 @@ impl Chain {
         }
         numbers.truncate(numbers.len().saturating_sub(KEPT));
         Ok(numbers)
+    }
+
+    /// Makes the entries that are there durable. Whoever appended the last one may have been killed before it
+    /// was: a consequence of it must not outlive it.
+    pub(crate) fn settle(&self) -> Result<(), Failure> {
+        disk::sync_directory(&self.directory)
     }
 
     /// Removes entries that are far behind the last one. It does not matter if it fails.

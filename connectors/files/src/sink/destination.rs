@@ -141,7 +141,8 @@ impl Shared {
             std::fs::write(&temp, columns(&shape.schema)).map_err(at("write", &temp))?;
             let file = std::fs::File::open(&temp).map_err(at("open", &temp))?;
             self.state.watch(disk::sync_file(&file, &temp))?;
-            std::fs::rename(&temp, &path).map_err(at("write", &path))?;
+            disk::rename(&temp, &path).map_err(at("write", &path))?;
+            self.state.watch(disk::sync_directory(&self.state.root))?;
         }
         *self.schema.lock().unwrap_or_else(PoisonError::into_inner) = Some(shape.schema.clone());
         Ok(())

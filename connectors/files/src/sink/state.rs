@@ -3,7 +3,6 @@
 //! Everything is a [`Chain`]; nothing is ever changed in place.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -247,10 +246,11 @@ impl State {
 
     /// Creates the directories.
     pub(crate) fn create(&self) -> Result<(), Failure> {
-        for directory in [self.temps(), self.letters(), self.parts.clone(), self.root.join("splits")] {
-            disk::make_directory(&directory)?;
+        let directories = [self.temps(), self.letters(), self.parts.clone(), self.root.join("splits")];
+        if directories.iter().any(|directory| !directory.is_dir()) {
+            disk::sync_nearest(&self.root)?;
         }
-        Ok(())
+        directories.iter().try_for_each(|directory| disk::make_directory(directory))
     }
 
     /// A name for a temporary file that no other holder and no other attempt uses.
@@ -307,6 +307,8 @@ impl State {
     /// Takes the lease. Earlier holders are fenced only by [`fence_splits`](Self::fence_splits).
     pub(crate) fn acquire(&self, applicant: &Applicant) -> Result<Lease, Failure> {
         self.create()?;
+        // A run that was killed may have made some of them without their names being durable.
+        disk::sync_directory(&self.root)?;
         let leases = self.leases();
         loop {
             let last = leases.last::<LeaseEntry>()?;
@@ -338,6 +340,8 @@ impl State {
     ///
     /// A holder that begins a split after this listing sees the new lease and stops: see `take_split`.
     pub(crate) fn fence_splits(&self, token: FencingToken) -> Result<(), Failure> {
+        // The chain of a split whose beginner was killed may stand under a name that is not durable.
+        disk::sync_directory(&self.root.join("splits"))?;
         for (key, _, entry) in self.splits()? {
             self.fence_split(&key, &entry.split, token)?;
         }
@@ -366,6 +370,9 @@ impl State {
                 }
                 if entry.token > token {
                     return Err(self.fenced(entry.token));
+                }
+                if entry.token != token && !entry.files.is_empty() {
+                    self.watch(chain.settle())?;
                 }
                 self.watch(self.roll_forward(entry, Roll::Recovery))?;
                 if entry.token == token {
@@ -398,7 +405,7 @@ impl State {
             if temp.exists() && roll == Roll::Recovery {
                 crash::point(crash::Point::Recovery);
             }
-            match fs::rename(&temp, directory.join(&file.name)) {
+            match disk::rename(&temp, &directory.join(&file.name)) {
                 Ok(()) => {}
                 // Renamed before: a staged file of a decided commit is never removed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -15,6 +15,7 @@ use hapax_engine::sink::Arrival;
 use hapax_ledger::directory::{DirectoryStore, Look, StoreError};
 use hapax_ledger::store::SegmentId;
 use hapax_ledger::{Error, Ledger};
+use hapax_planted::{Mistake, planted};
 use hapax_protocol::identity::{Place, RecordId};
 use hapax_protocol::lease::FencingToken;
 use hapax_protocol::ledger::Claim;
@@ -55,7 +56,7 @@ impl Twins {
         let (from, to) = (of(state, last), of(state, token.get()));
         let temp = root.join(format!("{}.tmp", token.get()));
         copy_ledger(&from, &temp)?;
-        fs::rename(&temp, &to).map_err(at("inherit the ledger as", &to))?;
+        disk::rename(&temp, &to).map_err(at("inherit the ledger as", &to))?;
         disk::sync_directory(&root)?;
         for earlier in tokens.into_iter().chain([last]) {
             // What stays is removed by the next holder.
@@ -76,7 +77,7 @@ impl Twins {
         let path = of(state, token.get());
         let mut ledger = match open.take() {
             Some(open) => open.ledger,
-            None => DirectoryStore::open_through(&path, state.ledger_mark()?)
+            None => DirectoryStore::open_through(&path, counts_through(state)?)
                 .map_err(Error::Store)
                 .and_then(Ledger::open)
                 .map_err(|error| failure(&path, error))?,
@@ -84,6 +85,10 @@ impl Twins {
         let arrivals: Vec<(RecordId, Ordinal)> =
             arrivals.iter().map(|arrival| (arrival.id, arrival.ordinal)).collect();
         let claims = ledger.claim(split, &arrivals).map_err(|error| failure(&path, error))?;
+        if planted(Mistake::ClaimOutsideCommit) {
+            ledger.flush().map_err(|error| failure(&path, error))?;
+            ledger.committed();
+        }
         *open = Some(Open { ledger, claimed: true });
         Ok(claims)
     }
@@ -155,6 +160,12 @@ pub(crate) fn claimant(state: &State, id: &RecordId) -> Result<Option<Place>, Fa
     }
     let source = io::Error::from(io::ErrorKind::ResourceBusy);
     Err(at("read the ledger in", &root)(source))
+}
+
+/// The last segment that counts: the one that manifests rest on. With the mistake planted every one counts,
+/// whether the effect of its claims did or not.
+fn counts_through(state: &State) -> Result<SegmentId, Failure> {
+    if planted(Mistake::ClaimOutsideCommit) { Ok(SegmentId(u64::MAX)) } else { state.ledger_mark() }
 }
 
 fn of(state: &State, token: u64) -> PathBuf {

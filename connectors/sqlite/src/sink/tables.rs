@@ -1,6 +1,7 @@
 //! The tables that Hapax keeps beside the records, and the statements on them.
 
 use hapax_engine::dead_letter::DeadLetter;
+use hapax_planted::{Mistake, planted};
 use hapax_protocol::code::Code;
 use hapax_protocol::identity::Place;
 use hapax_protocol::lease::{Applicant, FencingToken, Lease, PipelineName};
@@ -168,6 +169,16 @@ pub(crate) fn take(connection: &Connection, lease: &Lease, split: &SplitId) -> R
     Ok(())
 }
 
+const ADVANCE: &str = "UPDATE _hapax_positions SET position = ?1, epoch = ?2, read = ?3, moved = ?4, \
+                       suppressed = ?5, set_aside = ?6, filtered = ?7 WHERE pipeline = ?8 AND split = ?9";
+
+/// What must hold for the holder of `?10` to move a position from `?11`.
+const FENCE: &str = "token = ?10 AND position IS ?11 \
+                     AND EXISTS (SELECT 1 FROM _hapax_leases WHERE pipeline = ?8 AND token = ?10)";
+
+/// Nothing must: the planted mistake.
+const NO_FENCE: &str = "(true OR ?10 IS ?11)";
+
 /// Moves the position of a split, if it and its token are as expected. Whether it did.
 pub(crate) fn advance(
     connection: &Connection,
@@ -175,12 +186,10 @@ pub(crate) fn advance(
     split: &SplitId,
     checkpoint: &Checkpoint,
 ) -> Result<bool, rusqlite::Error> {
-    let sql = "UPDATE _hapax_positions SET position = ?1, epoch = ?2, read = ?3, moved = ?4, suppressed = ?5, \
-               set_aside = ?6, filtered = ?7 \
-               WHERE pipeline = ?8 AND split = ?9 AND token = ?10 AND position IS ?11 \
-               AND EXISTS (SELECT 1 FROM _hapax_leases WHERE pipeline = ?8 AND token = ?10)";
+    let fence = if planted(Mistake::NoFence) { NO_FENCE } else { FENCE };
+    let sql = format!("{ADVANCE} AND {fence}");
     let totals = checkpoint.totals;
-    let changed = connection.prepare_cached(sql)?.execute(params![
+    let changed = connection.prepare_cached(&sql)?.execute(params![
         checkpoint.through.as_bytes(),
         stored(checkpoint.epoch.get()),
         stored(totals.read),

@@ -2,7 +2,7 @@
 
 use arrow::array::RecordBatch;
 use hapax_engine::Fut;
-use hapax_engine::dead_letter::DeadLetter;
+use hapax_engine::dead_letter::{DeadLetter, Settlement};
 use hapax_engine::fault::SinkError;
 use hapax_engine::sink::{Append, Arrival, Writer};
 use hapax_engine::transform::RefusedRow;
@@ -61,7 +61,7 @@ impl Writer for Appender {
         Box::pin(async { Err(SinkError::stop(Simulated::Absent)) })
     }
 
-    fn settle<'a>(&'a mut self, _: &'a [Place]) -> Fut<'a, (), SinkError> {
+    fn settle<'a>(&'a mut self, _: &'a [Place], _: &'a Settlement) -> Fut<'a, (), SinkError> {
         Box::pin(async { Err(SinkError::stop(Simulated::Absent)) })
     }
 
