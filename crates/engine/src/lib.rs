@@ -15,6 +15,7 @@ pub mod crash;
 pub mod dead_letter;
 pub mod durable;
 pub mod fault;
+pub mod history;
 pub mod identify;
 pub mod progress;
 pub mod run;

@@ -11,8 +11,9 @@ use hapax_protocol::ledger::Claim;
 use hapax_protocol::position::{Checkpoint, Epoch, SplitId, Standing};
 
 use crate::Fut;
-use crate::dead_letter::DeadLetter;
+use crate::dead_letter::{DeadLetter, SettledLetter, Settlement};
 use crate::fault::{CommitError, SinkError};
+use crate::history::{Remembered, Unfinished};
 use crate::source::Source;
 use crate::transform::RefusedRow;
 
@@ -124,6 +125,32 @@ pub trait Destination: Send + Sync {
         letters_max: usize,
     ) -> Fut<'a, Vec<DeadLetter>, SinkError>;
 
+    /// The dead letters that were settled, at most `letters_max`, by place. Changes nothing.
+    fn settled_letters<'a>(
+        &'a self,
+        pipeline: &'a PipelineName,
+        letters_max: usize,
+    ) -> Fut<'a, Vec<SettledLetter>, SinkError>;
+
+    /// What is remembered of these places: one answer per place, in order. Changes nothing, and neither waits
+    /// for a run that goes on nor fences it.
+    fn remembered<'a>(
+        &'a self,
+        pipeline: &'a PipelineName,
+        places: &'a [Place],
+    ) -> Fut<'a, Vec<Remembered>, SinkError>;
+
+    /// The place that claimed an identity, as far as commits took effect. Claims nothing and changes nothing, as
+    /// [`remembered`](Self::remembered); `None` where no ledger is kept.
+    fn claimant<'a>(
+        &'a self,
+        pipeline: &'a PipelineName,
+        id: &'a RecordId,
+    ) -> Fut<'a, Option<Place>, SinkError>;
+
+    /// The commits that are not over, by split. Changes nothing.
+    fn unfinished<'a>(&'a self, pipeline: &'a PipelineName) -> Fut<'a, Vec<Unfinished>, SinkError>;
+
     /// Reads what the destination holds, as records of this schema, for comparison.
     fn read_back(&self, schema: SchemaRef) -> Fut<'_, Arc<dyn Source>, SinkError>;
 }
@@ -163,6 +190,11 @@ pub trait Writer: Send {
     /// Called only if the destination declares a ledger.
     fn claim<'a>(&'a mut self, arrivals: &'a [Arrival]) -> Fut<'a, Vec<Claim<Place>>, SinkError>;
 
+    /// Takes back what these arrivals claimed in the open commit: their records have no effect, so the next
+    /// record of the identity may have one. A claim that another commit made, or another place, stays.
+    /// Called only if the destination declares a ledger.
+    fn withdraw<'a>(&'a mut self, arrivals: &'a [Arrival]) -> Fut<'a, (), SinkError>;
+
     /// Writes records. Rows that the destination refuses for what they contain are returned and have had
     /// no effect; the others belong to the open commit.
     fn write<'a>(&'a mut self, records: &'a RecordBatch) -> Fut<'a, Vec<RefusedRow>, SinkError>;
@@ -170,8 +202,8 @@ pub trait Writer: Send {
     /// Sets records aside. Setting aside the same place again changes nothing.
     fn set_aside<'a>(&'a mut self, letters: &'a [DeadLetter]) -> Fut<'a, (), SinkError>;
 
-    /// Removes dead letters that were moved after all, or given up.
-    fn settle<'a>(&'a mut self, places: &'a [Place]) -> Fut<'a, (), SinkError>;
+    /// Takes dead letters off the list, and remembers how. A place where nothing is set aside changes nothing.
+    fn settle<'a>(&'a mut self, places: &'a [Place], settlement: &'a Settlement) -> Fut<'a, (), SinkError>;
 
     /// Gives up everything since the last commit.
     fn abort(&mut self) -> Fut<'_, (), SinkError>;

@@ -468,3 +468,26 @@ fn standard_input_moves_through_a_pipe_and_again_without_twins() {
     // Fed again from its start, and on: what had taken effect is suppressed.
     assert_eq!(feed("id,v\n1,a\n2,b\n3,c\n"), 3);
 }
+
+#[test]
+fn a_twin_of_a_record_that_the_table_refuses_moves_in_its_place() {
+    for (duplicates, letters) in [("drop", 1), ("dead-letter", 2)] {
+        let case = Case::csv_to_sqlite(&format!(
+            "identity: {{ key: [id] }}\nduplicates: {duplicates}\non_error: set-aside\n"
+        ));
+        let db = Connection::open(case.path("out.db")).unwrap();
+        db.execute_batch("CREATE TABLE t(id INTEGER, amount INTEGER CHECK (amount > 0))").unwrap();
+        case.put("in.csv", "id,amount\n1,10\n7,-1\n7,70\n7,71\n");
+        case.run().is(0, &["moved 2 records"]);
+        let amounts = || {
+            let mut rows = db.prepare("SELECT amount FROM t ORDER BY amount").unwrap();
+            rows.query_map([], |row| row.get::<_, i64>(0)).unwrap().map(Result::unwrap).collect::<Vec<_>>()
+        };
+        assert_eq!((amounts(), case.reasons().len()), (vec![10, 70], letters), "{duplicates}");
+        // Neither dropped nor replayed does the refused one come beside its twin.
+        case.hapax(&["dead-letters", "replay", "--all"])
+            .is(1, &["twin: its identity was claimed by", "record 2"]);
+        case.hapax(&["dead-letters", "drop", "--all"]).is(0, &["dropped"]);
+        assert_eq!((amounts(), case.reasons().len()), (vec![10, 70], 0), "{duplicates}");
+    }
+}

@@ -14,22 +14,28 @@
 //! lease of the destination keeps a second run away. If one writes all the same, no file is ever written
 //! over: whoever comes second gets [`StoreError::OtherWriter`].
 
+mod disk;
 mod error;
+mod look;
 mod segment_file;
 mod splits;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use hapax_protocol::position::SplitId;
 
 pub use error::{Action, StoreError};
+pub use look::Look;
 use segment_file::{Draft, SegmentFile};
 use splits::Splits;
 
-use crate::store::{SegmentId, SegmentInfo, SegmentStore, SplitNumber};
+use crate::store::{SegmentId, SegmentInfo, SegmentStore, Segments, SplitNumber};
+
+/// Behind every segment.
+const EVERY: SegmentId = SegmentId(u64::MAX);
 
 /// A directory that holds a ledger.
 #[derive(Debug)]
@@ -47,20 +53,21 @@ impl DirectoryStore {
     /// Opens a directory, makes it if it is not there, and removes what a crash left behind. Every sealed
     /// segment counts.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
-        Self::open_through(path, SegmentId(u64::MAX))
+        Self::open_through(path, EVERY)
     }
 
-    /// Opens a directory as it was when `last` was its last segment: later ones are removed, and what they
-    /// had replaced counts again.
+    /// Opens a directory as it was when `last` was its last segment, 0 before the first: later ones are removed,
+    /// and what they had replaced counts again. Without `last` itself it is damaged.
     pub fn open_through(path: impl Into<PathBuf>, last: SegmentId) -> Result<Self, StoreError> {
         let path = path.into();
-        fs::create_dir_all(&path).map_err(StoreError::io(Action::Create, &path))?;
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            synchronise(parent)?;
-        }
+        disk::make_directory(&path)?;
         let sealed = sealed_files(&path, last)?;
+        // Claims that were committed are gone: to go on would let their records take effect again.
+        if last > SegmentId(0) && last < EVERY && !sealed.contains_key(&last) {
+            return Err(StoreError::Damaged { path: path.join(format!("seg-{}", last.0)) });
+        }
         let splits = Splits::open(path.join("splits.led"))?;
-        synchronise(&path)?;
+        disk::sync_directory(&path)?;
         Ok(Self { path, sealed, replaced: Vec::new(), draft: None, splits, usable: true })
     }
 
@@ -88,7 +95,7 @@ impl DirectoryStore {
         let path = self.path.join(segment_file::name(info));
         let file = draft.publish(info, replaces, path)?;
         self.sealed.insert(info.id, file);
-        synchronise(&self.path)?;
+        disk::sync_directory(&self.path)?;
         for replaced in replaces {
             self.replaced.extend(self.sealed.remove(replaced));
         }
@@ -104,7 +111,7 @@ impl DirectoryStore {
     }
 }
 
-impl SegmentStore for DirectoryStore {
+impl Segments for DirectoryStore {
     type Error = StoreError;
 
     fn segments(&mut self) -> Result<Vec<SegmentInfo>, StoreError> {
@@ -112,6 +119,18 @@ impl SegmentStore for DirectoryStore {
         Ok(self.sealed.values().map(SegmentFile::info).collect())
     }
 
+    fn read_page(&mut self, segment: SegmentId, page: u32, into: &mut Vec<u8>) -> Result<(), StoreError> {
+        self.usable()?;
+        self.sealed.get(&segment).ok_or(StoreError::NoSuchPage { segment, page })?.read(page, into)
+    }
+
+    fn split(&mut self, number: SplitNumber) -> Result<SplitId, StoreError> {
+        self.usable()?;
+        self.splits.name(number)
+    }
+}
+
+impl SegmentStore for DirectoryStore {
     fn write_page(&mut self, segment: SegmentId, page: u32, bytes: &[u8]) -> Result<(), StoreError> {
         self.usable()?;
         if page == 0 {
@@ -123,11 +142,6 @@ impl SegmentStore for DirectoryStore {
             Some(draft) if draft.id() == segment => draft.write(page, bytes),
             _ => Err(StoreError::NoSuchPage { segment, page }),
         }
-    }
-
-    fn read_page(&mut self, segment: SegmentId, page: u32, into: &mut Vec<u8>) -> Result<(), StoreError> {
-        self.usable()?;
-        self.sealed.get(&segment).ok_or(StoreError::NoSuchPage { segment, page })?.read(page, into)
     }
 
     fn seal(&mut self, info: SegmentInfo, replaces: &[SegmentId]) -> Result<(), StoreError> {
@@ -142,11 +156,6 @@ impl SegmentStore for DirectoryStore {
         // A name that was written in part must not be followed by another.
         self.usable = result.is_ok();
         result
-    }
-
-    fn split(&mut self, number: SplitNumber) -> Result<SplitId, StoreError> {
-        self.usable()?;
-        self.splits.name(number)
     }
 }
 
@@ -188,10 +197,4 @@ fn remove(path: &Path) -> Result<(), StoreError> {
         }
         _ => Ok(()),
     }
-}
-
-/// Makes the names in a directory durable.
-fn synchronise(directory: &Path) -> Result<(), StoreError> {
-    let open = File::open(directory).map_err(StoreError::io(Action::Read, directory))?;
-    open.sync_all().map_err(StoreError::not_durable(directory))
 }

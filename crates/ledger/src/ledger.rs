@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map;
 use std::hash::BuildHasherDefault;
 
+use hapax_planted::{Mistake, planted};
 use hapax_protocol::identity::{Place, RecordId};
 use hapax_protocol::ledger::{Claim, decide};
 use hapax_protocol::position::{Ordinal, SplitId};
@@ -18,6 +19,9 @@ use crate::store::{SegmentId, SegmentStore, SplitNumber};
 
 /// How many arrivals are held against the filters together: enough for their cache misses to overlap.
 const ARRIVALS_AT_ONCE: usize = 1024;
+
+/// Where the planted mistake says that a record came first: in the first split, behind every record.
+const NOWHERE: Spot = Spot { split: SplitNumber(0), ordinal: Ordinal::MAX };
 
 /// How a ledger lays out what it writes. What was written with other settings stays readable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +142,27 @@ impl<S: SegmentStore> Ledger<S> {
         Ok(answers)
     }
 
+    /// Takes back what these arrivals claimed since the last flush: the identity is free again. What a
+    /// segment holds, or another place claimed, stays.
+    pub fn withdraw(
+        &mut self,
+        split: &SplitId,
+        arrivals: &[(RecordId, Ordinal)],
+    ) -> Result<(), Error<S::Error>> {
+        self.unsettle()?;
+        let split = self.number(split)?;
+        for (id, ordinal) in arrivals {
+            let at = Spot { split, ordinal: *ordinal };
+            if let hash_map::Entry::Occupied(claim) = self.pending.entry(Key::of(id))
+                && *claim.get() == at
+            {
+                claim.remove();
+            }
+        }
+        self.settled = true;
+        Ok(())
+    }
+
     /// Where each of the arrivals was claimed first, as far as segments know.
     fn committed_claims(
         &mut self,
@@ -153,6 +178,10 @@ impl<S: SegmentStore> Ledger<S> {
             maybe.extend(probes.filter(|(_, (_, probe))| segment.may_contain(*probe)));
             for (place, (key, _)) in &maybe {
                 if let Some(first @ None) = firsts.get_mut(*place) {
+                    if planted(Mistake::FilterAlone) {
+                        *first = Some(NOWHERE);
+                        continue;
+                    }
                     *first = segment.find(&mut self.store, &mut self.cache, *key)?;
                 }
             }

@@ -13,6 +13,7 @@ pub mod directory;
 mod entry;
 mod error;
 mod filter;
+mod find;
 mod ledger;
 pub mod memory;
 mod merge;
@@ -21,4 +22,5 @@ mod segment;
 pub mod store;
 
 pub use error::{Broken, Damage, Error};
+pub use find::find;
 pub use ledger::{Ledger, Settings, Stats};

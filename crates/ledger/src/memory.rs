@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hapax_protocol::position::SplitId;
 use thiserror::Error;
 
-use crate::store::{SegmentId, SegmentInfo, SegmentStore, SplitNumber};
+use crate::store::{SegmentId, SegmentInfo, SegmentStore, Segments, SplitNumber};
 
 /// Segments in memory. A clone is a snapshot: putting it back is a rollback.
 #[derive(Debug, Clone, Default)]
@@ -45,20 +45,11 @@ impl MemoryStore {
     }
 }
 
-impl SegmentStore for MemoryStore {
+impl Segments for MemoryStore {
     type Error = Absent;
 
     fn segments(&mut self) -> Result<Vec<SegmentInfo>, Absent> {
         Ok(self.sealed.values().map(|(info, _)| *info).collect())
-    }
-
-    fn write_page(&mut self, segment: SegmentId, page: u32, bytes: &[u8]) -> Result<(), Absent> {
-        let pages = self.open.entry(segment).or_default();
-        if u32::try_from(pages.len()) != Ok(page) {
-            return Err(Absent::Page { segment, page: page.saturating_sub(1) });
-        }
-        pages.push(bytes.to_vec());
-        Ok(())
     }
 
     fn read_page(&mut self, segment: SegmentId, page: u32, into: &mut Vec<u8>) -> Result<(), Absent> {
@@ -66,6 +57,22 @@ impl SegmentStore for MemoryStore {
         let number = usize::try_from(page).unwrap_or(usize::MAX);
         let bytes = self.sealed.get(&segment).and_then(|(_, pages)| pages.get(number));
         into.extend_from_slice(bytes.ok_or(Absent::Page { segment, page })?);
+        Ok(())
+    }
+
+    fn split(&mut self, number: SplitNumber) -> Result<SplitId, Absent> {
+        let place = usize::try_from(number.0).unwrap_or(usize::MAX);
+        self.splits.get(place).cloned().ok_or(Absent::Split(number))
+    }
+}
+
+impl SegmentStore for MemoryStore {
+    fn write_page(&mut self, segment: SegmentId, page: u32, bytes: &[u8]) -> Result<(), Absent> {
+        let pages = self.open.entry(segment).or_default();
+        if u32::try_from(pages.len()) != Ok(page) {
+            return Err(Absent::Page { segment, page: page.saturating_sub(1) });
+        }
+        pages.push(bytes.to_vec());
         Ok(())
     }
 
@@ -87,10 +94,5 @@ impl SegmentStore for MemoryStore {
             self.splits.len().saturating_sub(1)
         });
         Ok(SplitNumber(u32::try_from(number).unwrap_or(u32::MAX)))
-    }
-
-    fn split(&mut self, number: SplitNumber) -> Result<SplitId, Absent> {
-        let place = usize::try_from(number.0).unwrap_or(usize::MAX);
-        self.splits.get(place).cloned().ok_or(Absent::Split(number))
     }
 }

@@ -8,7 +8,7 @@ use crate::entry::Entry;
 use crate::error::{Broken, Damage, Error};
 use crate::page;
 use crate::segment::{Writer, check_count};
-use crate::store::{SegmentInfo, SegmentStore};
+use crate::store::{SegmentInfo, SegmentStore, Segments};
 
 /// A sorted run of entries, of which one page is in memory.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl Run {
     }
 
     /// A sealed segment, with its first page read.
-    pub fn of_segment<S: SegmentStore>(store: &mut S, info: SegmentInfo) -> Result<Self, Error<S::Error>> {
+    pub fn of_segment<S: Segments>(store: &mut S, info: SegmentInfo) -> Result<Self, Error<S::Error>> {
         let rest = Rest { info, next: 0, seen: 0, bytes: Vec::new() };
         let mut run = Self { entries: Vec::new(), at: 0, rest: Some(rest) };
         run.next_page(store)?;
@@ -47,7 +47,7 @@ impl Run {
     }
 
     /// Reads and checks the next page.
-    pub fn next_page<S: SegmentStore>(&mut self, store: &mut S) -> Result<(), Error<S::Error>> {
+    pub fn next_page<S: Segments>(&mut self, store: &mut S) -> Result<(), Error<S::Error>> {
         let last = self.entries.last().copied();
         self.entries.clear();
         self.at = 0;
@@ -71,7 +71,7 @@ impl Run {
         Ok(())
     }
 
-    fn take<S: SegmentStore>(&mut self, store: &mut S) -> Result<Option<Entry>, Error<S::Error>> {
+    fn take<S: Segments>(&mut self, store: &mut S) -> Result<Option<Entry>, Error<S::Error>> {
         if self.at >= self.entries.len() {
             self.next_page(store)?;
         }

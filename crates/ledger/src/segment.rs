@@ -6,7 +6,7 @@ use crate::error::{Broken, Damage, Error};
 use crate::filter::{Filter, Probe};
 use crate::merge::Run;
 use crate::page;
-use crate::store::{SegmentId, SegmentInfo, SegmentStore};
+use crate::store::{SegmentId, SegmentInfo, SegmentStore, Segments};
 
 /// What is known of a sealed segment without reading it: its filter and the first identity of each page.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct Segment {
 
 impl Segment {
     /// Reads a sealed segment once, from its first page to its last.
-    pub fn load<S: SegmentStore>(store: &mut S, info: SegmentInfo) -> Result<Self, Error<S::Error>> {
+    pub fn load<S: Segments>(store: &mut S, info: SegmentInfo) -> Result<Self, Error<S::Error>> {
         let mut filter = Filter::with_capacity(info.entries);
         let mut fences = Vec::new();
         let mut run = Run::of_segment(store, info)?;
@@ -41,7 +41,7 @@ impl Segment {
     }
 
     /// Looks an identity up in the pages.
-    pub fn find<S: SegmentStore>(
+    pub fn find<S: Segments>(
         &self,
         store: &mut S,
         cache: &mut Cache,

@@ -137,3 +137,19 @@ fn after_a_rollback_the_store_may_hold_what_another_wrote_under_the_same_number(
     }
     commit(&mut ledger, 0..100);
 }
+
+#[test]
+fn a_withdrawn_claim_is_free_until_it_is_flushed() {
+    let mut ledger = Ledger::open(MemoryStore::default()).unwrap();
+    ledger.claim(&split(), &arrivals(0..3)).unwrap();
+    ledger.withdraw(&split(), &[(id(0), 0), (id(1), 99), (id(77), 7)]).unwrap();
+    ledger.withdraw(&SplitId::new("b"), &[(id(2), 2)]).unwrap();
+    let at = |ordinal| Place { split: split(), ordinal };
+    assert_eq!(
+        ledger.claim(&split(), &[(id(0), 10), (id(1), 11), (id(2), 12)]).unwrap(),
+        [Claim::New, Claim::Twin { of: at(1) }, Claim::Twin { of: at(2) }]
+    );
+    ledger.flush().unwrap();
+    ledger.withdraw(&split(), &[(id(0), 10)]).unwrap();
+    assert_eq!(ledger.claim(&split(), &[(id(0), 20)]).unwrap(), [Claim::Twin { of: at(10) }]);
+}

@@ -13,10 +13,10 @@
 use std::fs;
 use std::path::Path;
 
-use hapax_ledger::directory::{DirectoryStore, StoreError};
-use hapax_ledger::store::{SegmentId, SegmentInfo, SegmentStore, SplitNumber};
+use hapax_ledger::directory::{DirectoryStore, Look, StoreError};
+use hapax_ledger::store::{SegmentId, SegmentInfo, SegmentStore, Segments, SplitNumber};
 use hapax_ledger::{Error, Ledger, Settings};
-use hapax_protocol::identity::RecordId;
+use hapax_protocol::identity::{Place, RecordId};
 use hapax_protocol::ledger::Claim;
 use hapax_protocol::position::SplitId;
 
@@ -170,4 +170,34 @@ fn a_segment_is_not_there_before_it_is_sealed() {
     store.read_page(SegmentId(1), 0, &mut bytes).unwrap();
     assert_eq!((store.segments().unwrap(), &*bytes), (vec![info], &b"page"[..]));
     assert!(matches!(store.split(SplitNumber(3)), Err(StoreError::NoSuchSplit(SplitNumber(3)))));
+}
+
+#[test]
+fn a_look_finds_what_commits_name_and_leaves_everything_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ledger");
+    assert!(Look::through(&path, SegmentId(9)).is_err(), "looking made a directory");
+    let mut ledger = open(&path);
+    for round in 0..7 {
+        commit(&mut ledger, &format!("split {round}"), round * 50..round * 50 + 50);
+        ledger.store_mut().forget_replaced();
+    }
+    let named = ledger.last_segment();
+    // Sealed, and no commit names it.
+    ledger.claim(&SplitId::new("late"), &arrivals(1000..1010)).unwrap();
+    ledger.flush().unwrap();
+    fs::write(path.join("tmp-99-1-1.led"), "a draft").unwrap();
+    let before = files(&path);
+    let mut look = Look::through(&path, named).unwrap();
+    for (id, n) in arrivals(0..350) {
+        let place = Place { split: SplitId::new(format!("split {}", n / 50)), ordinal: n };
+        assert_eq!(hapax_ledger::find(&mut look, &id).unwrap(), Some(place));
+    }
+    for (id, _) in arrivals(350..1010) {
+        assert_eq!(hapax_ledger::find(&mut look, &id).unwrap(), None);
+    }
+    assert_eq!(files(&path), before);
+    // What was opened stays readable when whoever writes removes it.
+    fs::remove_dir_all(&path).unwrap();
+    assert!(hapax_ledger::find(&mut look, &arrivals(3..4)[0].0).unwrap().is_some());
 }

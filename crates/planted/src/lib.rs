@@ -3,7 +3,11 @@
 //! Each is a mistake that movers of data really make. Without the feature `plant` a question is the constant
 //! `false` and the mistake is not compiled. With it, which only tests ask for, [`with`] plants one for this
 //! thread, and the environment variable `HAPAX_PLANT` one for a process built for tests.
+//!
+//! [`shadow`] is the other half: what a kill can never show, because it does not lose what the kernel holds.
 #![deny(missing_docs)]
+
+pub mod shadow;
 
 /// What is done wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

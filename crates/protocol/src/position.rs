@@ -115,6 +115,18 @@ impl Totals {
             filtered: self.filtered.saturating_add(other.filtered),
         }
     }
+
+    /// What was added since `earlier`, field by field, 0 where something was taken away.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            read: self.read.saturating_sub(earlier.read),
+            moved: self.moved.saturating_sub(earlier.moved),
+            suppressed: self.suppressed.saturating_sub(earlier.suppressed),
+            set_aside: self.set_aside.saturating_sub(earlier.set_aside),
+            filtered: self.filtered.saturating_sub(earlier.filtered),
+        }
+    }
 }
 
 /// Where a split stands at the sink: the last commit that took effect.
@@ -139,6 +151,8 @@ pub struct Checkpoint {
     pub epoch: Epoch,
     /// The standing's totals plus this commit's.
     pub totals: Totals,
+    /// When it is made, in milliseconds since 1970. It is remembered for people; nothing is decided by it.
+    pub made_unix_ms: u64,
 }
 
 impl Checkpoint {

@@ -53,10 +53,7 @@ fn each_crate_knows_only_whom_it_may() {
         ("hapax-config", &["hapax-protocol"]),
         ("hapax-transform", &["hapax-protocol", "hapax-engine"]),
         ("hapax-conformance", &["hapax-protocol", "hapax-engine"]),
-        (
-            "hapax-sim",
-            &["hapax-protocol", "hapax-engine", "hapax-ledger", "hapax-planted", "hapax-checker"],
-        ),
+        ("hapax-sim", &["hapax-protocol", "hapax-engine", "hapax-ledger", "hapax-planted", "hapax-checker"]),
     ]);
     let connectors_may = ["hapax-protocol", "hapax-engine", "hapax-ledger", "hapax-planted"];
     for (name, (folder, dependencies)) in crates() {
@@ -84,6 +81,16 @@ fn only_the_binary_names_a_connector() {
     for (name, (_, dependencies)) in &crates {
         let named = connectors.iter().filter(|connector| dependencies.contains(**connector)).count();
         assert!(named == 0 || name == "hapax", "{name} names a connector");
+    }
+}
+
+#[test]
+fn mistakes_are_planted_only_for_tests() {
+    for (name, (folder, dependencies)) in crates() {
+        let manifest: toml::Table = fs::read_to_string(folder.join("Cargo.toml")).unwrap().parse().unwrap();
+        let features = manifest.get("dependencies").and_then(|all| all.get("hapax-planted")?.get("features"));
+        assert!(features.is_none() || name == "hapax-sim", "{name} compiles planted mistakes in");
+        assert!(!dependencies.contains("hapax-sim"), "{name} depends on the simulation");
     }
 }
 

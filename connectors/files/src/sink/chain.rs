@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use crate::sink::disk::{self, Exclusive};
 use crate::sink::fault::{Failure, at};
 
-/// How many entries behind the last one stay.
+/// How many entries stay when others are pruned.
 const KEPT: usize = 16;
 /// How many names are tried for a temporary file.
 const ATTEMPTS_MAX: usize = 10_000;
@@ -109,6 +109,8 @@ impl Chain {
             return Ok(Appended::Taken);
         }
         let last = disk::sync_directory(&self.directory).and_then(|()| self.last_number());
+        // A former name that stays is found and removed by the next take-over.
+        let _ = disk::remove_if_there(&temp);
         Ok(match last {
             Ok(last) if last == number => Appended::Done,
             Ok(_) => Appended::Overtaken,
@@ -116,13 +118,40 @@ impl Chain {
         })
     }
 
+    /// The entries that are there, with their numbers, ascending. One that is pruned meanwhile is left out.
+    pub(crate) fn entries<T: DeserializeOwned>(&self) -> Result<Vec<(u64, T)>, Failure> {
+        self.numbers()?
+            .into_iter()
+            .filter_map(|number| Some(self.entry(number).transpose()?.map(|entry| (number, entry))))
+            .collect()
+    }
+
+    /// The numbers of the entries that may be pruned: none, until there are twice as many as stay.
+    pub(crate) fn surplus(&self) -> Result<Vec<u64>, Failure> {
+        let mut numbers = self.numbers()?;
+        if numbers.len() < KEPT.saturating_mul(2) {
+            return Ok(Vec::new());
+        }
+        numbers.truncate(numbers.len().saturating_sub(KEPT));
+        Ok(numbers)
+    }
+
+    /// Makes the entries that are there durable. Whoever appended the last one may have been killed before it
+    /// was: a consequence of it must not outlive it.
+    pub(crate) fn settle(&self) -> Result<(), Failure> {
+        disk::sync_directory(&self.directory)
+    }
+
     /// Removes entries that are far behind the last one. It does not matter if it fails.
     pub(crate) fn prune(&self) {
-        let Ok(numbers) = self.numbers() else { return };
-        let surplus = numbers.len().saturating_sub(KEPT);
-        for number in numbers.into_iter().take(surplus) {
-            let _ = disk::remove_if_there(&self.path(number));
+        for number in self.surplus().unwrap_or_default() {
+            self.remove(number);
         }
+    }
+
+    /// Removes one entry. It does not matter if it fails.
+    pub(crate) fn remove(&self, number: u64) {
+        let _ = disk::remove_if_there(&self.path(number));
     }
 }
 

@@ -5,15 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::{Schema, SchemaRef};
 use hapax_engine::Fut;
-use hapax_engine::dead_letter::DeadLetter;
+use hapax_engine::dead_letter::{DeadLetter, SettledLetter};
 use hapax_engine::fault::SinkError;
+use hapax_engine::history::{Remembered, Unfinished};
 use hapax_engine::sink::{Arrival, CommitSize, Destination, Shape, Staged, StagedSink, Traits};
 use hapax_engine::source::Source;
 use hapax_ledger::store::SegmentId;
 use hapax_protocol::guarantee::{
     Durability, Effect, Fencing, InDoubt, LedgerFacts, LedgerPlace, LookUp, Retention,
 };
-use hapax_protocol::identity::Place;
+use hapax_protocol::identity::{Place, RecordId};
 use hapax_protocol::lease::{Applicant, FencingToken, Lease, PipelineName};
 use hapax_protocol::ledger::Claim;
 use hapax_protocol::position::{SplitId, Standing};
@@ -24,7 +25,7 @@ use crate::sink::encode;
 use crate::sink::fault::{Failure, at};
 use crate::sink::letters;
 use crate::sink::state::State;
-use crate::sink::twins::Twins;
+use crate::sink::twins::{self, Twins};
 use crate::sink::whole::Whole;
 use crate::sink::writer::PartWriter;
 use crate::sink_config::{SinkCompression, SinkFormat, Target, TargetPlace};
@@ -51,6 +52,11 @@ impl Shared {
     ) -> Result<Vec<Claim<Place>>, Failure> {
         self.state.whole()?;
         self.twins.claim(&self.state, token, split, arrivals)
+    }
+
+    pub(crate) fn withdraw(&self, split: &SplitId, arrivals: &[Arrival]) -> Result<(), Failure> {
+        self.state.whole()?;
+        self.twins.withdraw(&self.state, split, arrivals)
     }
 
     /// Makes all claims durable. Returns the segment that the manifest is to name.
@@ -135,7 +141,8 @@ impl Shared {
             std::fs::write(&temp, columns(&shape.schema)).map_err(at("write", &temp))?;
             let file = std::fs::File::open(&temp).map_err(at("open", &temp))?;
             self.state.watch(disk::sync_file(&file, &temp))?;
-            std::fs::rename(&temp, &path).map_err(at("write", &path))?;
+            disk::rename(&temp, &path).map_err(at("write", &path))?;
+            self.state.watch(disk::sync_directory(&self.state.root))?;
         }
         *self.schema.lock().unwrap_or_else(PoisonError::into_inner) = Some(shape.schema.clone());
         Ok(())
@@ -290,6 +297,50 @@ impl Destination for FileSink {
         letters_max: usize,
     ) -> Fut<'a, Vec<DeadLetter>, SinkError> {
         Box::pin(async move { Ok(letters::unsettled(&self.state_of(pipeline), letters_max)?) })
+    }
+
+    fn settled_letters<'a>(
+        &'a self,
+        pipeline: &'a PipelineName,
+        letters_max: usize,
+    ) -> Fut<'a, Vec<SettledLetter>, SinkError> {
+        Box::pin(async move { Ok(letters::settled(&self.state_of(pipeline), letters_max)?) })
+    }
+
+    fn remembered<'a>(
+        &'a self,
+        pipeline: &'a PipelineName,
+        places: &'a [Place],
+    ) -> Fut<'a, Vec<Remembered>, SinkError> {
+        Box::pin(async move {
+            let state = self.state_of(pipeline);
+            let mut remembered = letters::of_places(&state, places)?;
+            for (of_place, commit) in remembered.iter_mut().zip(state.commits_of(places)?) {
+                of_place.commit = commit;
+            }
+            Ok(remembered)
+        })
+    }
+
+    fn claimant<'a>(
+        &'a self,
+        pipeline: &'a PipelineName,
+        id: &'a RecordId,
+    ) -> Fut<'a, Option<Place>, SinkError> {
+        Box::pin(async move { Ok(twins::claimant(&self.state_of(pipeline), id)?) })
+    }
+
+    fn unfinished<'a>(&'a self, pipeline: &'a PipelineName) -> Fut<'a, Vec<Unfinished>, SinkError> {
+        Box::pin(async move {
+            let state = self.state_of(pipeline);
+            let mut commits = state.unfinished()?;
+            if let Some(whole) = self.shared.whole(&state) {
+                commits.extend(whole.unfinished()?);
+            }
+            commits.sort_by(|one, other| (&one.split, one.epoch).cmp(&(&other.split, other.epoch)));
+            commits.dedup();
+            Ok(commits.into_iter().map(Unfinished::Decided).collect())
+        })
     }
 
     fn read_back(&self, schema: SchemaRef) -> Fut<'_, Arc<dyn Source>, SinkError> {

@@ -1,9 +1,13 @@
 //! The few steps on the file system that durability and exclusion are made of.
+//!
+//! Nothing else in the sink syncs or renames, so that a test build can note what is durable.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+use hapax_planted::{Mistake, planted, shadow};
 
 use crate::sink::fault::{Failure, at};
 
@@ -18,13 +22,40 @@ pub(crate) enum Exclusive {
 
 /// Makes the content of a file durable.
 pub(crate) fn sync_file(file: &File, path: &Path) -> Result<(), Failure> {
-    file.sync_all().map_err(|source| not_durable(path, source))
+    let synced = file.sync_all().and_then(|()| shadow::content(file, path));
+    synced.map_err(|source| not_durable(path, source))
 }
 
 /// Makes the names in a directory durable.
 pub(crate) fn sync_directory(path: &Path) -> Result<(), Failure> {
+    if planted(Mistake::NoDirectorySync) {
+        return Ok(());
+    }
     let directory = File::open(path).map_err(at("open", path))?;
-    directory.sync_all().map_err(|source| not_durable(path, source))
+    let synced = directory.sync_all().and_then(|()| shadow::names(path));
+    synced.map_err(|source| not_durable(path, source))
+}
+
+/// Makes the name of a directory durable, or that of the nearest one above it that exists.
+///
+/// A run that was killed may have made it and not synced it: what is made durable below would go with it.
+pub(crate) fn sync_nearest(path: &Path) -> Result<(), Failure> {
+    let mut nearest = path;
+    while !nearest.is_dir() && parent_of(nearest) != nearest {
+        nearest = parent_of(nearest);
+    }
+    let parent = parent_of(nearest);
+    // Where this process may not list, it has made nothing.
+    match rustix::fs::access(parent, rustix::fs::Access::READ_OK) {
+        Ok(()) => sync_directory(parent),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Gives a file or a directory another name, in one step. Nothing is durable before the directory is synced.
+pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    shadow::rename(from, to)?;
+    fs::rename(from, to)
 }
 
 fn not_durable(path: &Path, source: io::Error) -> Failure {
@@ -54,16 +85,13 @@ pub(crate) fn parent_of(path: &Path) -> &Path {
     }
 }
 
-/// Gives a finished file its name unless the name exists. The former name is gone if it was given.
+/// Gives a finished file its name unless the name exists.
 ///
-/// The name and the whole content appear in one step. Nothing is durable before the directory is synced.
+/// The name and the whole content appear in one step. Nothing is durable before the directory is synced, and
+/// the former name may be there still: it is to be removed after that, or both could be lost.
 pub(crate) fn name_exclusively(from: &Path, to: &Path) -> Result<Exclusive, Failure> {
     match fs::hard_link(from, to) {
-        Ok(()) => {
-            // The name is given: a former name that stays is found and removed by the next take-over.
-            let _ = remove_if_there(from);
-            Ok(Exclusive::Taken)
-        }
+        Ok(()) => Ok(Exclusive::Taken),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Exclusive::TakenBefore),
         Err(error) if error.kind() == io::ErrorKind::NotFound && !from.exists() => Ok(Exclusive::Gone),
         Err(error) if links_missing(&error) => rename_exclusively(from, to),
@@ -81,6 +109,7 @@ pub(crate) fn links_missing(error: &io::Error) -> bool {
 #[cfg(target_os = "linux")]
 fn rename_exclusively(from: &Path, to: &Path) -> Result<Exclusive, Failure> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
+    shadow::rename(from, to).map_err(at("create", to))?;
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(Exclusive::Taken),
         Err(rustix::io::Errno::EXIST) => Ok(Exclusive::TakenBefore),

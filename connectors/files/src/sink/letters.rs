@@ -1,15 +1,15 @@
 //! Dead letters: a log of lines, published in the same commit as the position that passes them.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use hapax_engine::dead_letter::DeadLetter;
+use hapax_engine::dead_letter::{DeadLetter, Ending, SettledLetter, Settlement};
+use hapax_engine::history::Remembered;
 use hapax_protocol::code::Code;
 use hapax_protocol::identity::Place;
-use hapax_protocol::position::{Ordinal, SplitId};
+use hapax_protocol::position::{Epoch, Ordinal, SplitId};
 use serde::{Deserialize, Serialize};
 
 use crate::sink::disk;
@@ -20,8 +20,25 @@ use crate::sink::state::{Kind, State};
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "lowercase")]
 enum Line {
-    Letter { split: SplitId, record: Ordinal, code: u16, reason: String, raw: String, set_aside_unix_ms: u64 },
-    Settled { split: SplitId, record: Ordinal },
+    Letter {
+        split: SplitId,
+        record: Ordinal,
+        code: u16,
+        reason: String,
+        raw: String,
+        set_aside_unix_ms: u64,
+    },
+    Settled {
+        split: SplitId,
+        record: Ordinal,
+        /// This and what follows: not written by the first versions.
+        #[serde(default)]
+        ending: String,
+        #[serde(default)]
+        epoch: Epoch,
+        #[serde(default)]
+        settled_unix_ms: u64,
+    },
 }
 
 /// What has to be known of a line to decide whether it still counts.
@@ -63,8 +80,14 @@ impl LetterFile {
         })
     }
 
-    pub(crate) fn settle(&mut self, place: &Place) -> Result<(), Failure> {
-        self.push(&Line::Settled { split: place.split.clone(), record: place.ordinal })
+    pub(crate) fn settle(&mut self, place: &Place, settlement: &Settlement) -> Result<(), Failure> {
+        self.push(&Line::Settled {
+            split: place.split.clone(),
+            record: place.ordinal,
+            ending: settlement.ending.word().to_owned(),
+            epoch: settlement.epoch,
+            settled_unix_ms: settlement.settled_unix_ms,
+        })
     }
 
     fn push(&mut self, line: &Line) -> Result<(), Failure> {
@@ -81,27 +104,115 @@ impl LetterFile {
     }
 }
 
+/// A line: the index of its file, and the byte it starts at.
+type At = (usize, u64);
+
+/// What the log says of one place.
+#[derive(Debug, Default)]
+struct Found {
+    /// Its letter, if it is not settled.
+    letter: Option<At>,
+    /// The last of its letters that was settled, and its settlement.
+    settled: Option<(At, At)>,
+}
+
+/// The log of all decided commits, as far as it is asked for.
+struct Log {
+    files: Vec<PathBuf>,
+    found: BTreeMap<Place, Found>,
+}
+
+impl Log {
+    /// Reads through the log and keeps the places that are wanted: where their lines are, not the lines.
+    fn read(state: &State, settled_too: bool, wanted: impl Fn(&Place) -> bool) -> Result<Self, Failure> {
+        let files = files(state)?;
+        let mut found: BTreeMap<Place, Found> = BTreeMap::new();
+        for (index, path) in files.iter().enumerate() {
+            each_line(path, |start, line| {
+                let head: Head = serde_json::from_slice(line).map_err(|error| damaged(path, &error))?;
+                let place = Place { split: head.split, ordinal: head.record };
+                match head.what {
+                    What::Letter if wanted(&place) => {
+                        let of_place = found.entry(place).or_default();
+                        of_place.letter.get_or_insert((index, start));
+                    }
+                    What::Settled => {
+                        let Some(of_place) = found.get_mut(&place) else { return Ok(()) };
+                        if !settled_too {
+                            found.remove(&place);
+                        } else if let Some(letter) = of_place.letter.take() {
+                            of_place.settled = Some((letter, (index, start)));
+                        }
+                    }
+                    What::Letter => {}
+                }
+                Ok(())
+            })?;
+        }
+        Ok(Self { files, found })
+    }
+
+    fn line(&self, (index, start): At) -> Result<(PathBuf, Line), Failure> {
+        let Some(path) = self.files.get(index) else {
+            return Err(changed(&PathBuf::new()));
+        };
+        let mut file = BufReader::new(File::open(path).map_err(at("open", path))?);
+        let mut text = Vec::new();
+        file.seek(SeekFrom::Start(start)).map_err(at("read", path))?;
+        file.read_until(b'\n', &mut text).map_err(at("read", path))?;
+        Ok((path.clone(), serde_json::from_slice(&text).map_err(|error| damaged(path, &error))?))
+    }
+
+    fn letter(&self, line: At) -> Result<DeadLetter, Failure> {
+        match self.line(line)? {
+            (_, Line::Letter { split, record, code, reason, raw, set_aside_unix_ms }) => Ok(DeadLetter {
+                place: Place { split, ordinal: record },
+                code: Code(code),
+                reason,
+                raw,
+                set_aside_unix_ms,
+            }),
+            (path, Line::Settled { .. }) => Err(changed(&path)),
+        }
+    }
+
+    fn settled(&self, (letter, settlement): (At, At)) -> Result<SettledLetter, Failure> {
+        let letter = DeadLetter { raw: String::new(), ..self.letter(letter)? };
+        match self.line(settlement)? {
+            (_, Line::Settled { ending, epoch, settled_unix_ms, .. }) => {
+                let ending = Ending::of_word(&ending);
+                Ok(SettledLetter { letter, settlement: Settlement { ending, epoch, settled_unix_ms } })
+            }
+            (path, Line::Letter { .. }) => Err(changed(&path)),
+        }
+    }
+}
+
 /// The letters that are not settled, at most `letters_max`, by place.
 pub(crate) fn unsettled(state: &State, letters_max: usize) -> Result<Vec<DeadLetter>, Failure> {
-    let files = files(state)?;
-    let mut alive: BTreeMap<Place, (usize, u64)> = BTreeMap::new();
-    for (index, path) in files.iter().enumerate() {
-        each_line(path, |start, line| {
-            let head: Head = serde_json::from_slice(line).map_err(|error| damaged(path, &error))?;
-            let place = Place { split: head.split, ordinal: head.record };
-            match (head.what, alive.entry(place)) {
-                (What::Letter, Entry::Vacant(entry)) => {
-                    entry.insert((index, start));
-                }
-                (What::Settled, Entry::Occupied(entry)) => {
-                    entry.remove();
-                }
-                _ => {}
-            }
-            Ok(())
-        })?;
-    }
-    alive.into_values().take(letters_max).map(|(index, start)| letter(files.get(index), start)).collect()
+    let log = Log::read(state, false, |_| true)?;
+    let letters = log.found.values().filter_map(|found| found.letter);
+    letters.take(letters_max).map(|line| log.letter(line)).collect()
+}
+
+/// The letters that were settled, at most `letters_max`, by place.
+pub(crate) fn settled(state: &State, letters_max: usize) -> Result<Vec<SettledLetter>, Failure> {
+    let log = Log::read(state, true, |_| true)?;
+    let letters = log.found.values().filter_map(|found| found.settled);
+    letters.take(letters_max).map(|lines| log.settled(lines)).collect()
+}
+
+/// What the log remembers of each of these places: no commit, only letters.
+pub(crate) fn of_places(state: &State, places: &[Place]) -> Result<Vec<Remembered>, Failure> {
+    let wanted: BTreeSet<&Place> = places.iter().collect();
+    let log = Log::read(state, true, |place| wanted.contains(place))?;
+    let remembered = |place: &Place| {
+        let Some(found) = log.found.get(place) else { return Ok(Remembered::default()) };
+        let letter = found.letter.map(|line| log.letter(line)).transpose()?;
+        let settled = found.settled.map(|lines| log.settled(lines)).transpose()?;
+        Ok(Remembered { commit: None, letter, settled })
+    };
+    places.iter().map(remembered).collect()
 }
 
 /// The files of all decided commits, in the order in which they were made.
@@ -136,30 +247,8 @@ fn each_line(path: &Path, mut see: impl FnMut(u64, &[u8]) -> Result<(), Failure>
     }
 }
 
-fn letter(path: Option<&PathBuf>, start: u64) -> Result<DeadLetter, Failure> {
-    let Some(path) = path else {
-        return Err(Failure::StateDamaged {
-            path: PathBuf::new(),
-            reason: "a letter without a file".to_owned(),
-        });
-    };
-    let mut file = BufReader::new(File::open(path).map_err(at("open", path))?);
-    let mut text = Vec::new();
-    file.seek(SeekFrom::Start(start)).map_err(at("read", path))?;
-    file.read_until(b'\n', &mut text).map_err(at("read", path))?;
-    match serde_json::from_slice(&text).map_err(|error| damaged(path, &error))? {
-        Line::Letter { split, record, code, reason, raw, set_aside_unix_ms } => Ok(DeadLetter {
-            place: Place { split, ordinal: record },
-            code: Code(code),
-            reason,
-            raw,
-            set_aside_unix_ms,
-        }),
-        Line::Settled { .. } => Err(Failure::StateDamaged {
-            path: path.clone(),
-            reason: "a letter changed while it was read".to_owned(),
-        }),
-    }
+fn changed(path: &Path) -> Failure {
+    Failure::StateDamaged { path: path.to_owned(), reason: "a letter changed while it was read".to_owned() }
 }
 
 fn damaged(path: &Path, error: &serde_json::Error) -> Failure {

@@ -10,6 +10,7 @@ mod destination;
 mod disk;
 mod encode;
 pub mod fault;
+mod history;
 mod json;
 mod letters;
 mod names;

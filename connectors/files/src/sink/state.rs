@@ -2,20 +2,24 @@
 //!
 //! Everything is a [`Chain`]; nothing is ever changed in place.
 
-use std::fs;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hapax_engine::crash;
+use hapax_engine::history::Committed;
+use hapax_engine::sink::CommitId;
 use hapax_ledger::store::SegmentId;
+use hapax_protocol::identity::Place;
 use hapax_protocol::lease::{Applicant, FencingToken, Lease, PipelineName};
-use hapax_protocol::position::{Epoch, Position, SplitId, Standing, Totals};
+use hapax_protocol::position::{Epoch, Ordinal, Position, SplitId, Standing, Totals};
 use serde::{Deserialize, Serialize};
 
 use crate::sink::chain::{Appended, Chain};
 use crate::sink::disk;
 use crate::sink::fault::{Failure, at};
+use crate::sink::history::{self, Line};
 use crate::sink::names;
 use crate::sink_config::{Target, TargetPlace};
 
@@ -42,7 +46,20 @@ pub(crate) struct SplitEntry {
     /// The last segment of the ledger that this commit rests on, 0 before the first.
     #[serde(default)]
     pub(crate) ledger: u64,
+    /// How the commit was made; nothing is decided by it. A fence, and a commit of an earlier version, have none.
+    #[serde(default)]
+    pub(crate) made: Option<Made>,
     pub(crate) files: Vec<Move>,
+}
+
+/// What is remembered of a commit for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Made {
+    /// The holder as it applied for the lease.
+    pub(crate) holder: String,
+    pub(crate) unix_ms: u64,
+    /// The totals before it.
+    pub(crate) before: Totals,
 }
 
 /// A staged file and the name it gets.
@@ -89,6 +106,7 @@ impl SplitEntry {
             epoch,
             totals,
             ledger,
+            made: None,
             files: Vec::new(),
         }
     }
@@ -98,7 +116,7 @@ pub(crate) fn hex(position: &Position) -> String {
     format!("{position:?}")
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits: Option<Vec<u8>> =
         text.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
     let digits = digits?;
@@ -168,12 +186,71 @@ impl State {
         Chain::new(self.root.join("splits").join(key))
     }
 
+    /// Where the commits of a split are remembered once their manifests are pruned.
+    pub(crate) fn history(&self, key: &str) -> PathBuf {
+        self.root.join("history").join(format!("{key}.jsonl"))
+    }
+
+    /// Removes manifests that are far behind the last one, once their commits are remembered. It does not matter
+    /// if it fails: the next commit tries again.
+    pub(crate) fn prune_split(&self, key: &str) {
+        let chain = self.split_chain(key);
+        let remembered = chain.surplus().and_then(|numbers| {
+            let mut lines = Vec::new();
+            for number in &numbers {
+                let entry = chain.entry::<SplitEntry>(*number)?;
+                lines.extend(entry.and_then(|entry| Line::of(*number, &entry)));
+            }
+            if !lines.is_empty() {
+                history::append(&self.history(key), &lines)?;
+            }
+            Ok(numbers)
+        });
+        if let Ok(numbers) = self.watch(remembered) {
+            numbers.into_iter().for_each(|number| chain.remove(number));
+        }
+    }
+
+    /// The commits that brought positions past these places, one answer each.
+    pub(crate) fn commits_of(&self, places: &[Place]) -> Result<Vec<Option<Committed>>, Failure> {
+        let mut wanted: BTreeMap<&SplitId, Vec<Ordinal>> = BTreeMap::new();
+        for place in places {
+            wanted.entry(&place.split).or_default().push(place.ordinal);
+        }
+        let mut found = BTreeMap::new();
+        for (split, ordinals) in wanted {
+            let key = names::split_key(&self.pipeline, split);
+            let chain = self.split_chain(&key).entries::<SplitEntry>()?;
+            let lines = chain.iter().filter_map(|(number, entry)| Line::of(*number, entry)).collect();
+            found.insert(split, history::find(&self.history(&key), lines, split, &ordinals)?);
+        }
+        let commit = |place: &Place| found.get(&place.split)?.get(&place.ordinal).cloned();
+        Ok(places.iter().map(commit).collect())
+    }
+
+    /// The last commit of each split of which a file still has its temporary name.
+    pub(crate) fn unfinished(&self) -> Result<Vec<CommitId>, Failure> {
+        let waits = |file: &Move| self.temps().join(&file.temp).exists();
+        let splits = self.splits()?.into_iter();
+        Ok(splits
+            .filter(|(_, _, entry)| entry.files.iter().any(waits))
+            .map(|(_, _, entry)| CommitId { split: entry.split, epoch: entry.epoch })
+            .collect())
+    }
+
+    /// Who holds the lease with this token, as it applied for it.
+    pub(crate) fn holder(&self, token: FencingToken) -> Result<String, Failure> {
+        let lease = self.leases().entry::<LeaseEntry>(token.get())?;
+        Ok(lease.map(|lease| lease.holder).unwrap_or_default())
+    }
+
     /// Creates the directories.
     pub(crate) fn create(&self) -> Result<(), Failure> {
-        for directory in [self.temps(), self.letters(), self.parts.clone(), self.root.join("splits")] {
-            disk::make_directory(&directory)?;
+        let directories = [self.temps(), self.letters(), self.parts.clone(), self.root.join("splits")];
+        if directories.iter().any(|directory| !directory.is_dir()) {
+            disk::sync_nearest(&self.root)?;
         }
-        Ok(())
+        directories.iter().try_for_each(|directory| disk::make_directory(directory))
     }
 
     /// A name for a temporary file that no other holder and no other attempt uses.
@@ -230,6 +307,8 @@ impl State {
     /// Takes the lease. Earlier holders are fenced only by [`fence_splits`](Self::fence_splits).
     pub(crate) fn acquire(&self, applicant: &Applicant) -> Result<Lease, Failure> {
         self.create()?;
+        // A run that was killed may have made some of them without their names being durable.
+        disk::sync_directory(&self.root)?;
         let leases = self.leases();
         loop {
             let last = leases.last::<LeaseEntry>()?;
@@ -261,6 +340,8 @@ impl State {
     ///
     /// A holder that begins a split after this listing sees the new lease and stops: see `take_split`.
     pub(crate) fn fence_splits(&self, token: FencingToken) -> Result<(), Failure> {
+        // The chain of a split whose beginner was killed may stand under a name that is not durable.
+        disk::sync_directory(&self.root.join("splits"))?;
         for (key, _, entry) in self.splits()? {
             self.fence_split(&key, &entry.split, token)?;
         }
@@ -289,6 +370,9 @@ impl State {
                 }
                 if entry.token > token {
                     return Err(self.fenced(entry.token));
+                }
+                if entry.token != token && !entry.files.is_empty() {
+                    self.watch(chain.settle())?;
                 }
                 self.watch(self.roll_forward(entry, Roll::Recovery))?;
                 if entry.token == token {
@@ -321,7 +405,7 @@ impl State {
             if temp.exists() && roll == Roll::Recovery {
                 crash::point(crash::Point::Recovery);
             }
-            match fs::rename(&temp, directory.join(&file.name)) {
+            match disk::rename(&temp, &directory.join(&file.name)) {
                 Ok(()) => {}
                 // Renamed before: a staged file of a decided commit is never removed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use hapax_engine::Fut;
-use hapax_engine::dead_letter::DeadLetter;
+use hapax_engine::dead_letter::{DeadLetter, SettledLetter, Settlement};
 use hapax_engine::fault::SinkError;
+use hapax_engine::history::{Remembered, Unfinished};
 use hapax_engine::sink::{Append, AppendSink, Arrival, CommitSize, Destination, Shape, Traits, Writer};
 use hapax_engine::source::Source;
 use hapax_engine::transform::RefusedRow;
 use hapax_protocol::guarantee::{Durability, Effect, Fencing};
-use hapax_protocol::identity::Place;
+use hapax_protocol::identity::{Place, RecordId};
 use hapax_protocol::lease::{Applicant, FencingToken, Lease, PipelineName};
 use hapax_protocol::ledger::Claim;
 use hapax_protocol::position::{SplitId, Standing};
@@ -93,6 +94,34 @@ impl Destination for StdoutSink {
         Box::pin(async { Ok(Vec::new()) })
     }
 
+    fn settled_letters<'a>(
+        &'a self,
+        _pipeline: &'a PipelineName,
+        _letters_max: usize,
+    ) -> Fut<'a, Vec<SettledLetter>, SinkError> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn remembered<'a>(
+        &'a self,
+        _pipeline: &'a PipelineName,
+        places: &'a [Place],
+    ) -> Fut<'a, Vec<Remembered>, SinkError> {
+        Box::pin(async { Ok(places.iter().map(|_| Remembered::default()).collect()) })
+    }
+
+    fn claimant<'a>(
+        &'a self,
+        _pipeline: &'a PipelineName,
+        _id: &'a RecordId,
+    ) -> Fut<'a, Option<Place>, SinkError> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn unfinished<'a>(&'a self, _pipeline: &'a PipelineName) -> Fut<'a, Vec<Unfinished>, SinkError> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
     fn read_back(&self, _schema: SchemaRef) -> Fut<'_, Arc<dyn Source>, SinkError> {
         Box::pin(async {
             let source = io::Error::from(io::ErrorKind::Unsupported);
@@ -165,6 +194,10 @@ impl Writer for StdoutWriter {
         Box::pin(async move { Ok(arrivals.iter().map(|_| Claim::New).collect()) })
     }
 
+    fn withdraw<'a>(&'a mut self, _arrivals: &'a [Arrival]) -> Fut<'a, (), SinkError> {
+        Box::pin(async { Ok(()) })
+    }
+
     fn write<'a>(&'a mut self, records: &'a RecordBatch) -> Fut<'a, Vec<RefusedRow>, SinkError> {
         Box::pin(async move { Ok(self.write_rows(records)?) })
     }
@@ -182,7 +215,7 @@ impl Writer for StdoutWriter {
         })
     }
 
-    fn settle<'a>(&'a mut self, _places: &'a [Place]) -> Fut<'a, (), SinkError> {
+    fn settle<'a>(&'a mut self, _places: &'a [Place], _settlement: &'a Settlement) -> Fut<'a, (), SinkError> {
         Box::pin(async { Ok(()) })
     }
 

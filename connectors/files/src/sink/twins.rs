@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hapax_engine::sink::Arrival;
-use hapax_ledger::directory::{DirectoryStore, StoreError};
+use hapax_ledger::directory::{DirectoryStore, Look, StoreError};
 use hapax_ledger::store::SegmentId;
 use hapax_ledger::{Error, Ledger};
+use hapax_planted::{Mistake, planted};
 use hapax_protocol::identity::{Place, RecordId};
 use hapax_protocol::lease::FencingToken;
 use hapax_protocol::ledger::Claim;
@@ -55,7 +56,7 @@ impl Twins {
         let (from, to) = (of(state, last), of(state, token.get()));
         let temp = root.join(format!("{}.tmp", token.get()));
         copy_ledger(&from, &temp)?;
-        fs::rename(&temp, &to).map_err(at("inherit the ledger as", &to))?;
+        disk::rename(&temp, &to).map_err(at("inherit the ledger as", &to))?;
         disk::sync_directory(&root)?;
         for earlier in tokens.into_iter().chain([last]) {
             // What stays is removed by the next holder.
@@ -76,7 +77,7 @@ impl Twins {
         let path = of(state, token.get());
         let mut ledger = match open.take() {
             Some(open) => open.ledger,
-            None => DirectoryStore::open_through(&path, state.ledger_mark()?)
+            None => DirectoryStore::open_through(&path, counts_through(state)?)
                 .map_err(Error::Store)
                 .and_then(Ledger::open)
                 .map_err(|error| failure(&path, error))?,
@@ -84,8 +85,28 @@ impl Twins {
         let arrivals: Vec<(RecordId, Ordinal)> =
             arrivals.iter().map(|arrival| (arrival.id, arrival.ordinal)).collect();
         let claims = ledger.claim(split, &arrivals).map_err(|error| failure(&path, error))?;
+        if planted(Mistake::ClaimOutsideCommit) {
+            ledger.flush().map_err(|error| failure(&path, error))?;
+            ledger.committed();
+        }
         *open = Some(Open { ledger, claimed: true });
         Ok(claims)
+    }
+
+    /// Takes back claims that no manifest rests on yet.
+    pub(crate) fn withdraw(
+        &self,
+        state: &State,
+        split: &SplitId,
+        arrivals: &[Arrival],
+    ) -> Result<(), Failure> {
+        // A ledger that nothing was claimed in is not open, and has nothing to take back.
+        let mut open = self.open();
+        let Some(open) = open.as_mut() else { return Ok(()) };
+        let arrivals: Vec<(RecordId, Ordinal)> =
+            arrivals.iter().map(|arrival| (arrival.id, arrival.ordinal)).collect();
+        let withdrawn = open.ledger.withdraw(split, &arrivals);
+        withdrawn.map_err(|error| failure(&state.root.join("ledger"), error))
     }
 
     /// Makes every claim so far durable. Returns the segment that the manifest is to name, if there is a
@@ -117,6 +138,34 @@ impl Twins {
     fn open(&self) -> MutexGuard<'_, Option<Open>> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The place that claimed an identity, as far as manifests rest on it. Reads beside whoever writes.
+pub(crate) fn claimant(state: &State, id: &RecordId) -> Result<Option<Place>, Failure> {
+    let root = state.root.join("ledger");
+    let latest = || -> Result<Option<u64>, Failure> {
+        Ok(disk::names(&root)?.iter().filter_map(|name| name.parse().ok()).max())
+    };
+    for _ in 0..LISTINGS_MAX {
+        let (Some(token), mark) = (latest()?, state.ledger_mark()?) else { return Ok(None) };
+        let path = of(state, token);
+        let look = Look::through(&path, mark);
+        // Segments go only after a manifest names their successor, or a new holder has its own: then what was
+        // listed may have lacked some.
+        if latest()? != Some(token) || state.ledger_mark()? != mark {
+            continue;
+        }
+        let found = look.map_err(Error::Store).and_then(|mut look| hapax_ledger::find(&mut look, id));
+        return found.map_err(|error| failure(&path, error));
+    }
+    let source = io::Error::from(io::ErrorKind::ResourceBusy);
+    Err(at("read the ledger in", &root)(source))
+}
+
+/// The last segment that counts: the one that manifests rest on. With the mistake planted every one counts,
+/// whether the effect of its claims did or not.
+fn counts_through(state: &State) -> Result<SegmentId, Failure> {
+    if planted(Mistake::ClaimOutsideCommit) { Ok(SegmentId(u64::MAX)) } else { state.ledger_mark() }
 }
 
 fn of(state: &State, token: u64) -> PathBuf {

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use arrow::datatypes::SchemaRef;
 use hapax_engine::crash::{self, Point};
+use hapax_engine::sink::CommitId;
 use hapax_protocol::lease::FencingToken;
 use hapax_protocol::position::Epoch;
 use parquet::column::writer::ColumnCloseResult;
@@ -103,12 +104,28 @@ impl Whole<'_> {
         Failure::DestinationChanged { path, how }
     }
 
+    /// The commits that a decided generation holds, while it has not the destination's name.
+    pub(crate) fn unfinished(&self) -> Result<Vec<CommitId>, Failure> {
+        let Some((_, last)) = self.chain().last::<Generation>()? else { return Ok(Vec::new()) };
+        if self.temp_of(&last).is_none() {
+            return Ok(Vec::new());
+        }
+        let splits = self.state.splits()?.into_iter();
+        Ok(splits
+            .filter(|(key, _, _)| last.through.contains_key(key))
+            .map(|(_, _, entry)| CommitId { split: entry.split, epoch: entry.epoch })
+            .collect())
+    }
+
     /// Completes what an earlier holder decided and keeps it from deciding more.
     pub(crate) fn fence(&self, token: FencingToken) -> Result<(), Failure> {
         loop {
             let (number, last) = self.chain().last::<Generation>()?.unwrap_or_default();
             if last.token > token.get() {
                 return Err(self.state.fenced(FencingToken::new(last.token)));
+            }
+            if last.token != token.get() && last.temp.is_some() {
+                self.chain().settle()?;
             }
             self.complete(&last, Roll::Recovery)?;
             if last.token == token.get() {
@@ -133,12 +150,20 @@ impl Whole<'_> {
 
     /// Gives a decided generation the destination's name and removes the parts it holds.
     fn complete(&self, generation: &Generation, roll: Roll) -> Result<(), Failure> {
-        if let Some(temp) = self.temp_of(generation) {
+        let temp = self.temp_of(generation);
+        if let Some(temp) = &temp {
             if roll == Roll::Recovery {
                 crash::point(Point::Recovery);
             }
-            self.replace(&temp, generation)?;
+            self.replace(temp, generation)?;
+        }
+        if generation.temp.is_some() {
+            // Also when the name is given: who gave it may have been killed before it was durable, and what the
+            // file holds is removed below.
             disk::sync_directory(disk::parent_of(self.path))?;
+        }
+        if let Some(temp) = temp {
+            disk::remove_if_there(&temp)?;
             crash::point(Point::FinishAfter);
         }
         let mut removed = false;
@@ -153,20 +178,23 @@ impl Whole<'_> {
         if removed { disk::sync_directory(&self.state.parts) } else { Ok(()) }
     }
 
+    /// Gives the file its name. The former one may stay until the new one is durable.
     fn replace(&self, temp: &Path, generation: &Generation) -> Result<(), Failure> {
+        if disk::same_file(temp, self.path) {
+            return Ok(());
+        }
         let found = Stamp::of(self.path)?;
         if generation.base.is_none() {
             // Never over a file that appeared meanwhile.
             return match disk::name_exclusively(temp, self.path)? {
                 Exclusive::Taken | Exclusive::Gone => Ok(()),
-                Exclusive::TakenBefore if disk::same_file(temp, self.path) => disk::remove_if_there(temp),
                 Exclusive::TakenBefore => Err(Failure::DestinationTaken { path: self.path.to_owned() }),
             };
         }
         if found != generation.base {
             return Err(self.changed(generation, found));
         }
-        match fs::rename(temp, self.path) {
+        match disk::rename(temp, self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("publish", self.path)(error)),
             _ => Ok(()),
         }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use arrow::array::{BooleanArray, RecordBatch};
 use hapax_engine::Fut;
 use hapax_engine::crash::{self, Point};
-use hapax_engine::dead_letter::DeadLetter;
+use hapax_engine::dead_letter::{DeadLetter, Settlement};
 use hapax_engine::fault::{CommitError, SinkError};
 use hapax_engine::sink::{Arrival, CommitId, Staged, Writer};
 use hapax_engine::transform::RefusedRow;
+use hapax_planted::{Mistake, planted};
 use hapax_protocol::identity::Place;
 use hapax_protocol::lease::{FencingToken, Lease};
 use hapax_protocol::ledger::Claim;
@@ -24,7 +25,7 @@ use crate::sink::fault::{Failure, at};
 use crate::sink::json;
 use crate::sink::letters::LetterFile;
 use crate::sink::names::{self, HiddenPart};
-use crate::sink::state::{Held, Kind, Move, Roll, SplitEntry, hex};
+use crate::sink::state::{Held, Kind, Made, Move, Roll, SplitEntry, hex};
 use crate::sink_config::{SinkFormat, TargetPlace};
 
 /// Writes one split.
@@ -32,6 +33,7 @@ pub(crate) struct PartWriter {
     shared: Arc<Shared>,
     split: SplitId,
     key: String,
+    holder: String,
     held: Option<Held>,
     records: Option<RecordFile>,
     letters: Option<LetterFile>,
@@ -55,7 +57,16 @@ struct StagedCommit {
 impl PartWriter {
     pub(crate) fn new(shared: Arc<Shared>, split: SplitId) -> Self {
         let key = names::split_key(&shared.state.pipeline, &split);
-        Self { shared, split, key, held: None, records: None, letters: None, staged: None }
+        Self {
+            shared,
+            split,
+            key,
+            holder: String::new(),
+            held: None,
+            records: None,
+            letters: None,
+            staged: None,
+        }
     }
 
     fn token(&self) -> FencingToken {
@@ -164,6 +175,11 @@ impl PartWriter {
             epoch: checkpoint.epoch,
             totals: checkpoint.totals,
             ledger: mark.map_or(held.ledger, |mark| mark.0),
+            made: Some(Made {
+                holder: self.holder.clone(),
+                unix_ms: checkpoint.made_unix_ms,
+                before: held.standing.totals,
+            }),
             files,
         };
         self.staged = Some(StagedCommit { entry, checkpoint: checkpoint.clone() });
@@ -247,16 +263,21 @@ impl PartWriter {
         self.held = Some(Held { token: held.token, number, standing, ledger });
         crash::point(Point::CommitDecided);
         state.watch(state.roll_forward(&staged.entry, Roll::Commit)).map_err(unknown)?;
-        state.split_chain(&self.key).prune();
+        state.prune_split(&self.key);
         Ok(())
     }
 
     fn append(&self, held: &Held, number: u64, entry: &SplitEntry) -> Result<Appended, Failure> {
         let state = &self.shared.state;
         state.whole()?;
-        state.check_lease(held.token)?;
+        let chain = state.split_chain(&self.key);
         let (_, temp) = self.temp("commit");
-        state.watch(state.split_chain(&self.key).append(number, entry, &temp))
+        if planted(Mistake::NoFence) {
+            // Behind whatever stands there.
+            return state.watch(chain.append(chain.last_number()?.saturating_add(1), entry, &temp));
+        }
+        state.check_lease(held.token)?;
+        state.watch(chain.append(number, entry, &temp))
     }
 
     /// The failure of a holder that finds another entry where its own should stand.
@@ -276,6 +297,7 @@ impl Writer for PartWriter {
             self.discard();
             let held = self.shared.state.take_split(&self.split, lease.token)?;
             let standing = held.standing.clone();
+            self.holder = self.shared.state.holder(lease.token)?;
             self.held = Some(held);
             Ok(standing)
         })
@@ -285,6 +307,13 @@ impl Writer for PartWriter {
         Box::pin(async move {
             let claimed = self.shared.claim(self.token(), &self.split, arrivals);
             Ok(claimed.map_err(|failure| self.rather_fenced(failure))?)
+        })
+    }
+
+    fn withdraw<'a>(&'a mut self, arrivals: &'a [Arrival]) -> Fut<'a, (), SinkError> {
+        Box::pin(async move {
+            let withdrawn = self.shared.withdraw(&self.split, arrivals);
+            Ok(withdrawn.map_err(|failure| self.rather_fenced(failure))?)
         })
     }
 
@@ -307,10 +336,10 @@ impl Writer for PartWriter {
         })
     }
 
-    fn settle<'a>(&'a mut self, places: &'a [Place]) -> Fut<'a, (), SinkError> {
+    fn settle<'a>(&'a mut self, places: &'a [Place], settlement: &'a Settlement) -> Fut<'a, (), SinkError> {
         Box::pin(async move {
             for place in places {
-                self.letter_file()?.settle(place)?;
+                self.letter_file()?.settle(place, settlement)?;
             }
             Ok(())
         })

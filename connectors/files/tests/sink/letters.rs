@@ -1,11 +1,11 @@
 //! Dead letters follow the commit they belong to.
 
 use futures::executor::block_on;
-use hapax_engine::dead_letter::DeadLetter;
+use hapax_engine::dead_letter::{DeadLetter, Ending, Settlement};
 use hapax_files::sink_config::{SinkConfig, SinkFormat};
 use hapax_protocol::code::Code;
 use hapax_protocol::identity::Place;
-use hapax_protocol::position::SplitId;
+use hapax_protocol::position::{Epoch, SplitId};
 
 use crate::world::*;
 
@@ -50,10 +50,11 @@ fn letters_appear_with_their_commit_and_stay_until_settled() {
 
     let next = Run::start(&config);
     let mut replay = next.split("replay");
-    block_on(replay.writer.settle(&[place("s", 2)])).unwrap();
+    let settlement = Settlement { ending: Ending::Moved, epoch: Epoch::new(1), settled_unix_ms: 8 };
+    block_on(replay.writer.settle(&[place("s", 2)], &settlement)).unwrap();
     replay.commit(1);
     assert_eq!(listed(&next, 10), [letter("s", 9)]);
-    block_on(replay.writer.settle(&[place("s", 9)])).unwrap();
+    block_on(replay.writer.settle(&[place("s", 9)], &settlement)).unwrap();
     replay.commit(2);
     assert_eq!(listed(&Run::start(&config), 10), []);
 }

@@ -9,6 +9,7 @@ use arrow::array::RecordBatch;
 use hapax_engine::fault::{CommitError, SinkError};
 use hapax_engine::sink::{Arrival, Shape};
 use hapax_engine::transform::RefusedRow;
+use hapax_planted::{Mistake, planted};
 use hapax_protocol::identity::Place;
 use hapax_protocol::lease::{Applicant, FencingToken, Lease};
 use hapax_protocol::ledger::Claim;
@@ -18,6 +19,7 @@ use rusqlite::Connection;
 use tokio::sync::OwnedMutexGuard;
 
 use super::bind::{self, Failure};
+use super::history;
 use super::ledger::Kept;
 use super::plan::Plan;
 use super::tables::{self, Application};
@@ -119,7 +121,11 @@ impl Desk {
     fn held(&mut self, lease: &Lease) -> Result<(), SinkError> {
         let token =
             self.on("reading the lease", |connection| tables::lease_token(connection, &lease.pipeline))?;
-        if token == lease.token { Ok(()) } else { Err(fenced(lease, token).into()) }
+        if token == lease.token || planted(Mistake::NoFence) {
+            Ok(())
+        } else {
+            Err(fenced(lease, token).into())
+        }
     }
 
     /// Takes the open transaction back, if there is one.
@@ -229,7 +235,29 @@ impl Desk {
             Some(ledger) if ledger.is_of(&lease.pipeline) => ledger,
             other => other.insert(Kept::open(shared, &lease.pipeline)?),
         };
-        ledger.claim(split, arrivals)
+        let claims = ledger.claim(split, arrivals)?;
+        if planted(Mistake::ClaimOutsideCommit) {
+            self.claim_ahead(lease)?;
+        }
+        Ok(claims)
+    }
+
+    /// Commits the claims before the effects they are for: the planted mistake.
+    fn claim_ahead(&mut self, lease: &Lease) -> Result<(), SinkError> {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.flush()?;
+        }
+        self.commit_open("committing claims")?;
+        if let Some(ledger) = &mut self.ledger {
+            ledger.committed();
+        }
+        self.begin_as(lease)
+    }
+
+    /// Takes back claims of the open transaction.
+    pub(crate) fn withdraw(&mut self, split: &SplitId, arrivals: &[Arrival]) -> Result<(), SinkError> {
+        // A ledger that was not asked in this transaction has claimed nothing in it.
+        self.ledger.as_mut().map_or(Ok(()), |ledger| ledger.withdraw(split, arrivals))
     }
 
     /// Writes records in the open transaction.
@@ -281,6 +309,7 @@ impl Desk {
             ledger.flush()?;
         }
         let advanced = self.on("advancing the position", |connection| {
+            history::remember(connection, lease, split, checkpoint)?;
             tables::advance(connection, lease, split, checkpoint)
         })?;
         if advanced {

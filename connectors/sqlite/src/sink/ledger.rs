@@ -1,18 +1,21 @@
 //! The ledger of identities, kept in tables inside the commit.
 
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
 use hapax_engine::fault::SinkError;
 use hapax_engine::sink::Arrival;
-use hapax_ledger::store::{SegmentId, SegmentInfo, SegmentStore, SplitNumber};
+use hapax_ledger::store::{SegmentId, SegmentInfo, SegmentStore, Segments, SplitNumber};
 use hapax_ledger::{Error, Ledger};
-use hapax_protocol::identity::Place;
+use hapax_protocol::identity::{Place, RecordId};
 use hapax_protocol::lease::PipelineName;
 use hapax_protocol::ledger::Claim;
 use hapax_protocol::position::SplitId;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
-use super::tables::stored;
+use super::tables::{present, stored};
 use crate::connection::{Shared, lock};
-use crate::fault::WriteFault;
+use crate::fault::{DatabaseFault, WriteFault};
 
 /// The ledger of one pipeline.
 pub(crate) struct Kept {
@@ -40,6 +43,11 @@ impl Kept {
         self.ledger.claim(split, &arrivals).map_err(failed)
     }
 
+    pub(crate) fn withdraw(&mut self, split: &SplitId, arrivals: &[Arrival]) -> Result<(), SinkError> {
+        let arrivals: Vec<_> = arrivals.iter().map(|arrival| (arrival.id, arrival.ordinal)).collect();
+        self.ledger.withdraw(split, &arrivals).map_err(failed)
+    }
+
     /// Puts what was claimed into the open transaction.
     pub(crate) fn flush(&mut self) -> Result<(), SinkError> {
         self.ledger.flush().map_err(failed)
@@ -56,6 +64,23 @@ impl Kept {
     }
 }
 
+/// The place that claimed an identity, as the last commit left it.
+pub(crate) fn claimant(
+    connection: Connection,
+    path: &Path,
+    pipeline: &PipelineName,
+    id: &RecordId,
+) -> Result<Option<Place>, SinkError> {
+    let reading = |source| SinkError::from(DatabaseFault::of(path, "reading the ledger", source));
+    // One picture of all tables, whoever commits meanwhile. It ends with the connection.
+    connection.execute_batch("BEGIN").map_err(reading)?;
+    if !present(&connection, "_hapax_ledger_splits").map_err(reading)? {
+        return Ok(None);
+    }
+    let shared = Arc::new(Mutex::new(connection));
+    hapax_ledger::find(&mut TableStore { shared, pipeline: pipeline.to_string() }, id).map_err(failed)
+}
+
 fn failed(error: Error<rusqlite::Error>) -> SinkError {
     WriteFault::Ledger { reason: error.to_string() }.into()
 }
@@ -66,7 +91,7 @@ pub(crate) struct TableStore {
     pipeline: String,
 }
 
-impl SegmentStore for TableStore {
+impl Segments for TableStore {
     type Error = rusqlite::Error;
 
     fn segments(&mut self) -> Result<Vec<SegmentInfo>, Self::Error> {
@@ -84,13 +109,6 @@ impl SegmentStore for TableStore {
         rows.collect()
     }
 
-    fn write_page(&mut self, segment: SegmentId, page: u32, bytes: &[u8]) -> Result<(), Self::Error> {
-        let connection = lock(&self.shared);
-        let sql = "INSERT OR REPLACE INTO _hapax_ledger_pages (pipeline, segment, page, bytes) VALUES (?1, ?2, ?3, ?4)";
-        connection.prepare_cached(sql)?.execute(params![self.pipeline, stored(segment.0), page, bytes])?;
-        Ok(())
-    }
-
     fn read_page(&mut self, segment: SegmentId, page: u32, into: &mut Vec<u8>) -> Result<(), Self::Error> {
         let connection = lock(&self.shared);
         let sql = "SELECT bytes FROM _hapax_ledger_pages WHERE pipeline = ?1 AND segment = ?2 AND page = ?3";
@@ -99,6 +117,22 @@ impl SegmentStore for TableStore {
             into.extend_from_slice(row.get_ref(0)?.as_blob()?);
             Ok(())
         })
+    }
+
+    fn split(&mut self, number: SplitNumber) -> Result<SplitId, Self::Error> {
+        let connection = lock(&self.shared);
+        let sql = "SELECT split FROM _hapax_ledger_splits WHERE pipeline = ?1 AND number = ?2";
+        let params = params![self.pipeline, number.0];
+        connection.prepare_cached(sql)?.query_row(params, |row| Ok(SplitId::new(row.get::<_, String>(0)?)))
+    }
+}
+
+impl SegmentStore for TableStore {
+    fn write_page(&mut self, segment: SegmentId, page: u32, bytes: &[u8]) -> Result<(), Self::Error> {
+        let connection = lock(&self.shared);
+        let sql = "INSERT OR REPLACE INTO _hapax_ledger_pages (pipeline, segment, page, bytes) VALUES (?1, ?2, ?3, ?4)";
+        connection.prepare_cached(sql)?.execute(params![self.pipeline, stored(segment.0), page, bytes])?;
+        Ok(())
     }
 
     fn seal(&mut self, info: SegmentInfo, replaces: &[SegmentId]) -> Result<(), Self::Error> {
@@ -128,12 +162,5 @@ impl SegmentStore for TableStore {
         let new = "INSERT INTO _hapax_ledger_splits (pipeline, number, split) \
                    SELECT ?1, coalesce(max(number) + 1, 0), ?2 FROM _hapax_ledger_splits WHERE pipeline = ?1 RETURNING number";
         connection.prepare_cached(new)?.query_row(params, |row| Ok(SplitNumber(row.get(0)?)))
-    }
-
-    fn split(&mut self, number: SplitNumber) -> Result<SplitId, Self::Error> {
-        let connection = lock(&self.shared);
-        let sql = "SELECT split FROM _hapax_ledger_splits WHERE pipeline = ?1 AND number = ?2";
-        let params = params![self.pipeline, number.0];
-        connection.prepare_cached(sql)?.query_row(params, |row| Ok(SplitId::new(row.get::<_, String>(0)?)))
     }
 }

@@ -2,6 +2,7 @@
 
 mod bind;
 mod desk;
+mod history;
 mod ledger;
 mod plan;
 mod tables;
@@ -12,13 +13,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::SchemaRef;
 use hapax_engine::Fut;
-use hapax_engine::dead_letter::DeadLetter;
+use hapax_engine::dead_letter::{DeadLetter, SettledLetter};
 use hapax_engine::fault::SinkError;
+use hapax_engine::history::{Remembered, Unfinished};
 use hapax_engine::sink::{
     Append, AppendSink, CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Traits,
 };
 use hapax_engine::source::Source;
 use hapax_protocol::guarantee::{Durability, Effect, Fencing, InDoubt, LedgerFacts, LedgerPlace, Retention};
+use hapax_protocol::identity::{Place, RecordId};
 use hapax_protocol::lease::{Applicant, FencingToken, Lease, PipelineName};
 use hapax_protocol::position::{SplitId, Standing};
 
@@ -111,10 +114,10 @@ impl Handle {
         if found.is_none() {
             lines.push(format!("create the database {}", database.path().display()));
         }
-        let (table, missing) = found.unwrap_or((None, true));
+        let (table, missing) = found.unwrap_or_else(|| (None, tables::NAMES.to_vec()));
         lines.extend(Plan::make(&database.config, shape, table.as_ref())?.words);
-        if database.positions && missing {
-            lines.push(format!("create the tables {} in the same database", tables::NAMES));
+        if database.positions && !missing.is_empty() {
+            lines.push(format!("create the tables {} in the same database", missing.join(", ")));
         }
         Ok(lines)
     }
@@ -207,6 +210,55 @@ impl Destination for Handle {
             });
             Ok(read.await?.unwrap_or_default())
         })
+    }
+
+    fn settled_letters<'a>(
+        &'a self,
+        pipeline: &'a PipelineName,
+        letters_max: usize,
+    ) -> Fut<'a, Vec<SettledLetter>, SinkError> {
+        Box::pin(async move {
+            let pipeline = pipeline.clone();
+            let read = self.0.beside("reading settled letters", move |connection| {
+                history::settled_letters(connection, &pipeline, letters_max)
+            });
+            Ok(read.await?.unwrap_or_default())
+        })
+    }
+
+    fn remembered<'a>(
+        &'a self,
+        pipeline: &'a PipelineName,
+        places: &'a [Place],
+    ) -> Fut<'a, Vec<Remembered>, SinkError> {
+        Box::pin(async move {
+            let (pipeline, asked) = (pipeline.clone(), places.to_vec());
+            let read = self.0.beside("reading the history", move |connection| {
+                history::remembered(connection, &pipeline, &asked)
+            });
+            let nothing = || places.iter().map(|_| Remembered::default()).collect();
+            Ok(read.await?.unwrap_or_else(nothing))
+        })
+    }
+
+    fn claimant<'a>(
+        &'a self,
+        pipeline: &'a PipelineName,
+        id: &'a RecordId,
+    ) -> Fut<'a, Option<Place>, SinkError> {
+        Box::pin(async move {
+            let (path, pipeline, id) = (self.0.path().to_owned(), pipeline.clone(), *id);
+            let found = aside(self.0.path(), move || match path.exists() {
+                true => ledger::claimant(connection::reading(&path)?, &path, &pipeline, &id),
+                false => Ok(None),
+            });
+            found.await?
+        })
+    }
+
+    /// A transaction is over or never was.
+    fn unfinished<'a>(&'a self, _pipeline: &'a PipelineName) -> Fut<'a, Vec<Unfinished>, SinkError> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
     fn read_back(&self, schema: SchemaRef) -> Fut<'_, Arc<dyn Source>, SinkError> {

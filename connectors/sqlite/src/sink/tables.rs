@@ -1,6 +1,7 @@
 //! The tables that Hapax keeps beside the records, and the statements on them.
 
 use hapax_engine::dead_letter::DeadLetter;
+use hapax_planted::{Mistake, planted};
 use hapax_protocol::code::Code;
 use hapax_protocol::identity::Place;
 use hapax_protocol::lease::{Applicant, FencingToken, Lease, PipelineName};
@@ -8,9 +9,19 @@ use hapax_protocol::position::{Checkpoint, Epoch, Position, SplitId, Standing, T
 use hapax_protocol::recovery::Found;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-/// What they are called, for people.
-pub(crate) const NAMES: &str = "_hapax_leases, _hapax_positions, _hapax_dead_letters, _hapax_ledger_segments, \
-     _hapax_ledger_pages and _hapax_ledger_splits";
+use super::history;
+
+/// What they are called.
+pub(crate) const NAMES: [&str; 8] = [
+    "_hapax_leases",
+    "_hapax_positions",
+    "_hapax_commits",
+    "_hapax_dead_letters",
+    "_hapax_settled_letters",
+    "_hapax_ledger_segments",
+    "_hapax_ledger_pages",
+    "_hapax_ledger_splits",
+];
 
 const CREATE: &str = "
 CREATE TABLE IF NOT EXISTS _hapax_leases (
@@ -45,24 +56,32 @@ pub(crate) fn stored(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn number(row: &Row<'_>, index: usize) -> Result<u64, rusqlite::Error> {
+pub(super) fn number(row: &Row<'_>, index: usize) -> Result<u64, rusqlite::Error> {
     Ok(u64::try_from(row.get::<_, i64>(index)?).unwrap_or(0))
 }
 
-/// Whether one of them is missing.
-pub(crate) fn missing(connection: &Connection) -> Result<bool, rusqlite::Error> {
-    let sql = "SELECT count(*) < 6 FROM sqlite_master WHERE type = 'table' AND name IN ('_hapax_leases', \
-               '_hapax_positions', '_hapax_dead_letters', '_hapax_ledger_segments', '_hapax_ledger_pages', \
-               '_hapax_ledger_splits')";
-    connection.query_row(sql, [], |row| row.get(0))
+/// Those that are missing: all of them before the first run, some after one of an earlier version.
+pub(crate) fn missing(connection: &Connection) -> Result<Vec<&'static str>, rusqlite::Error> {
+    let mut missing = NAMES.to_vec();
+    let mut statement = connection.prepare("SELECT name FROM sqlite_master WHERE type = 'table'")?;
+    let mut there = statement.query([])?;
+    while let Some(row) = there.next()? {
+        let name: String = row.get(0)?;
+        missing.retain(|missing| *missing != name);
+    }
+    Ok(missing)
 }
 
 /// Creates those that are missing. Belongs into a transaction.
 pub(crate) fn create(connection: &Connection) -> Result<(), rusqlite::Error> {
-    if missing(connection)? { connection.execute_batch(CREATE) } else { Ok(()) }
+    if missing(connection)?.is_empty() {
+        return Ok(());
+    }
+    connection.execute_batch(CREATE)?;
+    connection.execute_batch(history::CREATE)
 }
 
-fn present(connection: &Connection, table: &str) -> Result<bool, rusqlite::Error> {
+pub(super) fn present(connection: &Connection, table: &str) -> Result<bool, rusqlite::Error> {
     connection
         .query_row("SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = ?1)", [table], |row| row.get(0))
 }
@@ -150,6 +169,16 @@ pub(crate) fn take(connection: &Connection, lease: &Lease, split: &SplitId) -> R
     Ok(())
 }
 
+const ADVANCE: &str = "UPDATE _hapax_positions SET position = ?1, epoch = ?2, read = ?3, moved = ?4, \
+                       suppressed = ?5, set_aside = ?6, filtered = ?7 WHERE pipeline = ?8 AND split = ?9";
+
+/// What must hold for the holder of `?10` to move a position from `?11`.
+const FENCE: &str = "token = ?10 AND position IS ?11 \
+                     AND EXISTS (SELECT 1 FROM _hapax_leases WHERE pipeline = ?8 AND token = ?10)";
+
+/// Nothing must: the planted mistake.
+const NO_FENCE: &str = "(true OR ?10 IS ?11)";
+
 /// Moves the position of a split, if it and its token are as expected. Whether it did.
 pub(crate) fn advance(
     connection: &Connection,
@@ -157,12 +186,10 @@ pub(crate) fn advance(
     split: &SplitId,
     checkpoint: &Checkpoint,
 ) -> Result<bool, rusqlite::Error> {
-    let sql = "UPDATE _hapax_positions SET position = ?1, epoch = ?2, read = ?3, moved = ?4, suppressed = ?5, \
-               set_aside = ?6, filtered = ?7 \
-               WHERE pipeline = ?8 AND split = ?9 AND token = ?10 AND position IS ?11 \
-               AND EXISTS (SELECT 1 FROM _hapax_leases WHERE pipeline = ?8 AND token = ?10)";
+    let fence = if planted(Mistake::NoFence) { NO_FENCE } else { FENCE };
+    let sql = format!("{ADVANCE} AND {fence}");
     let totals = checkpoint.totals;
-    let changed = connection.prepare_cached(sql)?.execute(params![
+    let changed = connection.prepare_cached(&sql)?.execute(params![
         checkpoint.through.as_bytes(),
         stored(checkpoint.epoch.get()),
         stored(totals.read),
@@ -217,20 +244,6 @@ pub(crate) fn set_aside(
     Ok(())
 }
 
-/// Removes dead letters.
-pub(crate) fn settle(
-    connection: &Connection,
-    pipeline: &PipelineName,
-    places: &[Place],
-) -> Result<(), rusqlite::Error> {
-    let sql = "DELETE FROM _hapax_dead_letters WHERE pipeline = ?1 AND split = ?2 AND ordinal = ?3";
-    let mut statement = connection.prepare_cached(sql)?;
-    for place in places {
-        statement.execute(params![pipeline.as_str(), place.split.as_str(), stored(place.ordinal)])?;
-    }
-    Ok(())
-}
-
 /// The dead letters of a pipeline, by place.
 pub(crate) fn dead_letters(
     connection: &Connection,
@@ -240,18 +253,22 @@ pub(crate) fn dead_letters(
     if !present(connection, "_hapax_dead_letters")? {
         return Ok(Vec::new());
     }
-    let sql = "SELECT split, ordinal, code, reason, raw, set_aside_unix_ms FROM _hapax_dead_letters \
-               WHERE pipeline = ?1 ORDER BY split, ordinal LIMIT ?2";
-    let mut statement = connection.prepare(sql)?;
+    let sql = format!(
+        "SELECT {LETTER} FROM _hapax_dead_letters WHERE pipeline = ?1 ORDER BY split, ordinal LIMIT ?2"
+    );
+    let mut statement = connection.prepare(&sql)?;
     let limit = i64::try_from(letters_max).unwrap_or(i64::MAX);
-    let rows = statement.query_map(params![pipeline.as_str(), limit], |row| {
-        Ok(DeadLetter {
-            place: Place { split: SplitId::new(row.get::<_, String>(0)?), ordinal: number(row, 1)? },
-            code: Code(row.get(2)?),
-            reason: row.get(3)?,
-            raw: row.get(4)?,
-            set_aside_unix_ms: number(row, 5)?,
-        })
-    })?;
-    rows.collect()
+    statement.query_map(params![pipeline.as_str(), limit], letter)?.collect()
+}
+
+pub(super) const LETTER: &str = "split, ordinal, code, reason, raw, set_aside_unix_ms";
+
+pub(super) fn letter(row: &Row<'_>) -> Result<DeadLetter, rusqlite::Error> {
+    Ok(DeadLetter {
+        place: Place { split: SplitId::new(row.get::<_, String>(0)?), ordinal: number(row, 1)? },
+        code: Code(row.get(2)?),
+        reason: row.get(3)?,
+        raw: row.get(4)?,
+        set_aside_unix_ms: number(row, 5)?,
+    })
 }

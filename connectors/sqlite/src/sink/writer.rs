@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use hapax_engine::Fut;
-use hapax_engine::dead_letter::DeadLetter;
+use hapax_engine::dead_letter::{DeadLetter, Settlement};
 use hapax_engine::fault::{CommitError, SinkError};
 use hapax_engine::sink::{Append, Arrival, CoCommit, Writer};
 use hapax_engine::transform::RefusedRow;
@@ -14,7 +14,7 @@ use hapax_protocol::ledger::Claim;
 use hapax_protocol::position::{Checkpoint, SplitId, Standing};
 
 use super::desk::{Desk, Seat};
-use super::{Database, tables};
+use super::{Database, history, tables};
 use crate::connection::aside;
 use crate::fault::WriteFault;
 
@@ -129,6 +129,13 @@ impl Writer for SplitWriter {
         })
     }
 
+    fn withdraw<'a>(&'a mut self, arrivals: &'a [Arrival]) -> Fut<'a, (), SinkError> {
+        Box::pin(async move {
+            let (split, arrivals) = (self.split.clone(), arrivals.to_vec());
+            self.inside(move |desk| desk.withdraw(&split, &arrivals)).await
+        })
+    }
+
     fn write<'a>(&'a mut self, records: &'a RecordBatch) -> Fut<'a, Vec<RefusedRow>, SinkError> {
         Box::pin(async move {
             let unprepared =
@@ -157,14 +164,16 @@ impl Writer for SplitWriter {
         })
     }
 
-    fn settle<'a>(&'a mut self, places: &'a [Place]) -> Fut<'a, (), SinkError> {
+    fn settle<'a>(&'a mut self, places: &'a [Place], settlement: &'a Settlement) -> Fut<'a, (), SinkError> {
         Box::pin(async move {
             if places.is_empty() || !self.database.positions {
                 return Ok(());
             }
-            let (pipeline, places) = (self.held_lease()?.pipeline, places.to_vec());
+            let (pipeline, places, settlement) = (self.held_lease()?.pipeline, places.to_vec(), *settlement);
             let work = move |desk: &mut Desk| {
-                desk.with_tables("settling", |connection| tables::settle(connection, &pipeline, &places))
+                desk.with_tables("settling", |connection| {
+                    history::settle(connection, &pipeline, &places, &settlement)
+                })
             };
             self.inside(work).await
         })

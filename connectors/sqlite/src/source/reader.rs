@@ -8,6 +8,7 @@ use hapax_engine::batch::{Batch, Ordinals, ReadLimit, Rejected};
 use hapax_engine::durable::Durable;
 use hapax_engine::fault::SourceError;
 use hapax_engine::source::SplitReader;
+use hapax_planted::{Mistake, planted};
 use hapax_protocol::position::{Ordinal, Position, SplitId};
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, Row, params_from_iter};
@@ -138,6 +139,7 @@ impl Page {
         let plan = &self.plan;
         let mut statement = connection.prepare_cached(&self.sql(first))?;
         let bound = self.mark.as_ref().map_or(&[][..], |mark| mark.key.as_slice());
+        let bound = if self.bare() { bound.get(..1).unwrap_or_default() } else { bound };
         let mut rows = statement.query(params_from_iter(bound))?;
         let width = plan.schema.fields().len();
         let mut collected =
@@ -165,6 +167,11 @@ impl Page {
         Ok(collected)
     }
 
+    /// Whether rows are to be taken up behind the cursor alone: the planted mistake.
+    fn bare(&self) -> bool {
+        planted(Mistake::BareCursor) && self.plan.walk == Walk::Cursor
+    }
+
     fn sql(&self, first: Ordinal) -> String {
         let plan = &self.plan;
         let mut columns: Vec<_> = plan.schema.fields().iter().map(|field| quoted(field.name())).collect();
@@ -188,6 +195,7 @@ impl Page {
         }
         let keys = plan.keys.join(", ");
         match (&self.mark, &plan.cursor) {
+            (Some(_), Some(cursor)) if self.bare() => conditions.push(format!("{} > ?1", quoted(cursor))),
             (Some(_), _) if plan.keys.len() == 1 => conditions.push(format!("{keys} > ?1")),
             (Some(_), _) => {
                 let holes: Vec<_> = (1..=plan.keys.len()).map(|index| format!("?{index}")).collect();

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use hapax_engine::dead_letter::DeadLetter;
+use hapax_engine::dead_letter::{DeadLetter, Ending, Settlement};
 use hapax_engine::fault::{CommitError, SinkErrorKind};
 use hapax_engine::sink::{Arrival, Sink};
 use hapax_protocol::code::Code;
@@ -203,7 +203,8 @@ async fn dead_letters_belong_to_the_commit_and_are_kept_once() {
     writer.commit(&step(None, 3, 1)).await.unwrap();
     assert_eq!(sink.dead_letters(&pipeline(), 10).await.unwrap(), [letter(1, "one"), letter(2, "first")]);
     assert_eq!(sink.dead_letters(&pipeline(), 1).await.unwrap(), [letter(1, "one")]);
-    writer.settle(&[letter(1, "").place]).await.unwrap();
+    let settlement = Settlement { ending: Ending::Moved, epoch: Epoch::new(2), settled_unix_ms: 8 };
+    writer.settle(&[letter(1, "").place], &settlement).await.unwrap();
     writer.commit(&step(Some(3), 4, 2)).await.unwrap();
     assert_eq!(sink.dead_letters(&pipeline(), 10).await.unwrap(), [letter(2, "first")]);
 }

@@ -110,7 +110,13 @@ pub fn at(n: u8) -> Position {
 
 pub fn step(after: Option<u8>, through: u8, epoch: u64) -> Checkpoint {
     let totals = Totals { read: through.into(), moved: through.into(), ..Totals::default() };
-    Checkpoint { after: after.map(at), through: at(through), epoch: Epoch::new(epoch), totals }
+    Checkpoint {
+        after: after.map(at),
+        through: at(through),
+        epoch: Epoch::new(epoch),
+        totals,
+        made_unix_ms: 1_000,
+    }
 }
 
 pub fn split() -> SplitId {

@@ -31,6 +31,7 @@ impl<T> Sender<T> {
     pub async fn send(&self, item: T, bytes: usize) -> Result<(), Closed> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).clamp(1, self.bytes_max);
         let permit = tokio::select! {
+            biased;
             permit = Arc::clone(&self.room).acquire_many_owned(bytes) => permit.map_err(|_| Closed)?,
             () = self.items.closed() => return Err(Closed),
         };

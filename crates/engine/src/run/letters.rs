@@ -8,14 +8,13 @@ use arrow::datatypes::SchemaRef;
 use hapax_protocol::identity::Place;
 use hapax_protocol::position::{Checkpoint, SplitId, Standing, Totals};
 
-use super::prepare::Prepared;
+use super::prepare::{Prepared, count};
 use super::writer::SplitWriter;
-use super::{Job, Run, RunError};
+use super::{Job, OnError, Run, RunError, effect};
 use crate::batch::{Batch, Ordinals};
-use crate::dead_letter::DeadLetter;
+use crate::dead_letter::{DeadLetter, Ending, Settlement};
 use crate::fault::CommitError;
 use crate::identify::Identifier;
-use crate::sink::Arrival;
 
 /// What became of dead letters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,8 +58,9 @@ async fn settle(run: Run, letters: &[DeadLetter], replay: bool) -> Result<Letter
     for (split, letters) in by_split {
         settle_split(&job, split, &letters, replay, &mut done).await?;
     }
-    // What becomes visible as a whole must be whole: the next run finishes what this source still has.
-    if !done.moved.is_empty() && all_moved(&job).await? {
+    // What becomes visible as a whole must be whole: the next run finishes what this source still has. Also where
+    // nothing was left to move: an earlier replay may have died between its commit and this.
+    if replay && all_moved(&job).await? {
         job.run.sink.destination().finish(&job.lease).await.map_err(RunError::sink)?;
     }
     Ok(done)
@@ -93,7 +93,8 @@ async fn settle_split(
         SplitWriter::take_over(&job.run.sink, split, &job.lease).await.map_err(failed)?;
     // A letter is only ever written together with a position: a split without one has none.
     let Some(position) = standing.position.clone() else { return Ok(()) };
-    let (mut moved, mut dropped) = (Vec::new(), Vec::new());
+    let (epoch, made_unix_ms) = (standing.epoch.next(), job.run.clock.unix_ms());
+    let (mut moved, mut left_out, mut dropped) = (Vec::new(), Vec::new(), Vec::new());
     for letter in letters {
         if !replay {
             dropped.push(letter.place.clone());
@@ -101,25 +102,26 @@ async fn settle_split(
         }
         match move_one(job, &mut writer, letter).await? {
             Outcome::Moved => moved.push(letter.place.clone()),
-            Outcome::Filtered => dropped.push(letter.place.clone()),
+            Outcome::LeftOut => left_out.push(letter.place.clone()),
             Outcome::Remains(reason) => done.remaining.push((letter.place.clone(), reason)),
         }
     }
-    let settled: Vec<Place> = moved.iter().chain(&dropped).cloned().collect();
-    if settled.is_empty() {
+    let settled = moved.len().saturating_add(left_out.len()).saturating_add(dropped.len());
+    if settled == 0 {
         return writer.effects().abort().await.map_err(failed);
     }
-    writer.effects().settle(&settled).await.map_err(failed)?;
-    let totals = Totals { moved: super::prepare::count(moved.len()), ..Totals::default() };
+    for (ending, places) in
+        [(Ending::Moved, &moved), (Ending::LeftOut, &left_out), (Ending::Dropped, &dropped)]
+    {
+        let settlement = Settlement { ending, epoch, settled_unix_ms: made_unix_ms };
+        writer.effects().settle(places, &settlement).await.map_err(failed)?;
+    }
+    let totals = Totals { moved: count(moved.len()), filtered: count(left_out.len()), ..Totals::default() };
     let mut sums = standing.totals.plus(totals);
-    sums.set_aside = sums.set_aside.saturating_sub(super::prepare::count(settled.len()));
+    sums.set_aside = sums.set_aside.saturating_sub(count(settled));
     // The position stays where it is, the epoch goes on: the next look-up tells the commits apart by it.
-    let checkpoint = Checkpoint {
-        after: Some(position.clone()),
-        through: position,
-        epoch: standing.epoch.next(),
-        totals: sums,
-    };
+    let checkpoint =
+        Checkpoint { after: Some(position.clone()), through: position, epoch, totals: sums, made_unix_ms };
     match writer.commit(&checkpoint).await {
         Ok(()) => {}
         Err(CommitError::Refused(error)) => return Err(failed(error)),
@@ -132,13 +134,14 @@ async fn settle_split(
         }
     }
     done.moved.append(&mut moved);
+    done.dropped.append(&mut left_out);
     done.dropped.append(&mut dropped);
     Ok(())
 }
 
 enum Outcome {
     Moved,
-    Filtered,
+    LeftOut,
     Remains(String),
 }
 
@@ -168,18 +171,16 @@ async fn move_one(job: &Job, writer: &mut SplitWriter, letter: &DeadLetter) -> R
         return Ok(Outcome::Remains(refused.reason.clone()));
     }
     if prepared.records.num_rows() == 0 {
-        return Ok(Outcome::Filtered);
+        return Ok(Outcome::LeftOut);
     }
-    let failed = |error| RunError::sink_in(Some(&letter.place.split), error);
-    if let Some(&id) = prepared.ids.as_ref().and_then(|ids| ids.first()) {
-        let arrival = Arrival { id, ordinal: letter.place.ordinal };
-        let claims = writer.effects().claim(&[arrival]).await.map_err(failed)?;
-        if let Some(hapax_protocol::ledger::Claim::Twin { of }) = claims.first() {
-            return Ok(Outcome::Remains(format!("twin: its identity was claimed by {of}")));
-        }
+    let split = &letter.place.split;
+    let effect = effect::write(writer.effects(), split, &prepared, OnError::SetAside).await?;
+    if let Some((_, of)) = effect.twins.first() {
+        return Ok(Outcome::Remains(format!("twin: its identity was claimed by {of}")));
     }
-    let refused = writer.effects().write(&prepared.records).await.map_err(failed)?;
-    Ok(refused.into_iter().next().map_or(Outcome::Moved, |refused| Outcome::Remains(refused.reason)))
+    // One that is refused again holds no claim: a twin of it on the list has its chance.
+    let refused = effect.refused.into_iter().next();
+    Ok(refused.map_or(Outcome::Moved, |refused| Outcome::Remains(refused.reason)))
 }
 
 /// A record that the engine itself had set aside is kept as a JSON object with every column.

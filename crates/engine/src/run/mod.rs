@@ -1,6 +1,7 @@
 //! The run loop: every split from where it stands to where it ends, each record once.
 
 mod channel;
+mod effect;
 mod error;
 mod letters;
 mod prepare;

@@ -50,7 +50,7 @@ impl Prepared {
             let split = &batch.split;
             let identified = job.identifier.identify(&prepared.records, split, &prepared.ordinals)?;
             prepared.ids = Some(identified.ids);
-            prepared.remove(identified.refused)?;
+            prepared.remove(&identified.refused)?;
         }
         Ok(prepared)
     }
@@ -67,15 +67,21 @@ impl Prepared {
             .saturating_add(origin)
     }
 
-    /// Takes rows out of the records and puts them, with their reasons, among the refused.
-    pub fn remove(&mut self, rows: Vec<RefusedRow>) -> Result<(), ArrowError> {
-        if rows.is_empty() {
-            return Ok(());
-        }
-        for row in &rows {
+    /// Puts rows, with their reasons, among the refused. They stay among the records.
+    pub fn refuse(&mut self, rows: &[RefusedRow]) -> Result<(), ArrowError> {
+        for row in rows {
             let refused = self.refusal(row)?;
             self.refused.push(refused);
         }
+        Ok(())
+    }
+
+    /// Takes rows out of the records and puts them, with their reasons, among the refused.
+    fn remove(&mut self, rows: &[RefusedRow]) -> Result<(), ArrowError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.refuse(rows)?;
         let mut keep = vec![true; self.records.num_rows()];
         for row in rows {
             if let Some(keep) = keep.get_mut(row.row) {
@@ -86,7 +92,7 @@ impl Prepared {
     }
 
     /// Keeps the rows that are marked.
-    pub fn keep(&mut self, keep: &[bool]) -> Result<(), ArrowError> {
+    fn keep(&mut self, keep: &[bool]) -> Result<(), ArrowError> {
         let kept = || keep.iter().enumerate().filter_map(|(row, keep)| keep.then_some(row));
         self.records = filter_record_batch(&self.records, &BooleanArray::from(keep.to_vec()))?;
         self.ordinals = self.ordinals.pick(kept());

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hapax_planted::{Mistake, planted};
 use hapax_protocol::identity::{Duplicates, Place};
-use hapax_protocol::ledger::Claim;
 use hapax_protocol::position::{Checkpoint, Position, Standing, Totals};
 use hapax_protocol::recovery::{self, Resolution};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -12,22 +12,23 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::channel::{Receiver, Sender, bounded_in_bytes};
 use super::prepare::{Prepared, count};
 use super::writer::SplitWriter;
-use super::{Job, OnError, RunError, Stop};
+use super::{Job, OnError, RunError, Stop, effect};
 use crate::batch::{Batch, Rejected};
 use crate::codes;
 use crate::crash::{self, Point};
 use crate::dead_letter::DeadLetter;
 use crate::durable::Durable;
 use crate::fault::{CommitError, SinkError, SinkErrorKind, SourceError, SourceErrorKind};
-use crate::sink::{Arrival, CommitSize};
+use crate::sink::CommitSize;
 use crate::source::{Split, SplitReader};
 use crate::transform::RefusedRow;
 
 /// Moves one split to its end, trying again while a system is unavailable.
 pub(super) async fn whole(job: &Arc<Job>, split: &Split, halt: &Stop) -> Result<(), RunError> {
     let mut failures = 0_u32;
+    let mut cached = None;
     loop {
-        let mut attempt = Attempt { job, split, halt, committed: false };
+        let mut attempt = Attempt { job, split, halt, committed: false, cached };
         let error = match attempt.go().await {
             Ok(End::Done) => {
                 if !halt.requested() {
@@ -36,20 +37,20 @@ pub(super) async fn whole(job: &Arc<Job>, split: &Split, halt: &Stop) -> Result<
                 }
                 return Ok(());
             }
-            Ok(End::Again) => None,
-            Err(error) => Some(error),
+            // Nothing of it took effect: whoever was asked to stop may, the next run reads it again.
+            Ok(End::Again(_)) if halt.requested() => return Ok(()),
+            Ok(End::Again(error)) | Err(error) => error,
         };
+        cached = attempt.cached;
         failures = if attempt.committed { 1 } else { failures.saturating_add(1) };
-        let give_up = failures >= job.run.limits.attempts_max || halt.requested();
-        match error {
-            Some(error) if give_up || !may_pass(&error) => return Err(error),
-            None if give_up => return Err(RunError::Defect),
-            _ => {}
+        if failures >= job.run.limits.attempts_max || halt.requested() || !may_pass(&error) {
+            return Err(error);
         }
         let pause = Duration::from_millis(100_u64.saturating_mul(1 << failures.min(6)));
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            biased;
             () = halt.wait() => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }
@@ -66,8 +67,8 @@ fn may_pass(error: &RunError) -> bool {
 enum End {
     /// Everything there was is committed.
     Done,
-    /// A commit turned out not to have taken effect: its records must be read again.
-    Again,
+    /// A commit turned out not to have taken effect: its records must be read again. Why its answer was lost.
+    Again(RunError),
 }
 
 struct Attempt<'a> {
@@ -76,6 +77,8 @@ struct Attempt<'a> {
     halt: &'a Stop,
     /// Whether anything was committed, so that the next failure counts as the first.
     committed: bool,
+    /// Where the first attempt found the split, for a mistake that is planted.
+    cached: Option<Standing>,
 }
 
 /// The side of an attempt that writes.
@@ -98,8 +101,11 @@ impl Attempt<'_> {
     async fn go(&mut self) -> Result<End, RunError> {
         let id = &self.split.id;
         let run = &self.job.run;
-        let (writer, standing) =
+        let (writer, mut standing) =
             SplitWriter::take_over(&run.sink, id, &self.job.lease).await.map_err(|e| self.sink(e))?;
+        if planted(Mistake::CachedPosition) {
+            standing = self.cached.get_or_insert(standing).clone();
+        }
         crash::point(Point::PositionRead);
         let reader = run.source.open(id, standing.position.as_ref()).await.map_err(|e| self.source(e))?;
 
@@ -172,32 +178,32 @@ impl Attempt<'_> {
             let error = self.rejected(first);
             return self.stop_before(writing, error).await;
         }
-        let suppressed = self.claim(writing, &mut batch).await?;
-        crash::point(Point::Claimed);
-        if batch.records.num_rows() > 0 {
-            let refused = writing.writer.effects().write(&batch.records).await.map_err(|e| self.sink(e))?;
-            if self.job.run.on_error == OnError::Stop
-                && let Some(first) = refused.first()
-            {
-                let error = self.rejected(&batch.refusal(first)?);
-                // Part of the batch is in the open commit already: none of that commit may take effect.
-                writing.open = None;
-                return Err(error);
-            }
-            batch.remove(refused)?;
+        let on_error = self.job.run.on_error;
+        let effect = effect::write(writing.writer.effects(), &self.split.id, &batch, on_error).await?;
+        if on_error == OnError::Stop
+            && let Some(first) = effect.refused.first()
+        {
+            // Part of the batch is in the open commit already: none of that commit may take effect.
+            writing.open = None;
+            return Err(self.rejected(&batch.refusal(first)?));
         }
+        batch.refuse(&effect.refused)?;
+        let suppressed = match self.job.run.duplicates {
+            Duplicates::DeadLetter => {
+                let twins: Vec<RefusedRow> = effect.twins.iter().map(|(row, of)| twin_of(*row, of)).collect();
+                batch.refuse(&twins)?;
+                0
+            }
+            Duplicates::Drop | Duplicates::Keep => count(effect.twins.len()),
+        };
         let letters: Vec<DeadLetter> = batch.refused.iter().map(|refused| self.letter(refused)).collect();
         if !letters.is_empty() {
             writing.writer.effects().set_aside(&letters).await.map_err(|e| self.sink(e))?;
         }
         crash::point(Point::MidWrite);
 
-        let totals = Totals {
-            moved: count(batch.records.num_rows()),
-            suppressed,
-            set_aside: count(letters.len()),
-            ..batch.counts
-        };
+        let totals =
+            Totals { moved: effect.moved, suppressed, set_aside: count(letters.len()), ..batch.counts };
         let due = tokio::time::Instant::now() + Duration::from_millis(size.interval_ms);
         let open = writing.open.take();
         writing.open = Some(Open {
@@ -209,41 +215,6 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// Finds twins and takes them out of the batch. Returns how many were suppressed.
-    async fn claim(&self, writing: &mut Writing, batch: &mut Prepared) -> Result<u64, RunError> {
-        let Some(ids) = &batch.ids else { return Ok(0) };
-        let arrivals: Vec<Arrival> = ids
-            .iter()
-            .enumerate()
-            .map(|(row, &id)| Arrival { id, ordinal: batch.ordinals.of(row) })
-            .collect();
-        let claims = writing.writer.effects().claim(&arrivals).await.map_err(|e| self.sink(e))?;
-        if claims.len() != arrivals.len() {
-            return Err(RunError::Defect);
-        }
-        let twins = claims.iter().enumerate().filter_map(|(row, claim)| match claim {
-            Claim::Twin { of } => Some((row, of)),
-            Claim::New | Claim::Replay => None,
-        });
-        if self.job.run.duplicates == Duplicates::DeadLetter {
-            let refused = twins
-                .map(|(row, of)| RefusedRow {
-                    row,
-                    code: codes::TWIN,
-                    reason: format!("twin: its identity was claimed by {of}"),
-                })
-                .collect();
-            batch.remove(refused)?;
-            return Ok(0);
-        }
-        let suppressed = count(twins.count());
-        if suppressed > 0 {
-            let keep: Vec<bool> = claims.iter().map(Claim::passes).collect();
-            batch.keep(&keep)?;
-        }
-        Ok(suppressed)
-    }
-
     /// Commits what is open. `Some` if the attempt cannot go on with this writer.
     async fn commit(&mut self, writing: &mut Writing) -> Result<Option<End>, RunError> {
         let Some(open) = writing.open.take() else { return Ok(None) };
@@ -252,8 +223,16 @@ impl Attempt<'_> {
             through: open.through,
             epoch: writing.standing.epoch.next(),
             totals: writing.standing.totals.plus(open.totals),
+            made_unix_ms: self.job.run.clock.unix_ms(),
         };
-        match writing.writer.commit(&checkpoint).await {
+        if planted(Mistake::AcknowledgeBeforeCommit) {
+            let _ = writing.acknowledge.send(Durable::mint(checkpoint.through.clone()));
+        }
+        let mut committed = writing.writer.commit(&checkpoint).await;
+        if planted(Mistake::BlindRetry) && matches!(committed, Err(CommitError::Unknown(_))) {
+            committed = writing.writer.commit(&checkpoint).await;
+        }
+        match committed {
             Ok(()) => {}
             Err(CommitError::Refused(error)) => return Err(self.sink(error)),
             Err(CommitError::Unknown(error)) => {
@@ -262,7 +241,7 @@ impl Attempt<'_> {
                     return Err(self.sink(error));
                 }
                 if !self.look_up(writing, &checkpoint).await? {
-                    return Ok(Some(End::Again));
+                    return Ok(Some(End::Again(self.sink(error))));
                 }
             }
         }
@@ -304,7 +283,8 @@ impl Attempt<'_> {
 
     /// Commits what came before a record that stops the run, and fails with `error`.
     async fn stop_before(&self, writing: &mut Writing, error: RunError) -> Result<(), RunError> {
-        let mut before = Attempt { job: self.job, split: self.split, halt: self.halt, committed: false };
+        let Self { job, split, halt, .. } = *self;
+        let mut before = Attempt { job, split, halt, committed: false, cached: None };
         before.commit(writing).await?;
         Err(error)
     }
@@ -342,6 +322,12 @@ impl Attempt<'_> {
             ReadError::Arrow(error) => RunError::Arrow(error),
         }
     }
+}
+
+/// A row that is set aside because its identity is another record's.
+fn twin_of(row: usize, of: &Place) -> RefusedRow {
+    let reason = format!("twin: its identity was claimed by {of}");
+    RefusedRow { row, code: codes::TWIN, reason }
 }
 
 impl Open {

@@ -39,6 +39,7 @@ impl Stop {
                     }
                 };
                 tokio::select! {
+                    biased;
                     _ = own.wait_for(asked) => {}
                     () = parent => {}
                 }

@@ -6,32 +6,59 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use parquet::file::reader::{FileReader, SerializedFileReader};
-use parquet::record::RowAccessor;
+use parquet::record::{Row, RowAccessor};
 
 use crate::data::{Data, Record, hash};
 
 /// What is wrong. All of it must be 0.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Verdict {
     pub lost: usize,
     pub duplicated: usize,
     pub phantom: usize,
     pub differs: usize,
+    /// Files of which a reader sees a part.
+    pub torn: usize,
     pub letters_lost: usize,
     pub letters_duplicated: usize,
 }
 
+impl Verdict {
+    /// The checks that found something, with what they counted; empty if all is well.
+    pub fn words(&self) -> String {
+        let checks = [
+            ("lost", self.lost),
+            ("duplicated", self.duplicated),
+            ("phantom", self.phantom),
+            ("differs", self.differs),
+            ("torn", self.torn),
+            ("letters lost", self.letters_lost),
+            ("letters duplicated", self.letters_duplicated),
+        ];
+        let found = checks.iter().filter(|(_, count)| *count > 0);
+        found.map(|(check, count)| format!("{check} {count}")).collect::<Vec<_>>().join(", ")
+    }
+
+    /// All that can be wrong while not everything has arrived.
+    pub fn so_far(self) -> Self {
+        Self { lost: 0, letters_lost: 0, ..self }
+    }
+}
+
+/// What a reader of the destination finds: records, and how many files are not whole.
+#[derive(Default)]
+struct Found {
+    records: Vec<Record>,
+    torn: usize,
+}
+
 pub fn check(pair: &str, folder: &Path, data: &Data) -> Verdict {
-    let found = match pair {
-        "csv-to-sqlite" => sqlite(&folder.join("target.db")),
-        "csv-to-parquet" => parts(&folder.join("target")).iter().flat_map(|path| parquet(path)).collect(),
-        _ => jsonl(&folder.join("target.jsonl")),
-    };
-    let mut verdict = Verdict::default();
+    let found = look(pair, folder);
+    let mut verdict = Verdict { torn: found.torn, ..Verdict::default() };
     let expected: HashMap<(i64, i64), &Record> =
         data.records.iter().map(|record| ((record.writer, record.sequence), record)).collect();
     let mut seen = HashSet::new();
-    for record in &found {
+    for record in &found.records {
         let key = (record.writer, record.sequence);
         match expected.get(&key) {
             None => verdict.phantom += 1,
@@ -47,27 +74,40 @@ pub fn check(pair: &str, folder: &Path, data: &Data) -> Verdict {
         }
     }
     verdict.lost = expected.len() - seen.len();
-    let letters = match pair {
-        "csv-to-sqlite" => Some(sqlite_letters(&folder.join("target.db"))),
-        _ => None,
-    };
-    if let Some(letters) = letters {
+    if pair == "csv-to-sqlite" {
+        let letters = sqlite_letters(&folder.join("target.db"));
         verdict.letters_lost = data.malformed.saturating_sub(letters);
         verdict.letters_duplicated = letters.saturating_sub(data.malformed);
     }
     verdict
 }
 
+fn look(pair: &str, folder: &Path) -> Found {
+    if pair.ends_with("-to-sqlite") {
+        return Found { records: sqlite(&folder.join("target.db")), torn: 0 };
+    }
+    let read = match pair.ends_with("-to-parquet") {
+        true => parts(&folder.join("target")).iter().map(|path| parquet(path)).collect(),
+        false => vec![jsonl(&folder.join("target.jsonl"))],
+    };
+    let mut found = Found::default();
+    for records in read {
+        match records {
+            Some(records) => found.records.extend(records),
+            None => found.torn += 1,
+        }
+    }
+    found
+}
+
 /// Whether a run has made anything visible or decided.
 pub fn has_progress(pair: &str, folder: &Path) -> bool {
-    match pair {
-        "csv-to-sqlite" => {
-            let Ok(db) = open(&folder.join("target.db")) else { return false };
-            let count = db.query_row("SELECT count(*) FROM events", [], |row| row.get::<_, i64>(0));
-            count.is_ok_and(|count| count > 0)
-        }
-        _ => !parts(&folder.join("target")).is_empty(),
+    if pair.ends_with("-to-sqlite") {
+        let Ok(db) = open(&folder.join("target.db")) else { return false };
+        let count = db.query_row("SELECT count(*) FROM events", [], |row| row.get::<_, i64>(0));
+        return count.is_ok_and(|count| count > 0);
     }
+    !parts(&folder.join("target")).is_empty()
 }
 
 fn open(path: &Path) -> rusqlite::Result<rusqlite::Connection> {
@@ -106,34 +146,41 @@ fn parts(folder: &Path) -> Vec<PathBuf> {
     paths.filter(|path| path.extension().is_some_and(|extension| extension == "parquet")).collect()
 }
 
-fn parquet(path: &Path) -> Vec<Record> {
-    let reader = SerializedFileReader::new(File::open(path).unwrap()).unwrap();
-    let rows = reader.get_row_iter(None).unwrap();
-    rows.map(|row| {
-        let row = row.unwrap();
-        Record {
-            writer: row.get_long(0).unwrap(),
-            sequence: row.get_long(1).unwrap(),
-            amount: row.get_double(2).unwrap(),
-            text: row.get_string(3).ok().cloned(),
-            hash: row.get_string(4).unwrap().clone(),
-        }
-    })
-    .collect()
+/// `None`: it is not whole.
+fn parquet(path: &Path) -> Option<Vec<Record>> {
+    let reader = SerializedFileReader::new(File::open(path).unwrap()).ok()?;
+    let rows = reader.get_row_iter(None).ok()?;
+    rows.map(|row| parquet_record(&row.ok()?)).collect()
 }
 
-fn jsonl(path: &Path) -> Vec<Record> {
-    let text = std::fs::read_to_string(path).unwrap();
-    text.lines()
-        .map(|line| {
-            let value: serde_json::Value = serde_json::from_str(line).unwrap();
-            Record {
-                writer: value["writer"].as_i64().unwrap(),
-                sequence: value["sequence"].as_i64().unwrap(),
-                amount: value["amount"].as_f64().unwrap(),
-                text: value["text"].as_str().map(str::to_owned),
-                hash: value["hash"].as_str().unwrap().to_owned(),
-            }
-        })
-        .collect()
+fn parquet_record(row: &Row) -> Option<Record> {
+    Some(Record {
+        writer: row.get_long(0).ok()?,
+        sequence: row.get_long(1).ok()?,
+        amount: row.get_double(2).ok()?,
+        text: row.get_string(3).ok().cloned(),
+        hash: row.get_string(4).ok()?.clone(),
+    })
+}
+
+/// `None`: it is not whole. A file that is not there has no records.
+fn jsonl(path: &Path) -> Option<Vec<Record>> {
+    let Ok(text) = std::fs::read_to_string(path) else {
+        return (!path.exists()).then(Vec::new);
+    };
+    if !text.ends_with('\n') {
+        return None;
+    }
+    text.lines().map(json_record).collect()
+}
+
+fn json_record(line: &str) -> Option<Record> {
+    let value: serde_json::Value = serde_json::from_str(line).ok()?;
+    Some(Record {
+        writer: value["writer"].as_i64()?,
+        sequence: value["sequence"].as_i64()?,
+        amount: value["amount"].as_f64()?,
+        text: value["text"].as_str().map(str::to_owned),
+        hash: value["hash"].as_str()?.to_owned(),
+    })
 }

@@ -28,6 +28,11 @@ impl Random {
     pub fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
+
+    /// Whether something happens that happens once in `n`; never for 0.
+    fn once_in(&mut self, n: u64) -> bool {
+        n > 0 && self.below(n) == 0
+    }
 }
 
 /// One record as it was written.
@@ -49,15 +54,35 @@ pub fn hash(writer: i64, sequence: i64, amount: f64, text: Option<&str>) -> Stri
     format!("h{digest:016x}")
 }
 
-/// Records in two CSV files and in one SQLite table, with twins and malformed lines in the CSV.
+/// What stands between the records of a CSV file: each once in so many records, 0 for never.
+#[derive(Clone, Copy)]
+pub struct Noise {
+    /// An earlier record of the same file, once more.
+    pub twins: u64,
+    /// A line that is no record; of each of two kinds.
+    pub malformed: u64,
+}
+
+/// A little noise, as in files that people have.
+pub const USUAL: Noise = Noise { twins: 40, malformed: 500 };
+/// Nothing but the records.
+pub const SILENCE: Noise = Noise { twins: 0, malformed: 0 };
+
+/// Records in two CSV files, in the two as one, and in one SQLite table.
 pub struct Data {
     pub folder: TempDir,
     pub records: Vec<Record>,
     pub malformed: usize,
 }
 
+const HEADER: &str = "writer,sequence,amount,text,hash\n";
+
 impl Data {
     pub fn generate(count: usize, seed: u64) -> Self {
+        Self::generate_with(count, seed, USUAL)
+    }
+
+    pub fn generate_with(count: usize, seed: u64, noise: Noise) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut random = Random::new(seed);
         let mut records = Vec::with_capacity(count);
@@ -72,7 +97,7 @@ impl Data {
             let hash = hash(writer, sequence, amount, text.as_deref());
             records.push(Record { writer, sequence, amount, text, hash });
         }
-        let malformed = Self::write_csv(&folder, &records, &mut random);
+        let malformed = Self::write_csv(&folder, &records, &mut random, noise);
         Self::write_sqlite(&folder, &records);
         Self { folder, records, malformed }
     }
@@ -81,28 +106,30 @@ impl Data {
         self.folder.path().join(name)
     }
 
-    fn write_csv(folder: &TempDir, records: &[Record], random: &mut Random) -> usize {
+    fn write_csv(folder: &TempDir, records: &[Record], random: &mut Random, noise: Noise) -> usize {
         let mut malformed = 0;
+        let mut all = String::from(HEADER);
         let halves = records.split_at(records.len() / 2);
         for (name, half) in [("part-1.csv", halves.0), ("part-2.csv", halves.1)] {
-            let mut text = String::from("writer,sequence,amount,text,hash\n");
+            let mut text = String::new();
             for (n, record) in half.iter().enumerate() {
                 text.push_str(&line(record));
-                // A twin: an earlier record of the same file is delivered again.
-                if random.below(40) == 0 {
+                if random.once_in(noise.twins) {
                     text.push_str(&line(&half[random.below(n as u64 + 1) as usize]));
                 }
-                if random.below(500) == 0 {
+                if random.once_in(noise.malformed) {
                     text.push_str("9,not a number,1.0,x,y\n");
                     malformed += 1;
                 }
-                if random.below(500) == 0 {
+                if random.once_in(noise.malformed) {
                     text.push_str("9,9,9\n");
                     malformed += 1;
                 }
             }
-            std::fs::write(folder.path().join(name), text).unwrap();
+            std::fs::write(folder.path().join(name), format!("{HEADER}{text}")).unwrap();
+            all.push_str(&text);
         }
+        std::fs::write(folder.path().join("all.csv"), all).unwrap();
         malformed
     }
 

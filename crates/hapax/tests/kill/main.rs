@@ -14,6 +14,7 @@
 
 mod checker;
 mod data;
+mod power;
 mod process;
 
 use checker::Verdict;

@@ -1,10 +1,12 @@
 //! One pipeline and the processes that run it.
 
+use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use hapax_planted::Mistake;
 use tempfile::TempDir;
 
 use crate::checker::{self, Verdict};
@@ -22,51 +24,130 @@ pub struct Pipeline<'a> {
     pair: &'static str,
     data: &'a Data,
     folder: TempDir,
+    planted: Option<Mistake>,
 }
 
 const LIMIT: Duration = Duration::from_secs(120);
 
+const COLUMNS: &str = "writer: int64, sequence: int64, amount: float64, text: string, hash: string";
+
+/// Each pair with its source and its sink, `IN` and `OUT` being the folders, and what is done about twins.
+const PAIRS: [(&str, &str, &str, &str); 7] = [
+    (
+        "csv-to-sqlite",
+        "files: { path: IN/part-*.csv, schema: COLUMNS }",
+        "sqlite: { path: OUT/target.db, table: events }",
+        "drop",
+    ),
+    (
+        "csv-to-parquet",
+        "files: { path: IN/part-*.csv, schema: COLUMNS }",
+        "files: { path: OUT/target/, format: parquet }",
+        "drop",
+    ),
+    (
+        "csv-to-jsonl",
+        "files: { path: IN/part-*.csv, schema: COLUMNS }",
+        "files: { path: OUT/target.jsonl }",
+        "drop",
+    ),
+    (
+        "sqlite-to-jsonl",
+        "sqlite: { path: IN/source.db, table: events }",
+        "files: { path: OUT/target.jsonl }",
+        "drop",
+    ),
+    (
+        "sqlite-to-parquet",
+        "sqlite: { path: IN/source.db, table: events }",
+        "files: { path: OUT/target/, format: parquet }",
+        "keep",
+    ),
+    (
+        "stdin-to-sqlite",
+        "files: { path: '-', format: csv, schema: COLUMNS }",
+        "sqlite: { path: OUT/target.db, table: events }",
+        "drop",
+    ),
+    (
+        "stdin-to-parquet",
+        "files: { path: '-', format: csv, schema: COLUMNS }",
+        "files: { path: OUT/target/, format: parquet }",
+        "drop",
+    ),
+];
+
 impl<'a> Pipeline<'a> {
     pub fn new(pair: &str, data: &'a Data) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let csv = format!(
-            "files: {{ path: \"{}\", schema: {{ writer: int64, sequence: int64, amount: float64, text: string, hash: string }} }}",
-            data.path("part-*.csv").display()
-        );
-        let target = |name: &str| folder.path().join(name).display().to_string();
-        let (pair, source, sink) = match pair {
-            "csv-to-sqlite" => (
-                "csv-to-sqlite",
-                csv,
-                format!("sqlite: {{ path: \"{}\", table: events }}", target("target.db")),
-            ),
-            "csv-to-parquet" => (
-                "csv-to-parquet",
-                csv,
-                format!("files: {{ path: \"{}/\", format: parquet }}", target("target")),
-            ),
-            "sqlite-to-jsonl" => (
-                "sqlite-to-jsonl",
-                format!("sqlite: {{ path: \"{}\", table: events }}", data.path("source.db").display()),
-                format!("files: {{ path: \"{}\" }}", target("target.jsonl")),
-            ),
-            other => panic!("no pair {other}"),
-        };
+        Self::with(pair, data, None)
+    }
+
+    /// A pipeline whose runs make a mistake.
+    pub fn with(pair: &str, data: &'a Data, planted: Option<Mistake>) -> Self {
+        Self::in_folder(pair, data, planted, tempfile::tempdir().unwrap())
+    }
+
+    /// A pipeline whose destination is in memory where there is a place for that: which steps are made is
+    /// asked there, not how long a disk takes for them.
+    pub fn in_memory(pair: &str, data: &'a Data, planted: Option<Mistake>) -> Self {
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        Self::in_folder(pair, data, planted, folder)
+    }
+
+    fn in_folder(pair: &str, data: &'a Data, planted: Option<Mistake>, folder: TempDir) -> Self {
+        let (pair, ..) = PAIRS.into_iter().find(|found| found.0 == pair).unwrap();
+        let pipeline = Self { pair, data, folder, planted };
+        std::fs::create_dir(pipeline.out()).unwrap();
+        pipeline.commit_every(700);
+        pipeline
+    }
+
+    /// Writes the pipeline's file, with this many records in a commit.
+    pub fn commit_every(&self, records: u64) {
+        self.read_from(self.data.folder.path(), records);
+    }
+
+    /// Writes the pipeline's file, with a folder of sources of its own.
+    pub fn read_from(&self, folder: &Path, records: u64) {
+        let (_, source, sink, duplicates) = PAIRS.into_iter().find(|found| found.0 == self.pair).unwrap();
         let file = format!(
-            "version: 1\nname: kill\nsource:\n  {source}\nidentity: {{ key: [writer, sequence] }}\nduplicates: drop\nsink:\n  {sink}\ndelivery: exactly-once\ncommit: {{ records: 700 }}\n"
+            "version: 1\nname: kill\nsource:\n  {source}\nidentity: {{ key: [writer, sequence] }}\nduplicates: {duplicates}\nsink:\n  {sink}\ndelivery: {}\ncommit: {{ records: {records} }}\n",
+            // Standard input passes once: what it gives is found again by its identity alone.
+            if self.pair.starts_with("stdin") { "at-least-once" } else { "exactly-once" },
         );
-        std::fs::write(folder.path().join("pipeline.yaml"), file).unwrap();
-        Self { pair, data, folder }
+        let file = file.replace("COLUMNS", &format!("{{ {COLUMNS} }}"));
+        let file = file.replace("IN/", &format!("{}/", folder.display()));
+        let file = file.replace("OUT/", &format!("{}/", self.out().display()));
+        std::fs::write(self.file(), file).unwrap();
+    }
+
+    /// Where the destination is, and nothing else.
+    pub fn out(&self) -> PathBuf {
+        self.folder.path().join("out")
+    }
+
+    /// A path beside the destination.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("pipeline.yaml")
     }
 
     /// Starts a run, with these environment variables.
     pub fn start(&self, variables: &[(&str, &str)]) -> Running {
-        let errors = std::fs::OpenOptions::new().create(true).append(true).open(self.log()).unwrap();
+        let errors = File::options().create(true).append(true).open(self.log()).unwrap();
+        let input = match self.pair.starts_with("stdin") {
+            true => Stdio::from(File::open(self.data.path("all.csv")).unwrap()),
+            false => Stdio::null(),
+        };
         let child = Command::new(env!("CARGO_BIN_EXE_hapax"))
             .arg("run")
-            .arg(self.folder.path().join("pipeline.yaml"))
+            .arg(self.file())
+            .envs(self.planted.map(|mistake| ("HAPAX_PLANT", mistake.name())))
             .envs(variables.iter().copied())
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::null())
             .stderr(errors)
             .spawn()
@@ -78,35 +159,33 @@ impl<'a> Pipeline<'a> {
         self.folder.path().join("stderr.log")
     }
 
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap()
+    }
+
     /// Runs to the end, and once more: the second run must find nothing to do.
     pub fn complete(&self) {
         for _ in 0..2 {
-            let ended = self.start(&[]).wait();
-            assert_eq!(
-                ended,
-                Ended::Code(0),
-                "{}: {}",
-                self.pair,
-                std::fs::read_to_string(self.log()).unwrap()
-            );
+            self.run();
         }
+    }
+
+    /// Runs to the end.
+    pub fn run(&self) {
+        let ended = self.start(&[]).wait();
+        assert_eq!(ended, Ended::Code(0), "{}: {}", self.pair, self.said());
     }
 
     pub fn wait_for_progress(&self) {
         let until = Instant::now() + LIMIT;
-        while !checker::has_progress(self.pair, self.folder.path()) {
-            assert!(
-                Instant::now() < until,
-                "{}: no progress: {}",
-                self.pair,
-                std::fs::read_to_string(self.log()).unwrap()
-            );
+        while !checker::has_progress(self.pair, &self.out()) {
+            assert!(Instant::now() < until, "{}: no progress: {}", self.pair, self.said());
             std::thread::sleep(Duration::from_millis(2));
         }
     }
 
     pub fn check(&self) -> Verdict {
-        checker::check(self.pair, self.folder.path(), self.data)
+        checker::check(self.pair, &self.out(), self.data)
     }
 }
 
@@ -129,6 +208,17 @@ impl Running {
         std::thread::sleep(moment);
         let _ = self.0.kill();
         ended(self.0.wait().unwrap())
+    }
+
+    /// Whether it runs still.
+    pub fn is_alive(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+
+    /// Sends SIGSTOP, or SIGCONT.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let id = rustix::process::Pid::from_child(&self.0);
+        rustix::process::kill_process(id, signal).unwrap();
     }
 }
 

@@ -20,6 +20,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use super::disk;
 use super::error::{Action, StoreError};
 use crate::store::{SegmentId, SegmentInfo};
 
@@ -197,11 +198,11 @@ impl Draft {
         }
         self.append(&footer(info, self.extent, replaces))?;
         self.file.flush().map_err(StoreError::io(Action::Write, &self.path))?;
-        self.file.get_ref().sync_all().map_err(StoreError::not_durable(&self.path))?;
+        disk::sync_file(self.file.get_ref(), &self.path)?;
         // Renaming alone would silently take the place of a file that somebody else made: the name is
         // reserved first, with an empty file that nobody takes for a segment.
         File::create_new(&path).map_err(StoreError::create_new(&path))?;
-        if let Err(error) = fs::rename(&self.path, &path) {
+        if let Err(error) = disk::rename(&self.path, &path) {
             let _ = fs::remove_file(&path);
             return Err(match error.kind() {
                 io::ErrorKind::NotFound => StoreError::OtherWriter { path: self.path.clone() },

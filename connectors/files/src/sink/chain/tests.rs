@@ -17,13 +17,13 @@ fn an_appender_whose_number_was_pruned_learns_that_it_was_overtaken() {
     let directory = tempfile::tempdir().unwrap();
     let chain = Chain::new(directory.path().join("chain"));
     let temp = directory.path().join("temp");
-    for number in 1..=40 {
+    for number in 1..=48 {
         assert!(matches!(chain.append(number, &number, &temp).unwrap(), Appended::Done));
         chain.prune();
     }
-    assert_eq!(chain.numbers().unwrap().len(), KEPT);
+    assert_eq!(chain.numbers().unwrap().len(), KEPT, "pruned as soon as there are twice as many");
     assert!(matches!(chain.append(2, &99, &temp).unwrap(), Appended::Overtaken));
-    assert_eq!(chain.last::<u64>().unwrap(), Some((40, 40)));
+    assert_eq!(chain.last::<u64>().unwrap(), Some((48, 48)));
 }
 
 #[test]

@@ -38,6 +38,19 @@ async fn a_lost_answer_is_looked_up_not_repeated() {
 }
 
 #[tokio::test]
+async fn a_stop_while_a_lost_commit_is_looked_up_is_no_failure() {
+    let (tape, table) = (Tape::of(&[("a", 0..250)]), Table::default());
+    table.plan(1, Planned::AnswerLostBeforeEffect);
+    let run = run_of(&tape, &table);
+    tape.stop_at(20, run.stop.clone());
+    let summary = run.run().await.unwrap();
+    assert!(summary.stopped);
+    assert!(table.values().is_empty());
+    run_of(&tape, &table).run().await.unwrap();
+    assert_eq!(table.values(), (0..250).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn a_position_that_came_from_nowhere_stops_the_run() {
     let (tape, table) = (Tape::of(&[("a", 0..250)]), Table::default());
     table.plan(2, Planned::AnswerLostAndPositionMoved);
@@ -241,4 +254,72 @@ fn order_decides_about_parallel_splits() {
     let table = Arc::new(Table::default());
     let sink = Sink::CoCommit(table);
     assert!(!in_order(&sink, Duplicates::Keep) && in_order(&sink, Duplicates::Drop));
+}
+
+#[tokio::test]
+async fn of_twins_in_one_batch_the_first_that_the_sink_takes_moves() {
+    for refusals in 0..=4_u64 {
+        for (duplicates, letters) in [(Duplicates::Drop, refusals), (Duplicates::DeadLetter, 4)] {
+            let (tape, table) = (Tape::holding(&[1, 7, 7, 2, 7, 3, 7, 7]), Table::default());
+            table.refuse_times(7, refusals);
+            let mut run = run_of(&tape, &table);
+            run.duplicates = duplicates;
+            run.identity = Identity::Key(vec!["value".to_owned()]);
+            let totals = run.run().await.unwrap().totals;
+            let mut values = table.values();
+            values.sort_unstable();
+            assert_eq!(values, [1, 2, 3, 7], "{duplicates:?} after {refusals}");
+            assert_eq!((totals.moved, totals.set_aside), (4, letters), "{duplicates:?} after {refusals}");
+            assert_eq!(totals.moved + totals.set_aside + totals.suppressed, 8);
+            let taken = [1, 2, 4, 6, 7][refusals as usize];
+            let twins = table.letters().into_iter().filter(|letter| letter.code == crate::codes::TWIN);
+            for twin in twins {
+                assert!(twin.reason.ends_with(&format!("a record {taken}")), "{}", twin.reason);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn where_the_sink_takes_no_twin_the_identity_is_free_for_a_later_one() {
+    for duplicates in [Duplicates::Drop, Duplicates::DeadLetter] {
+        // The last seven comes in a batch, and a commit, of its own.
+        let mut values: Vec<i64> = [7, 7].into_iter().chain(100..140).collect();
+        values.push(7);
+        let (tape, table) = (Tape::holding(&values), Table::default());
+        table.refuse_times(7, 2);
+        let mut run = run_of(&tape, &table);
+        run.duplicates = duplicates;
+        run.identity = Identity::Key(vec!["value".to_owned()]);
+        run.run().await.unwrap();
+        assert_eq!(table.values().iter().filter(|value| **value == 7).count(), 1);
+        let letters = table.letters();
+        assert_eq!(letters.iter().map(|letter| letter.place.ordinal).collect::<Vec<_>>(), [0, 1]);
+        // Replayed, they are twins of the one that moved since: they stay where they are.
+        let mut run = run_of(&tape, &table);
+        run.duplicates = duplicates;
+        run.identity = Identity::Key(vec!["value".to_owned()]);
+        let done = replay_letters(run, &letters).await.unwrap();
+        assert_eq!((done.moved.len(), done.remaining.len()), (0, 2));
+        assert!(done.remaining.iter().all(|(_, reason)| reason.contains("a record 42")), "{done:?}");
+        assert_eq!(table.values().iter().filter(|value| **value == 7).count(), 1);
+    }
+}
+
+#[tokio::test]
+async fn of_two_letters_of_one_identity_one_is_replayed() {
+    let (tape, table) = (Tape::holding(&[7, 8, 7]), Table::default());
+    table.refuse_times(7, 3);
+    let run = || {
+        let mut run = run_of(&tape, &table);
+        run.duplicates = Duplicates::Drop;
+        run.identity = Identity::Key(vec!["value".to_owned()]);
+        run
+    };
+    run().run().await.unwrap();
+    assert_eq!((table.values(), table.letters().len()), (vec![8], 2));
+    // The first is refused once more, the second is taken.
+    let done = replay_letters(run(), &table.letters()).await.unwrap();
+    assert_eq!((done.moved.len(), done.remaining.len()), (1, 1));
+    assert_eq!((table.values(), table.letters()[0].place.ordinal), (vec![8, 7], 0));
 }

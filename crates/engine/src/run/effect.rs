@@ -1,0 +1,154 @@
+//! One batch into the open commit: identities claimed, records written, claims of refused records taken back.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::error::ArrowError;
+use hapax_protocol::identity::Place;
+use hapax_protocol::ledger::Claim;
+use hapax_protocol::position::{Ordinal, SplitId};
+
+use super::prepare::{Prepared, count};
+use super::{OnError, RunError};
+use crate::crash::{self, Point};
+use crate::sink::{Arrival, Writer};
+use crate::transform::RefusedRow;
+
+/// What became of a batch inside the open commit.
+#[derive(Debug, Default)]
+pub(super) struct Effect {
+    /// How many of its records were written.
+    pub moved: u64,
+    /// The rows that are twins, and of which place.
+    pub twins: Vec<(usize, Place)>,
+    /// The rows that the sink refused. They hold no claim.
+    pub refused: Vec<RefusedRow>,
+}
+
+/// Twins of earlier rows of the same batch: where such a row is refused, the first of them is tried instead.
+#[derive(Debug, Default)]
+struct Waiting(BTreeMap<Ordinal, VecDeque<usize>>);
+
+impl Waiting {
+    /// The row that follows a refused one; the others wait for it now.
+    fn after(&mut self, refused: Ordinal, batch: &Prepared) -> Option<usize> {
+        let mut rows = self.0.remove(&refused)?;
+        let next = rows.pop_front()?;
+        if !rows.is_empty() {
+            self.0.insert(batch.ordinals.of(next), rows);
+        }
+        Some(next)
+    }
+}
+
+/// Claims and writes the records of a batch. Each round tries one record of an identity, so there are no
+/// more rounds than records; the first is nearly always the last. Where the run is to stop at a refused
+/// record, it is the last in any case.
+pub(super) async fn write(
+    writer: &mut dyn Writer,
+    split: &SplitId,
+    batch: &Prepared,
+    on_error: OnError,
+) -> Result<Effect, RunError> {
+    let failed = |error| RunError::sink_in(Some(split), error);
+    let mut effect = Effect::default();
+    let mut waiting = Waiting::default();
+    let mut rows: Vec<usize> = (0..batch.records.num_rows()).collect();
+    while !rows.is_empty() {
+        let passing = claim(writer, split, batch, rows, &mut effect, &mut waiting).await?;
+        crash::point(Point::Claimed);
+        if passing.is_empty() {
+            break;
+        }
+        let refused = writer.write(&select(&batch.records, &passing)?).await.map_err(failed)?;
+        effect.moved = effect.moved.saturating_add(count(passing.len())).saturating_sub(count(refused.len()));
+        let of_batch = refused
+            .into_iter()
+            .filter_map(|refused| Some(RefusedRow { row: *passing.get(refused.row)?, ..refused }));
+        let refused: Vec<RefusedRow> = of_batch.collect();
+        rows = withdraw(writer, split, batch, &refused, &mut waiting).await?;
+        effect.refused.extend(refused);
+        if on_error == OnError::Stop && !effect.refused.is_empty() {
+            break;
+        }
+    }
+    let left = waiting.0.into_iter().flat_map(|(ordinal, rows)| {
+        rows.into_iter().map(move |row| (row, Place { split: split.clone(), ordinal }))
+    });
+    effect.twins.extend(left);
+    effect.twins.sort_unstable_by_key(|(row, _)| *row);
+    Ok(effect)
+}
+
+/// Claims the identities of these rows. Returns those that pass.
+async fn claim(
+    writer: &mut dyn Writer,
+    split: &SplitId,
+    batch: &Prepared,
+    rows: Vec<usize>,
+    effect: &mut Effect,
+    waiting: &mut Waiting,
+) -> Result<Vec<usize>, RunError> {
+    let Some(arrivals) = arrivals(batch, rows.iter().copied()) else { return Ok(rows) };
+    let claims = writer.claim(&arrivals).await.map_err(|error| RunError::sink_in(Some(split), error))?;
+    if claims.len() != rows.len() {
+        return Err(RunError::Defect);
+    }
+    let mut passing = Vec::with_capacity(rows.len());
+    for (row, claim) in rows.into_iter().zip(claims) {
+        match claim {
+            Claim::New | Claim::Replay => passing.push(row),
+            // Whether that row is of this batch or came before it: only one that is refused is asked for.
+            Claim::Twin { of } if of.split == *split => {
+                waiting.0.entry(of.ordinal).or_default().push_back(row);
+            }
+            Claim::Twin { of } => effect.twins.push((row, of)),
+        }
+    }
+    Ok(passing)
+}
+
+/// Takes the claims of refused rows back. Returns the twins that may be tried now.
+async fn withdraw(
+    writer: &mut dyn Writer,
+    split: &SplitId,
+    batch: &Prepared,
+    refused: &[RefusedRow],
+    waiting: &mut Waiting,
+) -> Result<Vec<usize>, RunError> {
+    let Some(arrivals) = arrivals(batch, refused.iter().map(|refused| refused.row)) else {
+        return Ok(Vec::new());
+    };
+    if arrivals.is_empty() {
+        return Ok(Vec::new());
+    }
+    writer.withdraw(&arrivals).await.map_err(|error| RunError::sink_in(Some(split), error))?;
+    let next = arrivals.iter().filter_map(|arrival| waiting.after(arrival.ordinal, batch));
+    let mut next: Vec<usize> = next.collect();
+    next.sort_unstable();
+    Ok(next)
+}
+
+/// The rows as the ledger knows them; `None` where twins are not looked for.
+fn arrivals(batch: &Prepared, rows: impl Iterator<Item = usize>) -> Option<Vec<Arrival>> {
+    let ids = batch.ids.as_ref()?;
+    Some(
+        rows.filter_map(|row| Some(Arrival { id: *ids.get(row)?, ordinal: batch.ordinals.of(row) }))
+            .collect(),
+    )
+}
+
+/// These rows, which ascend.
+fn select(records: &RecordBatch, rows: &[usize]) -> Result<RecordBatch, ArrowError> {
+    if rows.len() == records.num_rows() {
+        return Ok(records.clone());
+    }
+    let mut keep = vec![false; records.num_rows()];
+    for row in rows {
+        if let Some(keep) = keep.get_mut(*row) {
+            *keep = true;
+        }
+    }
+    filter_record_batch(records, &BooleanArray::from(keep))
+}

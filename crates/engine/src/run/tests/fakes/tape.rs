@@ -1,0 +1,175 @@
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+use arrow::array::{Int64Array, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use hapax_protocol::code::Code;
+use hapax_protocol::guarantee::{Completeness, Order, Replay, Retention, Settle, SourceFacts};
+use hapax_protocol::position::{Position, SplitId};
+
+use super::{PlannedFault, Table, at, ordinal, schema};
+use crate::Fut;
+use crate::batch::{Batch, Ordinals, ReadLimit, Rejected};
+use crate::dead_letter::DeadLetter;
+use crate::durable::Durable;
+use crate::fault::SourceError;
+use crate::run::Stop;
+use crate::source::{Source, Split, SplitReader};
+
+/// A source of numbers. Its batches are of ten records.
+#[derive(Clone, Default)]
+pub(in super::super) struct Tape(Arc<Mutex<Recorded>>);
+
+#[derive(Default)]
+struct Recorded {
+    splits: Vec<(SplitId, Vec<i64>)>,
+    spoiled: BTreeSet<u64>,
+    skip_at: Option<u64>,
+    stop_at: Option<(u64, Stop)>,
+    watched: Option<Table>,
+    acknowledged: HashMap<SplitId, Position>,
+    early: u64,
+}
+
+impl Tape {
+    pub fn of(splits: &[(&str, Range<i64>)]) -> Self {
+        let tape = Self::default();
+        tape.0.lock().unwrap().splits =
+            splits.iter().map(|(name, values)| (SplitId::new(*name), values.clone().collect())).collect();
+        tape
+    }
+
+    /// One split with these values.
+    pub fn holding(values: &[i64]) -> Self {
+        let tape = Self::default();
+        tape.0.lock().unwrap().splits = vec![(SplitId::new("a"), values.to_vec())];
+        tape
+    }
+
+    pub fn spoil(&self, ordinal: u64) {
+        self.0.lock().unwrap().spoiled.insert(ordinal);
+    }
+
+    pub fn skip_at(&self, ordinal: u64) {
+        self.0.lock().unwrap().skip_at = Some(ordinal);
+    }
+
+    pub fn stop_at(&self, ordinal: u64, stop: Stop) {
+        self.0.lock().unwrap().stop_at = Some((ordinal, stop));
+    }
+
+    pub fn watch(&self, table: &Table) {
+        self.0.lock().unwrap().watched = Some(table.clone());
+    }
+
+    pub fn acknowledged(&self, split: &str) -> Option<Position> {
+        self.0.lock().unwrap().acknowledged.get(&SplitId::new(split)).cloned()
+    }
+
+    pub fn early_acknowledgements(&self) -> u64 {
+        self.0.lock().unwrap().early
+    }
+}
+
+impl Source for Tape {
+    fn facts(&self) -> SourceFacts {
+        SourceFacts {
+            completeness: Completeness::Complete,
+            replay: Replay::Exact,
+            retention: Retention::Unbounded,
+            order: Order::PerKey,
+            settle: Settle::Seek,
+            condition: None,
+        }
+    }
+
+    fn schema(&self) -> SchemaRef {
+        schema()
+    }
+
+    fn splits(&self) -> Fut<'_, Vec<Split>, SourceError> {
+        let splits = self.0.lock().unwrap().splits.clone();
+        Box::pin(
+            async move { Ok(splits.into_iter().map(|(id, _)| Split { id, source_bytes: None }).collect()) },
+        )
+    }
+
+    fn open(&self, split: &SplitId, after: Option<&Position>) -> Fut<'_, Box<dyn SplitReader>, SourceError> {
+        let head = Head { tape: self.clone(), split: split.clone(), stood: after.cloned() };
+        Box::pin(async move { Ok(Box::new(head) as Box<dyn SplitReader>) })
+    }
+
+    fn describe(&self, position: &Position) -> String {
+        format!("record {}", ordinal(position))
+    }
+
+    fn rejects_with(&self, code: Code) -> bool {
+        code == Code(198)
+    }
+
+    fn reread(&self, _: &DeadLetter) -> Fut<'_, RecordBatch, SourceError> {
+        Box::pin(async { Err(SourceError::stop(PlannedFault)) })
+    }
+}
+
+struct Head {
+    tape: Tape,
+    split: SplitId,
+    stood: Option<Position>,
+}
+
+impl SplitReader for Head {
+    fn read(&mut self, limit: ReadLimit) -> Fut<'_, Option<Batch>, SourceError> {
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            let recorded = self.tape.0.lock().unwrap();
+            let values = recorded.splits.iter().find(|(id, _)| *id == self.split).unwrap().1.clone();
+            let first = self.stood.as_ref().map_or(0, ordinal);
+            let end = (first + limit.records_max as u64).min(values.len() as u64);
+            if first >= end {
+                return Ok(None);
+            }
+            if let Some((at, stop)) = &recorded.stop_at
+                && first >= *at
+            {
+                stop.request();
+            }
+            let good: Vec<u64> = (first..end).filter(|n| !recorded.spoiled.contains(n)).collect();
+            let rejected = (first..end)
+                .filter(|n| recorded.spoiled.contains(n))
+                .map(|ordinal| Rejected {
+                    ordinal,
+                    code: Code(198),
+                    reason: "spoiled".into(),
+                    raw: "?".into(),
+                })
+                .collect();
+            let column = Int64Array::from_iter_values(good.iter().map(|&n| values[n as usize]));
+            let after =
+                if recorded.skip_at == Some(first) { Some(at(first + 1)) } else { self.stood.clone() };
+            self.stood = Some(at(end));
+            Ok(Some(Batch {
+                split: self.split.clone(),
+                after,
+                through: at(end),
+                records: RecordBatch::try_new(schema(), vec![Arc::new(column)]).unwrap(),
+                ordinals: Ordinals::Each(good.into()),
+                rejected,
+                source_bytes: end - first,
+            }))
+        })
+    }
+
+    fn acknowledge(&mut self, through: Durable<Position>) -> Fut<'_, (), SourceError> {
+        Box::pin(async move {
+            let mut recorded = self.tape.0.lock().unwrap();
+            let committed = recorded.watched.as_ref().and_then(|table| table.position(&self.split));
+            if recorded.watched.is_some() && committed.as_ref() < Some(through.get()) {
+                recorded.early += 1;
+            }
+            recorded.acknowledged.insert(self.split.clone(), through.get().clone());
+            Ok(())
+        })
+    }
+}

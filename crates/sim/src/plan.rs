@@ -1,0 +1,187 @@
+//! What a seed decides before anything happens: the pipeline, its records, and what may go wrong.
+
+use hapax_checker::Record;
+use hapax_protocol::guarantee::Effect;
+use hapax_protocol::identity::{Duplicates, Identity};
+
+use crate::fault::Fault;
+use crate::random::Random;
+
+/// How the source gives its records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceKind {
+    /// By their number: the same records in the same order.
+    Log,
+    /// By a column that grows, beside a key: the same, but equal values of the column stand next to each other.
+    Cursor,
+    /// As a queue: what is not acknowledged comes back, in any order and at any place.
+    Queue,
+}
+
+/// How effect and progress meet at the destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MechanismKind {
+    /// In one transaction.
+    CoCommit,
+    /// Staged, and published by an exclusive append.
+    Staged,
+    /// Not at all.
+    Append,
+}
+
+/// One record of the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// What it is.
+    pub record: Record,
+    /// The value of its growing column. Several records may share one.
+    pub cursor: u64,
+    /// Whether the source cannot read it.
+    pub spoiled: bool,
+}
+
+/// Everything that is decided beforehand.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// What decided it.
+    pub seed: u64,
+    /// How the source gives its records.
+    pub source: SourceKind,
+    /// How effect and progress meet.
+    pub mechanism: MechanismKind,
+    /// What writing a record again does.
+    pub effect: Effect,
+    /// What makes two arrivals the same record.
+    pub identity: Identity,
+    /// What is done about twins.
+    pub duplicates: Duplicates,
+    /// The records, split by split.
+    pub splits: Vec<Vec<Row>>,
+    /// Whether the destination refuses some records.
+    pub refuses: bool,
+    /// Splits at once.
+    pub parallel: usize,
+    /// Records in a batch.
+    pub batch_records: usize,
+    /// Records in a commit.
+    pub commit_records: u64,
+    /// How far the clock of the first process is off, in milliseconds.
+    pub skew_ms: u64,
+    /// At most this many faults.
+    pub faults_max: u64,
+    /// One request in so many meets a fault.
+    pub one_in: u64,
+    /// What may go wrong.
+    pub kinds: Vec<Fault>,
+}
+
+impl Plan {
+    /// What this seed decides.
+    pub fn of(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let mechanism = random.one_of(
+            MechanismKind::CoCommit,
+            &[MechanismKind::Staged, MechanismKind::CoCommit, MechanismKind::Staged, MechanismKind::Append],
+        );
+        let source = random.one_of(SourceKind::Log, &[SourceKind::Cursor, SourceKind::Queue]);
+        let by_key = mechanism == MechanismKind::CoCommit && source != SourceKind::Queue && random.one_in(4);
+        let effect = if by_key { Effect::ByKey } else { Effect::Insert };
+        let ledger = match (source, mechanism) {
+            (_, MechanismKind::Append) => false,
+            (SourceKind::Queue, _) => true,
+            _ => !by_key && random.one_in(2),
+        };
+        let duplicates = match ledger {
+            false => Duplicates::Keep,
+            true if source != SourceKind::Queue && random.one_in(3) => Duplicates::DeadLetter,
+            true => Duplicates::Drop,
+        };
+        let columns: &[&str] = if by_key { &["writer"] } else { &["writer", "sequence"] };
+        let keyed = by_key || ledger || mechanism == MechanismKind::Append;
+        let identity = match keyed {
+            true => Identity::Key(columns.iter().map(|name| (*name).to_owned()).collect()),
+            false => Identity::Position,
+        };
+        // A queue redelivers at other places, and an appending sink has no place for letters.
+        let letters = source != SourceKind::Queue && mechanism != MechanismKind::Append && random.one_in(3);
+        let mut plan = Self {
+            seed,
+            source,
+            mechanism,
+            effect,
+            identity,
+            duplicates,
+            splits: Vec::new(),
+            refuses: letters && !by_key,
+            parallel: usize::try_from(random.between(1, 3)).unwrap_or(1),
+            batch_records: usize::try_from(random.between(1, 8)).unwrap_or(1),
+            commit_records: random.between(1, 16),
+            skew_ms: random.one_of(0, &[3_600_000]),
+            faults_max: random.between(1, 4),
+            one_in: random.one_of(12, &[30, 80]),
+            kinds: Vec::new(),
+        };
+        plan.kinds = plan.possible(&mut random);
+        plan.write_records(&mut random, letters);
+        plan
+    }
+
+    /// What may go wrong in this schedule: everything, or a pair.
+    fn possible(&self, random: &mut Random) -> Vec<Fault> {
+        let all: Vec<Fault> = Fault::ALL.into_iter().filter(|fault| self.can_survive(*fault)).collect();
+        if random.one_in(2) {
+            return all;
+        }
+        let any = |random: &mut Random| random.one_of(Fault::CrashAfter, &all);
+        vec![any(random), any(random)]
+    }
+
+    /// A queue forgets what it was told to forget: a destination that falls back behind that is not covered
+    /// by any rule.
+    fn can_survive(&self, fault: Fault) -> bool {
+        fault != Fault::RolledBack
+            || (self.source != SourceKind::Queue && self.mechanism == MechanismKind::CoCommit)
+    }
+
+    /// Whether the source holds a record twice.
+    pub fn has_twins(&self) -> bool {
+        let mut seen = std::collections::BTreeSet::new();
+        !self.splits.iter().flatten().all(|row| seen.insert(row.record))
+    }
+
+    fn write_records(&mut self, random: &mut Random, letters: bool) {
+        let splits = random.between(1, 3);
+        let mut sequences = std::collections::BTreeMap::<u64, u64>::new();
+        let mut written: Vec<Record> = Vec::new();
+        for split in 0..splits {
+            let mut rows = Vec::new();
+            let mut cursor = 0;
+            for _ in 0..random.below(40) {
+                // Where the last version of a key counts, a key stays in its split.
+                let writer = split.saturating_mul(4).saturating_add(random.below(4));
+                cursor += u64::from(random.one_in(3));
+                let spoiled = letters && random.one_in(12);
+                let again = usize::try_from(random.bits() >> 8).unwrap_or(0).checked_rem(written.len());
+                let twin = self.effect == Effect::Insert && !spoiled && random.one_in(8);
+                let record = match again.and_then(|again| written.get(again)).filter(|_| twin) {
+                    Some(record) => *record,
+                    None => {
+                        let sequence = sequences.entry(writer).or_default();
+                        *sequence = sequence.saturating_add(1);
+                        Record { writer, sequence: *sequence, hash: random.bits() >> 1 }
+                    }
+                };
+                if !spoiled {
+                    written.push(record);
+                }
+                rows.push(Row { record, cursor, spoiled });
+            }
+            self.splits.push(rows);
+        }
+    }
+}
+
+/// Whether a destination that refuses records refuses this one.
+pub fn refused(record: &Record) -> bool {
+    record.hash.is_multiple_of(11)
+}
