@@ -110,6 +110,13 @@ pub fn has_progress(pair: &str, folder: &Path) -> bool {
     !parts(&folder.join("target")).is_empty()
 }
 
+/// Whether a transaction that writes is open.
+pub fn is_locked(folder: &Path) -> bool {
+    let db = open(&folder.join("target.db")).unwrap();
+    db.busy_timeout(std::time::Duration::ZERO).unwrap();
+    db.execute_batch("BEGIN IMMEDIATE; ROLLBACK").is_err()
+}
+
 fn open(path: &Path) -> rusqlite::Result<rusqlite::Connection> {
     rusqlite::Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE)
 }

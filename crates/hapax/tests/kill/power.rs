@@ -132,7 +132,7 @@ impl<'a> Scene<'a> {
             let done = self.run_until(&shadow, step);
             findings.extend(self.judge_all(&shadow, done, FALLS, step, &format!("before step {step}")));
             if done {
-                assert!(step > 30, "{}: only {step} steps", self.pair);
+                assert!(step > 20, "{}: only {step} steps", self.pair);
                 return findings;
             }
         }
