@@ -53,10 +53,7 @@ fn each_crate_knows_only_whom_it_may() {
         ("hapax-config", &["hapax-protocol"]),
         ("hapax-transform", &["hapax-protocol", "hapax-engine"]),
         ("hapax-conformance", &["hapax-protocol", "hapax-engine"]),
-        (
-            "hapax-sim",
-            &["hapax-protocol", "hapax-engine", "hapax-ledger", "hapax-planted", "hapax-checker"],
-        ),
+        ("hapax-sim", &["hapax-protocol", "hapax-engine", "hapax-ledger", "hapax-planted", "hapax-checker"]),
     ]);
     let connectors_may = ["hapax-protocol", "hapax-engine", "hapax-ledger", "hapax-planted"];
     for (name, (folder, dependencies)) in crates() {

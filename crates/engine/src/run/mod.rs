@@ -2,8 +2,10 @@
 
 mod channel;
 mod error;
+mod in_place;
 mod letters;
 mod prepare;
+mod repair;
 mod split;
 mod stop;
 #[cfg(test)]
@@ -22,6 +24,7 @@ use tokio::task::JoinSet;
 
 pub use error::RunError;
 pub use letters::{Letters, drop_letters, replay_letters};
+pub use repair::{Repair, Repaired};
 pub use stop::Stop;
 
 use crate::batch::ReadLimit;

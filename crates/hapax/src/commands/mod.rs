@@ -6,6 +6,7 @@ pub mod dead_letters;
 mod dry_run;
 pub mod init;
 pub mod plan;
+mod repair;
 pub mod run;
 pub mod schema;
 pub mod status;
