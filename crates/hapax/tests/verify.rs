@@ -209,25 +209,30 @@ fn a_verification_beside_a_run_finds_no_difference() {
         wait_until("the first commit", || {
             parts(&place.path("out")).len() > 1 || place.number("SELECT count(*) FROM orders") > 0
         });
-        let mut moved_meanwhile = 0;
+        let (mut beside, mut overtaken) = (0, 0);
         while !run.is_over() {
             let report = place.verify(&[], 0);
-            moved_meanwhile += usize::from(report["moved_meanwhile"] == true);
+            beside += 1;
+            overtaken += usize::from(report["moved_meanwhile"] == true);
         }
         assert_eq!(run.wait(), 0);
-        assert!(moved_meanwhile > 0, "{sink}: no verification was overtaken by the run");
+        // A directory is listed in a moment; a table is read while the run writes it.
+        assert!(beside > 0 && (overtaken > 0 || sink == "parquet"), "{sink}: {overtaken} of {beside}");
         assert_eq!(place.verify(&[], 0)["destination_records"], 30_000, "{sink}");
     }
 }
 
 #[test]
-fn a_repair_fences_a_run_that_goes_on() {
-    let place = Place::keyed(30_000, "sqlite");
+fn a_repair_fences_a_run_that_wakes_up_late() {
+    let place = Place::keyed(30_000, "parquet");
     let run = place.start(&["run", "orders.yaml"]);
-    wait_until("the first commit", || place.number("SELECT count(*) FROM orders") > 1_000);
-    place.sql("DELETE FROM orders WHERE id = 7");
+    wait_until("the second commit", || parts(&place.path("out")).len() > 1);
+    let id = rustix::process::Pid::from_child(&run.0);
+    rustix::process::kill_process(id, rustix::process::Signal::STOP).unwrap();
+    fs::remove_file(&parts(&place.path("out"))[0]).unwrap();
     let repaired = place.verify(&["--repair"], 0);
-    assert_eq!(repaired["repaired"]["moved"], 1, "{repaired:#}");
+    assert_eq!(repaired["repaired"]["moved"], 500, "{repaired:#}");
+    rustix::process::kill_process(id, rustix::process::Signal::CONT).unwrap();
     assert_eq!(run.wait(), 5, "{}", fs::read_to_string(place.path("stderr.log")).unwrap());
     place.run();
     assert_eq!(place.verify(&[], 0)["destination_records"], 30_000);

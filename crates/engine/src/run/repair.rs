@@ -150,8 +150,9 @@ impl Repair {
         batch.rejected.clear();
         let mut prepared = Prepared::new(&self.job, batch).map_err(RunError::Arrow)?;
         prepared.through = position.clone();
-        // They were counted as read when the position passed them.
-        prepared.counts = Totals::default();
+        // Those that the transform leaves out were left out before; `commit` takes this number back.
+        prepared.counts =
+            Totals { read: super::prepare::count(prepared.records.num_rows()), ..Totals::default() };
         Ok(Some(prepared))
     }
 }
@@ -164,8 +165,8 @@ async fn commit(
 ) -> Result<(), RunError> {
     let Some(open) = &mut writing.open else { return Ok(()) };
     let totals = open.totals;
-    open.totals.suppressed = 0;
-    // Each of them was counted as moved before.
+    // Each of them was counted as read, and as moved, when the position passed it.
+    open.totals = Totals { read: 0, suppressed: 0, ..totals };
     let counted = totals.moved.saturating_add(totals.set_aside);
     writing.standing.totals.moved = writing.standing.totals.moved.saturating_sub(counted);
     if attempt.commit(writing).await?.is_some() {

@@ -1,6 +1,7 @@
 //! `hapax verify --repair`.
 
 use std::io;
+use std::sync::Arc;
 
 use hapax_engine::progress::Progress as Counters;
 use hapax_engine::run::{Repair, Repaired, RunError, Stop};
@@ -10,7 +11,7 @@ use super::{run, verify};
 use crate::exit::{Exit, Failure, Report as FailureReport};
 use crate::output::figures::{count, counted};
 use crate::output::{Output, progress};
-use crate::verify::{Look, Missing, Progress, Step, VerifyError, Wanted};
+use crate::verify::{Look, Missing, Progress, Step, VerifyError, Wanted, compare, look};
 use crate::wiring::Opened;
 
 /// Why a repair ended before its end. What it committed stays, and is not moved again.
@@ -40,7 +41,8 @@ pub async fn act(
     };
     // From here on nobody else commits. What was missing before may have been moved meanwhile.
     let wanted = Wanted { within: seen.within.clone(), missing: true };
-    let now = verify::watched(opened, counters, wanted, output).await?;
+    let comparison = Arc::new(verify::comparison(opened, counters).await?);
+    let now = verify::shown(look(comparison, wanted), counters, output).await?;
     let expected = now.report.missing.records;
     counters.begin(Step::Repairing, 0);
     let moved = tokio::select! {
@@ -55,7 +57,8 @@ pub async fn act(
             return Err(FailureReport::of(&VerifyError::Scratch(error)).into());
         }
     };
-    let after = verify::watched(opened, counters, Wanted::default(), output).await?;
+    let comparison = verify::comparison(opened, counters).await?;
+    let after = verify::shown(compare(comparison), counters, output).await?;
     if output.json() {
         output.document(&json!({
             "found": seen.report,
@@ -65,8 +68,8 @@ pub async fn act(
                 "set_aside": repaired.set_aside,
                 "suppressed": repaired.suppressed,
             },
-            "after": after.report,
-            "equal": after.report.equal,
+            "after": after,
+            "equal": after.equal,
         }));
     } else {
         let file = opened.loaded.file.name();
@@ -82,10 +85,10 @@ pub async fn act(
         }
         lines.push(String::new());
         lines.push("afterwards:".to_owned());
-        lines.extend(verify::words(&after.report, file));
+        lines.extend(verify::words(&after, file));
         output.data(&lines.join("\n"));
     }
-    Ok(if after.report.equal { Exit::Done } else { Exit::Difference })
+    Ok(if after.equal { Exit::Done } else { Exit::Difference })
 }
 
 /// Moves what is missing, and publishes it.

@@ -16,8 +16,7 @@ use crate::exit::{Exit, Failure, Report as FailureReport};
 use crate::output::figures::{count, counted};
 use crate::output::{Output, progress};
 use crate::verify::{
-    Again, ComparedBy, Comparison, Finding, Look, Moved, Progress, Report, Stand, VerifyError, Wanted,
-    Winner, look,
+    Again, ComparedBy, Comparison, Finding, Moved, Progress, Report, Stand, VerifyError, Wanted, Winner, look,
 };
 use crate::wiring::{Loaded, Opened, sink_failure};
 
@@ -44,7 +43,8 @@ pub async fn act(arguments: &Arguments, output: &Output) -> Result<Exit, Failure
         opened.demand_guarantee()?;
     }
     let counters = Progress::default();
-    let seen = watched(&opened, &counters, Wanted::default(), output).await?;
+    let comparison = Arc::new(comparison(&opened, &counters).await?);
+    let seen = shown(look(comparison, Wanted::default()), &counters, output).await?;
     if repairs && seen.report.missing.records > 0 {
         return repair::act(&opened, &seen, &counters, output).await;
     }
@@ -64,22 +64,21 @@ pub async fn act(arguments: &Arguments, output: &Output) -> Result<Exit, Failure
     Ok(if report.equal { Exit::Done } else { Exit::Difference })
 }
 
-/// Compares both ends as they stand now, and shows how far it is.
-pub async fn watched(
-    opened: &Opened,
+/// Compares, and shows how far it is.
+pub async fn shown<T>(
+    comparing: impl Future<Output = Result<T, VerifyError>>,
     counters: &Progress,
-    wanted: Wanted,
     output: &Output,
-) -> Result<Look, Failure> {
-    let comparison = Arc::new(comparison(opened, counters).await?);
+) -> Result<T, Failure> {
     let seen = tokio::select! {
-        seen = look(comparison, wanted) => seen,
+        seen = comparing => seen,
         () = progress::show(counters, output) => Err(VerifyError::Defect),
     };
     Ok(seen.map_err(|error| FailureReport::of(&error))?)
 }
 
-async fn comparison(opened: &Opened, counters: &Progress) -> Result<Comparison, Failure> {
+/// Both ends as they stand now.
+pub async fn comparison(opened: &Opened, counters: &Progress) -> Result<Comparison, Failure> {
     let failed = |error| sink_failure(&error);
     let pipeline = &opened.loaded.pipeline;
     let again = Positions { sink: opened.sink.clone(), pipeline: pipeline.name.clone() };
