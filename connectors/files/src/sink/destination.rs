@@ -343,6 +343,14 @@ impl Destination for FileSink {
         })
     }
 
+    fn is_waiting<'a>(&'a self, pipeline: &'a PipelineName) -> Fut<'a, bool, SinkError> {
+        Box::pin(async move {
+            let state = self.state_of(pipeline);
+            let whole = self.shared.whole(&state);
+            Ok(whole.map_or(Ok(false), |whole| whole.is_waiting())?)
+        })
+    }
+
     fn read_back(&self, schema: SchemaRef) -> Fut<'_, Arc<dyn Source>, SinkError> {
         Box::pin(async move {
             match crate::source::Files::with_schema(self.source_config(), schema).await {

@@ -7,6 +7,7 @@ pub mod drill;
 mod dry_run;
 pub mod init;
 pub mod plan;
+mod repair;
 pub mod run;
 pub mod schema;
 pub mod status;
