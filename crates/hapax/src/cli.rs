@@ -6,7 +6,9 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::codes;
-use crate::commands::{completions, copy, dead_letters, init, plan, run, schema, status, validate, verify};
+use crate::commands::{
+    completions, copy, dead_letters, in_doubt, init, plan, run, schema, status, trace, validate, verify,
+};
 use crate::exit::{Exit, Failure, Report};
 use crate::output::Output;
 
@@ -43,9 +45,14 @@ enum Command {
     Status(status::Arguments),
     /// Compare source and destination by value: what is missing, duplicated or different
     Verify(verify::Arguments),
+    /// Say what became of one record: every arrival, decision and commit
+    Trace(trace::Arguments),
     /// List, replay or drop the records that were set aside
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
+    /// List or complete commits that are not over
+    #[command(subcommand)]
+    InDoubt(in_doubt::Command),
     /// Print the JSON Schema of a pipeline file
     Schema,
     /// Print completions for a shell
@@ -76,7 +83,9 @@ fn act(command: Command, output: &Output) -> Result<Exit, Failure> {
         Command::Run(arguments) => wait(run::act(&arguments, output)),
         Command::Status(arguments) => wait(status::act(&arguments, output)),
         Command::Verify(arguments) => wait(verify::act(&arguments, output)),
+        Command::Trace(arguments) => wait(trace::act(&arguments, output)),
         Command::DeadLetters(command) => wait(dead_letters::act(&command, output)),
+        Command::InDoubt(command) => wait(in_doubt::act(&command, output)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The codes of commands, 30 to 59. Those of the file are in [`hapax_config::codes`].
+//! The codes of commands, 30 to 59, and of `trace`, 450 to 459. Those of the file are in [`hapax_config::codes`].
 
 use hapax_protocol::code::Code;
 
@@ -19,9 +19,25 @@ pub const PROCESS: Code = Code(38);
 /// Scratch files in the temporary directory failed.
 pub const SCRATCH: Code = Code(39);
 
+/// A text that names no record.
+pub const RECORD_UNNAMED: Code = Code(450);
+/// A record that nothing knows.
+pub const RECORD_UNKNOWN: Code = Code(451);
+
 /// Every code of the commands.
 #[cfg(test)]
-pub const ALL: &[Code] = &[GUARANTEE, RETENTION, ADDRESS, EXISTS, CANNOT_WRITE, NO_LETTER, PROCESS, SCRATCH];
+pub const ALL: &[Code] = &[
+    GUARANTEE,
+    RETENTION,
+    ADDRESS,
+    EXISTS,
+    CANNOT_WRITE,
+    NO_LETTER,
+    PROCESS,
+    SCRATCH,
+    RECORD_UNNAMED,
+    RECORD_UNKNOWN,
+];
 
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ mod effect;
 mod error;
 mod letters;
 mod prepare;
+mod resolve;
 mod split;
 mod stop;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use tokio::task::JoinSet;
 
 pub use error::RunError;
 pub use letters::{Letters, drop_letters, replay_letters};
+pub use resolve::resolve;
 pub use stop::Stop;
 
 use crate::batch::ReadLimit;

@@ -4,11 +4,13 @@ pub mod completions;
 pub mod copy;
 pub mod dead_letters;
 mod dry_run;
+pub mod in_doubt;
 pub mod init;
 pub mod plan;
 pub mod run;
 pub mod schema;
 pub mod status;
+pub mod trace;
 pub mod validate;
 pub mod verify;
 

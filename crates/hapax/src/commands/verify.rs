@@ -1,9 +1,11 @@
 //! `hapax verify`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use clap::Args;
 use hapax_protocol::guarantee::Effect;
+use hapax_protocol::identity::Place;
 use serde_json::json;
 
 use super::Standings;
@@ -49,12 +51,17 @@ async fn comparison(opened: &Opened) -> Result<Comparison, Failure> {
         })
         .collect();
     let letters = destination.dead_letters(&pipeline.name, LETTERS_MAX).await.map_err(failed)?;
+    let mut set_aside: HashSet<Place> = letters.into_iter().map(|letter| letter.place).collect();
+    let left = LETTERS_MAX.saturating_sub(set_aside.len());
+    let settled = destination.settled_letters(&pipeline.name, left).await.map_err(failed)?;
+    let gone = settled.into_iter().filter(|settled| settled.settlement.ending.leaves_nothing());
+    set_aside.extend(gone.map(|settled| settled.letter.place));
     Ok(Comparison {
         source: Arc::clone(&opened.source),
         transform: opened.transform.clone(),
         identity: pipeline.identity.value.clone(),
         winner: winner(opened),
-        set_aside: letters.into_iter().map(|letter| letter.place).collect(),
+        set_aside,
         moved,
         destination: destination.read_back(Arc::clone(&opened.schema)).await.map_err(failed)?,
     })
@@ -85,7 +92,7 @@ fn words(report: &Report) -> String {
     ));
     for (number, what) in [
         (report.twins, "more than once in the source, one of each expected"),
-        (report.set_aside, "set aside, not expected"),
+        (report.set_aside, "set aside or dropped, not expected"),
         (report.unreadable, "at the destination that cannot be read or have no identity"),
         (report.splits_not_moved, "splits not moved yet, not compared"),
     ] {
