@@ -23,7 +23,7 @@ use crate::output::Output;
 use crate::output::figures::{bytes, counted};
 use crate::trace::scan::{self, Arrival, Going, ScanError, Scanned};
 use crate::trace::subject::{Subject, Unnamed};
-use crate::trace::{Decision, Evidence, Traced, decide};
+use crate::trace::{Evidence, Traced, decide};
 use crate::wiring::{Loaded, sink_failure};
 
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -118,11 +118,7 @@ pub async fn gather(loaded: &Loaded, arguments: &Arguments, output: &Output) -> 
             place,
         })
     });
-    let mut traced: Vec<Traced> = traced.collect();
-    if source.unread.is_some() {
-        // A place that nobody has seen, and that no commit passed, is no arrival.
-        traced.retain(|traced| traced.decision != Decision::NotReached);
-    }
+    let traced: Vec<Traced> = traced.collect();
     let destination_rows = match (&origin, arguments.no_destination) {
         (_, true) => Looked { found: 0, unread: refused(true) },
         (None, false) => {
@@ -218,6 +214,9 @@ async fn read_source(
         let ids = at_place.found.iter().filter_map(|arrival| arrival.id);
         subject.ids = ids.collect();
         going.ids = subject.ids.iter().copied().collect();
+        if let Some((_, ids)) = &mut going.of_input {
+            ids.extend(subject.ids.iter().copied());
+        }
         if subject.ids.is_empty() {
             return Ok(at_place);
         }

@@ -77,9 +77,11 @@ fn more_words(trace: &Trace, traced: &Traced) -> Vec<String> {
 }
 
 fn commit_words(commit: &Committed) -> String {
-    let records = match commit.records.end.checked_sub(1) {
-        Some(last) => format!("records {} to {}", count(commit.records.start), count(last)),
-        None => "no records".into(),
+    let (first, last) = (commit.records.start, commit.records.end.saturating_sub(1));
+    let records = match commit.totals.read {
+        0 => "no records".into(),
+        1 => format!("record {}", count(first)),
+        _ => format!("records {} to {}", count(first), count(last)),
     };
     format!(
         "in commit {} of {}, {}, {records}, by {} with token {}",
