@@ -7,6 +7,7 @@ mod in_place;
 mod letters;
 mod prepare;
 mod repair;
+mod resolve;
 mod split;
 mod stop;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use tokio::task::JoinSet;
 pub use error::RunError;
 pub use letters::{Letters, drop_letters, replay_letters};
 pub use repair::{Repair, Repaired};
+pub use resolve::resolve;
 pub use stop::Stop;
 
 use crate::batch::ReadLimit;
