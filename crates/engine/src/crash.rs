@@ -204,7 +204,7 @@ const STOP_ARRIVES: Duration = Duration::from_millis(50);
 /// Fails as a commit whose answer never came, if that is asked for here and now.
 pub fn answer(lost: Lost) -> Result<(), CommitError> {
     match armed().iter().any(|armed| armed.trap == Trap::Lose(lost) && armed.is_due()) {
-        true => Err(CommitError::Unknown(SinkError::stop(AnswerLost))),
+        true => Err(CommitError::Unknown(SinkError::unavailable(AnswerLost))),
         false => Ok(()),
     }
 }

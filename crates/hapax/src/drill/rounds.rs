@@ -142,19 +142,15 @@ impl Drill<'_> {
             }
         }
         let Some(ended) = self.end(round, &mut worker).await? else { return Ok(false) };
-        let answer_lost = !self.subject.keeps_positions && ended.error.contains(ANSWER_LOST);
         match (step, &ended.end) {
             (Step::Kill(_) | Step::LoseAndKill(..), _) if ended.is_killed() => self.board.killed(step),
             (Step::KillAt(_), _) if ended.is_killed() && sent => self.board.killed(step),
             (Step::Terminate(_), End::Exit(0)) if sent => self.board.fault("SIGTERM", step),
             // It may come before anybody listens.
             (Step::Terminate(_), End::Signal(15)) if sent => self.board.fault("SIGTERM", step),
-            (Step::Lose(lost, _), End::Exit(0)) if ended.summary.in_doubt > 0 => {
+            (Step::Lose(lost, _) | Step::LoseAndKill(lost, _), End::Exit(0)) if ended.summary.in_doubt > 0 => {
                 self.board.fault(lost.name(), step);
                 return Ok(false);
-            }
-            (Step::Lose(lost, _) | Step::LoseAndKill(lost, _), End::Exit(1)) if answer_lost => {
-                self.board.fault(lost.name(), step);
             }
             (_, End::Exit(0)) => {
                 // The calm run may have been a slow one: then every kill would come too late.
@@ -338,9 +334,6 @@ impl Drill<'_> {
         }
     }
 }
-
-/// How a worker says that its answer was lost and that it cannot look.
-const ANSWER_LOST: &str = "HX0449";
 
 const FENCED: End = End::Exit(5);
 
