@@ -156,7 +156,8 @@ pub trait Destination: Send + Sync {
         Box::pin(std::future::ready(Ok(false)))
     }
 
-    /// Reads what the destination holds, as records of this schema, for comparison.
+    /// Reads what the destination holds, as records of this schema, for comparison. What is not there holds
+    /// nothing.
     fn read_back(&self, schema: SchemaRef) -> Fut<'_, Arc<dyn Source>, SinkError>;
 }
 

@@ -348,12 +348,31 @@ fn a_destination_without_positions_cannot_be_repaired() {
 }
 
 #[test]
+fn a_destination_that_is_gone_is_made_anew() {
+    for sink in ["sqlite", "parquet"] {
+        let place = Place::keyed(2_000, sink);
+        // Before the first run nothing is there, and nothing should be.
+        assert_eq!(place.verify(&[], 0)["splits_not_moved"], 1);
+        place.run();
+        match sink {
+            "sqlite" => place.sql("DROP TABLE orders"),
+            _ => parts(&place.path("out")).iter().for_each(|part| fs::remove_file(part).unwrap()),
+        }
+        assert_eq!(place.verify(&[], 4)["missing"]["records"], 2_000, "{sink}");
+        assert_eq!(place.verify(&["--repair"], 0)["repaired"]["moved"], 2_000, "{sink}");
+        assert_eq!(place.verify(&[], 0)["destination_records"], 2_000, "{sink}");
+    }
+}
+
+#[test]
 fn one_file_is_repaired_once_it_is_published() {
     let place = Place::keyed(3_000, "files: { path: out.jsonl }");
     let killed =
         place.command(&["run", "orders.yaml"]).env("HAPAX_CRASH", "commit-after:3").output().unwrap();
     assert_eq!(killed.status.signal(), Some(9));
     // What was committed is not in a file yet.
+    let report = place.verify(&[], 4);
+    assert_eq!((&report["unpublished"], &report["missing"]["records"]), (&true.into(), &1_500.into()));
     let failed = place.command(&["verify", "orders.yaml", "--repair"]).output().unwrap();
     assert_eq!(failed.status.code(), Some(1), "{failed:?}");
     place.run();

@@ -15,7 +15,7 @@ use hapax_protocol::position::{Position, SplitId, Totals};
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::prepare::Prepared;
-use super::split::{Attempt, Writing};
+use super::split::{Attempt, Open, Writing};
 use super::writer::SplitWriter;
 use super::{Job, Run, RunError, in_place};
 use crate::batch::Batch;
@@ -115,7 +115,8 @@ impl Repair {
             };
             let Some(prepared) = self.prepare(batch, &position, missing)? else { continue };
             attempt.write(&mut writing, prepared, size).await?;
-            if writing.open.as_ref().is_some_and(|open| open.full(size)) {
+            let is_full = |open: &Open| open.full(size) || open.totals.moved >= size.records_max;
+            if writing.open.as_ref().is_some_and(is_full) {
                 commit(&mut attempt, &mut writing, done).await?;
             }
         }
@@ -150,9 +151,8 @@ impl Repair {
         batch.rejected.clear();
         let mut prepared = Prepared::new(&self.job, batch).map_err(RunError::Arrow)?;
         prepared.through = position.clone();
-        // Those that the transform leaves out were left out before; `commit` takes this number back.
-        prepared.counts =
-            Totals { read: super::prepare::count(prepared.records.num_rows()), ..Totals::default() };
+        // They were counted as read when the position passed them.
+        prepared.counts = Totals::default();
         Ok(Some(prepared))
     }
 }
@@ -165,8 +165,8 @@ async fn commit(
 ) -> Result<(), RunError> {
     let Some(open) = &mut writing.open else { return Ok(()) };
     let totals = open.totals;
-    // Each of them was counted as read, and as moved, when the position passed it.
-    open.totals = Totals { read: 0, suppressed: 0, ..totals };
+    open.totals.suppressed = 0;
+    // Each of them was counted as moved when the position passed it.
     let counted = totals.moved.saturating_add(totals.set_aside);
     writing.standing.totals.moved = writing.standing.totals.moved.saturating_sub(counted);
     if attempt.commit(writing).await?.is_some() {

@@ -83,6 +83,12 @@ pub async fn act(
                 count(repaired.set_aside)
             ));
         }
+        if repaired.suppressed > 0 {
+            lines.push(format!(
+                "{:>10} left out, because another record of their identity takes effect",
+                count(repaired.suppressed)
+            ));
+        }
         lines.push(String::new());
         lines.push("afterwards:".to_owned());
         lines.extend(verify::words(&after, file));

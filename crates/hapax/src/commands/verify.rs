@@ -44,8 +44,12 @@ pub async fn act(arguments: &Arguments, output: &Output) -> Result<Exit, Failure
         opened.demand_guarantee()?;
     }
     let counters = Progress::default();
+    let destination = opened.sink.destination();
+    let name = &opened.loaded.pipeline.name;
+    let unpublished = destination.is_waiting(name).await.map_err(|error| sink_failure(&error))?;
     let comparison = Arc::new(comparison(&opened, &counters).await?);
-    let seen = shown(look(comparison, Wanted::default()), &counters, output).await?;
+    let mut seen = shown(look(comparison, Wanted::default()), &counters, output).await?;
+    seen.report.unpublished = unpublished;
     if repairs && seen.report.missing.records > 0 {
         return repair::act(&opened, &seen, &counters, output).await;
     }
@@ -167,6 +171,12 @@ pub fn words(report: &Report, file: &str) -> Vec<String> {
     }
     if report.moved_meanwhile {
         lines.push("the pipeline moved on meanwhile: compared is what was committed before".to_owned());
+    }
+    if report.unpublished {
+        lines.push(
+            "a run goes on, or was interrupted: what it committed is not in the file yet and counts as missing; `hapax run` publishes it"
+                .to_owned(),
+        );
     }
     for (number, what) in [
         (report.twins, "more than once in the source, one of each expected"),

@@ -148,7 +148,9 @@ impl Drill<'_> {
             (Step::Terminate(_), End::Exit(0)) if sent => self.board.fault("SIGTERM", step),
             // It may come before anybody listens.
             (Step::Terminate(_), End::Signal(15)) if sent => self.board.fault("SIGTERM", step),
-            (Step::Lose(lost, _) | Step::LoseAndKill(lost, _), End::Exit(0)) if ended.summary.in_doubt > 0 => {
+            (Step::Lose(lost, _) | Step::LoseAndKill(lost, _), End::Exit(0))
+                if ended.summary.in_doubt > 0 =>
+            {
                 self.board.fault(lost.name(), step);
                 return Ok(false);
             }

@@ -73,7 +73,8 @@ fn digits(text: &str) -> Option<RecordId> {
 }
 
 fn of_place(place: &Place) -> Result<RecordId, Unnamed> {
-    let rows = RecordBatch::try_from_iter([("n", Arc::new(StringArray::from(vec![""])) as ArrayRef)]);
+    let column: ArrayRef = Arc::new(StringArray::from(vec![""]));
+    let rows = RecordBatch::try_from_iter([("n", column)]);
     let rows = rows.map_err(|error| Unnamed(error.to_string()))?;
     let identified = Identifier::new(&Identity::Position, &rows.schema())
         .map_err(|error| Unnamed(error.to_string()))?

@@ -120,6 +120,9 @@ pub struct Report {
     pub compared_by: ComparedBy,
     /// Whether the pipeline committed something meanwhile. What it committed before is what was compared.
     pub moved_meanwhile: bool,
+    /// Whether an interrupted run committed records that are not visible yet, because the destination is published
+    /// as a whole. They count as missing. Known to whoever knows the destination.
+    pub unpublished: bool,
     /// Ranges of identities that were compared.
     pub ranges: u64,
     /// Ranges whose count or digest differed, and that were compared record by record.

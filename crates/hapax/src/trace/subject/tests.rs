@@ -57,8 +57,8 @@ fn places_and_digits_are_read_whatever_the_identity() {
     let place = Place { split: SplitId::new("in.csv#0"), ordinal: 12 };
     assert_eq!(subject.unwrap(), Subject { ids: Vec::new(), place: Some(place.clone()) });
     let subject = Subject::parse("in.csv#0:12", &Identity::Position, None, |_| false).unwrap();
-    let records =
-        RecordBatch::try_from_iter([("v", Arc::new(Int32Array::from(vec![1])) as ArrayRef)]).unwrap();
+    let column: ArrayRef = Arc::new(Int32Array::from(vec![1]));
+    let records = RecordBatch::try_from_iter([("v", column)]).unwrap();
     let identifier = Identifier::new(&Identity::Position, &records.schema()).unwrap();
     let expected = identifier.identify(&records, &place.split, &Ordinals::From(12)).unwrap().ids;
     assert_eq!((subject.ids, subject.place), (expected, Some(place)));
