@@ -370,3 +370,18 @@ fn an_interrupted_replay_is_completed_by_the_next_one() {
         }
     }
 }
+
+#[test]
+fn a_destination_that_remembers_nothing_is_said_to() {
+    let place = Place::new("sqlite: { path: out.db, table: t, positions: false }");
+    let text = fs::read_to_string(place.path("p.yaml")).unwrap();
+    fs::write(place.path("p.yaml"), text.replace("duplicates: drop\n", "")).unwrap();
+    fs::write(place.path("in.csv"), "id,amount\n1,10\n5,77\n").unwrap();
+    place.run();
+    place.is("1", &[(0, "unrecorded", None)], Some(1));
+    place.is("5", &[(1, "left-out", None)], Some(0));
+    let words = place.hapax(&["trace", "p.yaml", "1"], None).expect(0).stdout;
+    assert!(words.contains("keeps no positions"), "{words}");
+    let words = place.hapax(&["in-doubt", "list", "p.yaml"], None).expect(0).stdout;
+    assert!(words.contains("cannot be looked up"), "{words}");
+}
