@@ -40,6 +40,9 @@ struct Ended {
     stderr: String,
 }
 
+/// Arrivals as (number, decision, commit), and rows at the destination.
+type Traced = (Vec<(u64, String, Option<u64>)>, Option<u64>);
+
 impl Ended {
     fn expect(self, exit: i32) -> Self {
         assert_eq!(self.exit, Some(exit), "{}{}", self.stdout, self.stderr);
@@ -110,7 +113,7 @@ impl Place {
     }
 
     /// The arrivals of a record as (number, decision, commit), and how many rows the destination holds of it.
-    fn arrivals(&self, id: &str) -> (Vec<(u64, String, Option<u64>)>, Option<u64>) {
+    fn arrivals(&self, id: &str) -> Traced {
         let trace = self.trace(id, &[]);
         let arrivals = trace["arrivals"].as_array().unwrap().iter().map(|arrival| {
             let decision = arrival["decision"].as_str().unwrap().to_owned();
@@ -369,4 +372,19 @@ fn an_interrupted_replay_is_completed_by_the_next_one() {
             assert_eq!(report["destination_records"], 7, "{sink} at {point}: {report}");
         }
     }
+}
+
+#[test]
+fn a_destination_that_remembers_nothing_is_said_to() {
+    let place = Place::new("sqlite: { path: out.db, table: t, positions: false }");
+    let text = fs::read_to_string(place.path("p.yaml")).unwrap();
+    fs::write(place.path("p.yaml"), text.replace("duplicates: drop\n", "")).unwrap();
+    fs::write(place.path("in.csv"), "id,amount\n1,10\n5,77\n").unwrap();
+    place.run();
+    place.is("1", &[(0, "unrecorded", None)], Some(1));
+    place.is("5", &[(1, "left-out", None)], Some(0));
+    let words = place.hapax(&["trace", "p.yaml", "1"], None).expect(0).stdout;
+    assert!(words.contains("keeps no positions"), "{words}");
+    let words = place.hapax(&["in-doubt", "list", "p.yaml"], None).expect(0).stdout;
+    assert!(words.contains("cannot be looked up"), "{words}");
 }

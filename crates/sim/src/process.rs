@@ -129,8 +129,8 @@ impl Process {
         std::future::pending::<()>().await;
     }
 
-    /// A dead process asks nothing any more.
-    async fn stay_if_dead(&self) {
+    /// A dead process asks nothing any more, and does not end.
+    pub async fn stay_if_dead(&self) {
         let dead = self.world.now().dead.contains(&self.number);
         if dead {
             std::future::pending::<()>().await;

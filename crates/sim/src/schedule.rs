@@ -204,11 +204,13 @@ impl Schedule {
         };
         let stop = Stop::default();
         let run = self.run(number, stop.clone());
-        let world = self.world.clone();
+        let process = Process { world: self.world.clone(), number };
         let handle = self.running.spawn(async move {
             let outcome = run.run().await;
+            // The dead do not end by themselves.
+            process.stay_if_dead().await;
             // Asked at once: a destination that falls back later knows other holders.
-            let has_lease = world.now().sink.holder == Some(number);
+            let has_lease = process.world.now().sink.holder == Some(number);
             Ended { process: number, outcome, has_lease }
         });
         self.handles.insert(number, (handle, stop));

@@ -32,7 +32,7 @@ pub enum Decision {
     Settled(SettledLetter),
     /// The transform left it out.
     LeftOut,
-    /// The position passed it, and the destination does not say what was done.
+    /// The destination does not say what was done with it.
     Unrecorded,
 }
 
@@ -54,8 +54,8 @@ pub struct Evidence {
     pub place: Place,
     /// How far it comes today; `None` if the source was not read.
     pub passage: Option<Passage>,
-    /// How many records of its split are committed.
-    pub committed_records: u64,
+    /// How many records of its split are committed; `None` if the destination keeps no positions.
+    pub committed_records: Option<u64>,
     /// What the destination remembers of the place.
     pub remembered: Remembered,
     /// The place that claimed its identity.
@@ -70,11 +70,12 @@ pub fn decide(evidence: Evidence) -> Traced {
     let Evidence { place, passage, committed_records, remembered, claimant, has_ledger } = evidence;
     let Remembered { commit, letter, settled } = remembered;
     let decision = match (letter, settled, passage) {
-        _ if place.ordinal >= committed_records => Decision::NotReached,
+        _ if committed_records.is_some_and(|records| place.ordinal >= records) => Decision::NotReached,
         (Some(letter), _, _) => Decision::SetAside(letter),
         (None, Some(settled), _) => Decision::Settled(settled),
         (None, None, Some(Passage::LeftOut)) => Decision::LeftOut,
         (None, None, Some(Passage::Refused)) => Decision::Unrecorded,
+        _ if committed_records.is_none() => Decision::Unrecorded,
         (None, None, passage) => match claimant {
             Some(of) if of == place => Decision::Moved,
             Some(of) if has_ledger => Decision::Suppressed { of },

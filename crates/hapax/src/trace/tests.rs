@@ -12,7 +12,7 @@ fn evidence() -> Evidence {
     Evidence {
         place: at(5),
         passage: Some(Passage::Passes),
-        committed_records: 10,
+        committed_records: Some(10),
         remembered: Remembered::default(),
         claimant: None,
         has_ledger: true,
@@ -64,7 +64,11 @@ fn what_was_written_down_goes_before_what_follows_from_today() {
 #[test]
 fn behind_the_position_nothing_is_decided() {
     for claimant in [None, Some(at(3))] {
-        let behind = Evidence { committed_records: 5, claimant, ..evidence() };
+        let behind = Evidence { committed_records: Some(5), claimant, ..evidence() };
         assert_eq!(decide(behind).decision, Decision::NotReached);
     }
+    let no_positions = Evidence { committed_records: None, has_ledger: false, ..evidence() };
+    assert_eq!(decide(no_positions.clone()).decision, Decision::Unrecorded);
+    let left_out = Evidence { passage: Some(Passage::LeftOut), ..no_positions };
+    assert_eq!(decide(left_out).decision, Decision::LeftOut);
 }

@@ -38,6 +38,8 @@ pub struct Trace {
     pub arrivals: Vec<Traced>,
     /// How many arrivals are not among them.
     pub more: u64,
+    /// Whether the destination keeps positions, and with them everything else that it remembers.
+    pub keeps_positions: bool,
     /// Whether identities are claimed.
     pub has_ledger: bool,
     /// The places that claimed an identity.
@@ -79,6 +81,7 @@ pub async fn gather(loaded: &Loaded, arguments: &Arguments, output: &Output) -> 
     let identity = &loaded.pipeline.identity.value;
     let sink = loaded.sink().await?;
     let has_ledger = loaded.duplicates(&sink)?.need_ledger();
+    let keeps_positions = !matches!(sink, Sink::Append(_));
     let destination = sink.destination();
     let standings: BTreeMap<SplitId, Standing> =
         destination.standings(name).await.map_err(failed)?.into_iter().collect();
@@ -111,7 +114,8 @@ pub async fn gather(loaded: &Loaded, arguments: &Arguments, output: &Output) -> 
         let id = arrival.as_ref().map_or_else(|| subject.ids.first().copied(), |arrival| arrival.id);
         decide(Evidence {
             passage: arrival.map(|arrival| arrival.passage),
-            committed_records: standings.get(&place.split).map_or(0, |standing| standing.totals.read),
+            committed_records: keeps_positions
+                .then(|| standings.get(&place.split).map_or(0, |standing| standing.totals.read)),
             remembered,
             claimant: id.and_then(|id| claimed.get(&id).cloned()).or_else(|| only(&claimed)),
             has_ledger,
@@ -132,6 +136,7 @@ pub async fn gather(loaded: &Loaded, arguments: &Arguments, output: &Output) -> 
         ids: subject.ids,
         arrivals: traced,
         more: arrivals.more,
+        keeps_positions,
         has_ledger,
         claimants: claimed.into_values().collect(),
         source,

@@ -24,6 +24,9 @@ pub fn words(trace: &Trace) -> String {
         (None, 0) => "source: does not hold it".into(),
         (None, found) => format!("source: arrives {}", times(found)),
     });
+    if !trace.keeps_positions {
+        lines.push("the destination keeps no positions: it does not remember what was done".into());
+    }
     if trace.has_ledger {
         lines.push(match trace.claimants.as_slice() {
             [] => "ledger: nobody has claimed the identity".into(),
@@ -49,7 +52,7 @@ fn decision_words(decision: &Decision) -> String {
         Decision::SetAside(_) => "set aside".into(),
         Decision::Settled(settled) => format!("set aside, then {}", settlement_words(&settled.settlement)),
         Decision::LeftOut => "left out by the transform".into(),
-        Decision::Unrecorded => "passed; what was done with it is not recorded".into(),
+        Decision::Unrecorded => "what was done with it is not recorded".into(),
     }
 }
 
@@ -57,7 +60,7 @@ fn more_words(trace: &Trace, traced: &Traced) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(commit) = &traced.commit {
         lines.push(commit_words(commit));
-    } else if traced.decision != Decision::NotReached {
+    } else if trace.keeps_positions && traced.decision != Decision::NotReached {
         lines.push("in a commit of a version that kept no history".into());
     }
     let letter = match &traced.decision {
@@ -116,6 +119,7 @@ pub fn json(trace: &Trace, pipeline: &str) -> Value {
             "why_not": trace.source.unread,
             "arrivals": trace.source.unread.is_none().then_some(trace.source.found),
         },
+        "keeps_positions": trace.keeps_positions,
         "ledger": {
             "kept": trace.has_ledger,
             "claimed_by": trace.claimants.iter().map(name).collect::<Vec<_>>(),
