@@ -166,10 +166,13 @@ fn the_real_destination_is_not_touched() {
         fs::write(place.path("orders.csv"), text).unwrap();
         let scratch = tempfile::tempdir().unwrap();
         let before = all_below(&place.path("out"));
+        let written = |folder: PathBuf| fs::metadata(folder).map(|found| (found.mtime(), found.mtime_nsec()));
+        let made = written(place.path("out")).unwrap();
         let elsewhere = scratch.path().display().to_string();
         let row = place.drill(name, &["--kills", "3", "--seed", "1", "--scratch", &elsewhere], 0);
         assert_eq!(row["records"], 410, "{name}");
         assert!(all_below(&place.path("out")) == before, "{name}: the destination changed");
+        assert_eq!(written(place.path("out")).unwrap(), made, "{name}: a name came or went beside it");
         assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0, "{name}");
 
         // Beside the destination, which is where a scratch is made if nobody says otherwise.
@@ -341,24 +344,28 @@ fn a_source_that_changes_is_not_blamed_on_the_destination() {
     );
 }
 
-/// Mistakes that are compiled into test builds (`crates/planted`), each found by the rounds that provoke it.
+/// Mistakes that are compiled into test builds (`crates/planted`), each found in a round that provokes it.
 #[test]
 fn planted_mistakes_are_found() {
-    for (mistake, kills) in
-        [("no-fence", 30), ("blind-retry", 30), ("cached-position", 30), ("filter-alone", 1)]
-    {
+    for (mistake, round, provoked_by) in [
+        ("no-fence", "23", "stalled at position-read:1 while another ran"),
+        ("blind-retry", "4", "answer-lost-before:1"),
+        ("cached-position", "5", "answer-lost-before:5"),
+        ("filter-alone", "0", "to which nothing is done"),
+    ] {
         let place = Place::new();
-        let file = if mistake == "filter-alone" { many_twins(&place) } else { "table.yaml" };
-        let kills = kills.to_string();
-        let mut command = place.command(&["drill", file, "--seed", "8", "--kills", &kills, "--json"]);
+        let file = if mistake == "filter-alone" { many_identities(&place) } else { "table.yaml" };
+        let mut command = place.command(&["drill", file, "--seed", "8", "--round", round, "--json"]);
         let (stdout, _) = said(command.env("HAPAX_PLANT", mistake).output().unwrap(), 4);
         let row: Value = serde_json::from_str(&stdout).unwrap();
         assert_eq!(row["kept"], false, "{mistake}: {row:#}");
+        let schedule = row["findings"][0]["schedule"].as_str().unwrap();
+        assert!(schedule.contains(provoked_by), "{mistake}: {row:#}");
     }
 }
 
 /// Enough identities for a filter to be wrong about some.
-fn many_twins(place: &Place) -> &'static str {
+fn many_identities(place: &Place) -> &'static str {
     let mut text = String::from("id,name,amount\n");
     (0..20_000).for_each(|id| text.push_str(&format!("{id},n,1\n")));
     fs::write(place.path("many.csv"), text).unwrap();
