@@ -35,6 +35,8 @@ pub async fn suite(subject: &impl Subject) {
     Case::new(subject, "fenced").an_earlier_holder_is_refused().await;
     Case::new(subject, "late").a_holder_that_wakes_up_late_is_refused().await;
     Case::new(subject, "backwards").positions_never_move_back().await;
+    Case::new(subject, "in-place").a_commit_may_leave_the_position().await;
+    Case::new(subject, "gone").what_is_not_there_holds_nothing().await;
     Case::new(subject, "letters").dead_letters_share_the_commit().await;
     Case::new(subject, "twins").claims_share_the_commit_or_are_safe_to_replay().await;
     Case::new(subject, "withdrawn").a_withdrawn_claim_leaves_the_identity_free().await;
@@ -291,6 +293,37 @@ impl<S: Subject> Case<'_, S> {
         let (_, found) = self.pen(&sink, &lease).await;
         assert_eq!(found, first.standing());
         assert_eq!(self.ids(&sink, &lease).await, (0..10).collect::<Vec<_>>());
+    }
+
+    async fn a_commit_may_leave_the_position(&self) {
+        let (sink, lease) = self.run().await;
+        let (mut pen, standing) = self.pen(&sink, &lease).await;
+        pen.effects().write(&records(0..20)).await.unwrap();
+        let mut stands = checkpoint(&standing, 1, 20).standing();
+        pen.commit(&checkpoint(&standing, 1, 20)).await.unwrap();
+        // What a destination lost is moved again behind the position.
+        for id in [20, 21] {
+            pen.effects().write(&records([id])).await.unwrap();
+            let in_place = checkpoint(&stands, 1, 0);
+            pen.commit(&in_place).await.unwrap();
+            stands = in_place.standing();
+        }
+        assert!(!sink.destination().is_waiting(&lease.pipeline).await.unwrap() || self.is_whole(0..20));
+        assert_eq!(self.ids(&sink, &lease).await, (0..22).collect::<Vec<_>>());
+        assert!(!sink.destination().is_waiting(&lease.pipeline).await.unwrap(), "finished, and waits");
+        let (_, found) = self.pen(&sink, &lease).await;
+        assert_eq!(found, stands, "the position moved, or the epoch did not");
+    }
+
+    /// Whether the destination shows nothing of these records yet, because it is published as a whole.
+    fn is_whole(&self, ids: std::ops::Range<i64>) -> bool {
+        !self.subject.ids(self.name).iter().any(|id| ids.contains(id))
+    }
+
+    async fn what_is_not_there_holds_nothing(&self) {
+        let sink = self.subject.open(self.name).await;
+        let there = sink.destination().read_back(schema()).await.unwrap();
+        assert_eq!(there.splits().await.unwrap(), [], "records of nowhere");
     }
 
     async fn dead_letters_share_the_commit(&self) {

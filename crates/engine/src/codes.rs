@@ -1,4 +1,4 @@
-//! The engine's error codes, 100 to 199, and 449.
+//! The engine's error codes, 100 to 199, 430 to 439 for repairs, and 449.
 
 use hapax_protocol::code::Code;
 
@@ -22,6 +22,12 @@ pub const TWIN: Code = Code(113);
 pub const NO_LEDGER: Code = Code(114);
 /// A dead letter cannot be replayed.
 pub const LETTER_UNREADABLE: Code = Code(115);
+/// A repair needs a destination that keeps positions.
+pub const NO_POSITIONS: Code = Code(430);
+/// A repair found that an interrupted run has not published its file.
+pub const UNPUBLISHED: Code = Code(431);
+/// A commit of a repair did not take effect.
+pub const NOT_REPAIRED: Code = Code(432);
 /// The answer to a commit was lost on purpose.
 pub const ANSWER_LOST: Code = Code(449);
 
@@ -37,5 +43,8 @@ pub const ALL: &[Code] = &[
     TWIN,
     NO_LEDGER,
     LETTER_UNREADABLE,
+    NO_POSITIONS,
+    UNPUBLISHED,
+    NOT_REPAIRED,
     ANSWER_LOST,
 ];

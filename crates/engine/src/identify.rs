@@ -189,8 +189,8 @@ pub fn digest(bytes: &[u8]) -> RecordId {
     RecordId(id)
 }
 
-/// Reads a UUID: 16 bytes, or 32 hexadecimal digits with or without hyphens and braces.
-fn uuid(value: &[u8]) -> Option<RecordId> {
+/// Reads a UUID or the digits of an identity: 16 bytes, or 32 hexadecimal digits with or without hyphens and braces.
+pub fn uuid(value: &[u8]) -> Option<RecordId> {
     if let Ok(bytes) = <[u8; 16]>::try_from(value) {
         return Some(RecordId(bytes));
     }

@@ -151,7 +151,13 @@ pub trait Destination: Send + Sync {
     /// The commits that are not over, by split. Changes nothing.
     fn unfinished<'a>(&'a self, pipeline: &'a PipelineName) -> Fut<'a, Vec<Unfinished>, SinkError>;
 
-    /// Reads what the destination holds, as records of this schema, for comparison.
+    /// Whether something is committed that becomes visible only with [`finish`](Self::finish). Changes nothing.
+    fn is_waiting<'a>(&'a self, _pipeline: &'a PipelineName) -> Fut<'a, bool, SinkError> {
+        Box::pin(std::future::ready(Ok(false)))
+    }
+
+    /// Reads what the destination holds, as records of this schema, for comparison. What is not there holds
+    /// nothing.
     fn read_back(&self, schema: SchemaRef) -> Fut<'_, Arc<dyn Source>, SinkError>;
 }
 

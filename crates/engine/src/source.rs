@@ -1,5 +1,7 @@
 //! The contract of a source.
 
+mod nothing;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use hapax_protocol::code::Code;
@@ -11,6 +13,7 @@ use crate::batch::{Batch, ReadLimit};
 use crate::dead_letter::DeadLetter;
 use crate::durable::Durable;
 use crate::fault::SourceError;
+pub use nothing::Nothing;
 
 /// Where records come from.
 pub trait Source: Send + Sync {

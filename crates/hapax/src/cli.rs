@@ -7,7 +7,8 @@ use clap::{Parser, Subcommand};
 
 use crate::codes;
 use crate::commands::{
-    completions, copy, dead_letters, drill, init, plan, run, schema, status, validate, verify,
+    completions, copy, dead_letters, drill, in_doubt, init, plan, run, schema, status, trace, validate,
+    verify,
 };
 use crate::exit::{Exit, Failure, Report};
 use crate::output::Output;
@@ -50,9 +51,14 @@ enum Command {
     /// Run as a worker of a drill
     #[command(hide = true)]
     DrillWorker(drill::WorkerArguments),
+    /// Say what became of one record: every arrival, decision and commit
+    Trace(trace::Arguments),
     /// List, replay or drop the records that were set aside
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
+    /// List or complete commits that are not over
+    #[command(subcommand)]
+    InDoubt(in_doubt::Command),
     /// Print the JSON Schema of a pipeline file
     Schema,
     /// Print completions for a shell
@@ -85,7 +91,9 @@ fn act(command: Command, output: &Output) -> Result<Exit, Failure> {
         Command::Verify(arguments) => wait(verify::act(&arguments, output)),
         Command::Drill(arguments) => wait(drill::act(&arguments, output)),
         Command::DrillWorker(arguments) => wait(drill::work(&arguments, output)),
+        Command::Trace(arguments) => wait(trace::act(&arguments, output)),
         Command::DeadLetters(command) => wait(dead_letters::act(&command, output)),
+        Command::InDoubt(command) => wait(in_doubt::act(&command, output)),
     }
 }
 

@@ -1,4 +1,5 @@
-//! The codes of commands, 30 to 59, and of the drill, 440 to 448. Those of the file are in [`hapax_config::codes`].
+//! The codes of commands, 30 to 59, of the drill, 440 to 448, and of `trace`, 450 to 459. Those of the file are in
+//! [`hapax_config::codes`].
 
 use hapax_protocol::code::Code;
 
@@ -37,6 +38,11 @@ pub const INTERRUPTED: Code = Code(447);
 /// A worker could not be started or watched.
 pub const WORKER: Code = Code(448);
 
+/// A text that names no record.
+pub const RECORD_UNNAMED: Code = Code(450);
+/// A record that nothing knows.
+pub const RECORD_UNKNOWN: Code = Code(451);
+
 /// Every code of the commands.
 #[cfg(test)]
 pub const ALL: &[Code] = &[
@@ -57,6 +63,8 @@ pub const ALL: &[Code] = &[
     SOURCE_CHANGED,
     INTERRUPTED,
     WORKER,
+    RECORD_UNNAMED,
+    RECORD_UNKNOWN,
 ];
 
 #[cfg(test)]

@@ -123,6 +123,16 @@ impl Failure {
             Self::Report(report) => report.exit,
         }
     }
+
+    /// What happened, in one line.
+    pub fn message(&self) -> &str {
+        match self {
+            Self::Mistakes { mistakes, .. } => {
+                mistakes.first().map_or("the file has mistakes", |mistake| mistake.message.as_str())
+            }
+            Self::Report(report) => &report.message,
+        }
+    }
 }
 
 impl From<Report> for Failure {

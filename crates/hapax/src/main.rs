@@ -8,6 +8,7 @@ mod environment;
 mod exit;
 mod output;
 mod registry;
+mod trace;
 mod usage;
 mod verify;
 mod wiring;

@@ -127,7 +127,8 @@ impl Loaded {
         Ok(Opened { loaded: self, source, transform, schema, sink, duplicates, verdict })
     }
 
-    fn transform(&self, input: SchemaRef) -> Result<Option<Arc<dyn Transform>>, Failure> {
+    /// Plans the transform over the columns of the source, if there is one.
+    pub fn transform(&self, input: SchemaRef) -> Result<Option<Arc<dyn Transform>>, Failure> {
         let Some(sql) = &self.pipeline.transform else { return Ok(None) };
         match Select::plan(&sql.value, Arc::clone(&input)) {
             Ok(select) => Ok(Some(Arc::new(select))),
@@ -165,8 +166,17 @@ impl Loaded {
         })
     }
 
+    /// Who asks for the lease.
+    pub fn applicant(&self, duplicates: Duplicates) -> Applicant {
+        Applicant {
+            pipeline: self.pipeline.name.clone(),
+            holder: usage::holder(),
+            definition: definition(&self.pipeline, duplicates),
+        }
+    }
+
     /// What is done about twins: as the file says, or what suits identity and sink.
-    fn duplicates(&self, sink: &Sink) -> Result<Duplicates, Failure> {
+    pub fn duplicates(&self, sink: &Sink) -> Result<Duplicates, Failure> {
         let traits = sink.destination().traits();
         match &self.pipeline.duplicates {
             Some(asked) if asked.value.need_ledger() && traits.ledger.is_none() => {
@@ -312,11 +322,7 @@ impl Opened {
                 OnError::Stop => run::OnError::Stop,
             },
             parallel: self.parallel(),
-            applicant: Applicant {
-                pipeline: pipeline.name.clone(),
-                holder: usage::holder(),
-                definition: definition(pipeline, self.duplicates),
-            },
+            applicant: self.loaded.applicant(self.duplicates),
             clock: Arc::new(SystemClock::default()),
             progress,
             stop,

@@ -65,6 +65,28 @@ fn what_was_rolled_back_is_new_again() {
 }
 
 #[test]
+fn a_filter_alone_would_lose_records_and_is_caught() {
+    let twins = |planted| {
+        hapax_planted::with(planted, || {
+            let mut ledger = Ledger::open(MemoryStore::default()).unwrap();
+            let mut twins = 0;
+            for n in 0..20 {
+                // Counted up, all different: a twin is a record lost.
+                let answers = ledger.claim(&split(), &arrivals(n * 2_000..n * 2_000 + 2_000)).unwrap();
+                twins += answers.iter().filter(|answer| !matches!(answer, Claim::New)).count();
+                ledger.flush().unwrap();
+                ledger.committed();
+            }
+            twins
+        })
+    };
+    assert_eq!(twins(None), 0);
+    let lost = twins(Some(hapax_planted::Mistake::FilterAlone));
+    assert!(lost > 0, "NOT caught: filter-alone");
+    println!("caught filter-alone in the ledger by: lost {lost}");
+}
+
+#[test]
 fn segments_stay_few() {
     let settings = Settings { fan_in: 4, ..Settings::default() };
     let mut ledger = Ledger::with_settings(MemoryStore::default(), settings).unwrap();

@@ -121,6 +121,41 @@ fn what_no_commit_names_never_happened_merged_or_not() {
 }
 
 #[test]
+fn a_ledger_without_the_segment_that_a_commit_names_is_damaged() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let mut ledger = open(path);
+    commit(&mut ledger, "a", 0..50);
+    let named = ledger.last_segment();
+    drop(ledger);
+    assert!(DirectoryStore::open_through(path, named).is_ok());
+    fs::remove_file(path.join("seg-1-l0.led")).unwrap();
+    assert!(matches!(DirectoryStore::open_through(path, named), Err(StoreError::Damaged { .. })));
+    assert!(DirectoryStore::open_through(path, SegmentId(0)).is_ok(), "no commit names anything");
+}
+
+#[test]
+fn names_of_splits_that_end_in_zeros_were_never_given_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let splits = path.join("splits.led");
+    // The file was made, and nothing of it written.
+    fs::write(&splits, [0; 8]).unwrap();
+    commit(&mut open(path), "a", 0..10);
+    let durable = fs::read(&splits).unwrap();
+    commit(&mut open(path), "a split with a long name", 10..20);
+    let whole = fs::read(&splits).unwrap();
+    fs::remove_file(path.join("seg-2-l0.led")).unwrap();
+    for kept in durable.len()..whole.len() {
+        let mut torn = whole[..kept].to_vec();
+        torn.resize(whole.len(), 0);
+        fs::write(&splits, torn).unwrap();
+        assert_eq!(open(path).stats().identities, 10, "{kept} bytes");
+        assert_eq!(fs::read(&splits).unwrap(), durable, "{kept} bytes");
+    }
+}
+
+#[test]
 fn a_damaged_file_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();

@@ -139,6 +139,21 @@ fn the_versions_of_dependencies_stand_in_one_place() {
     }
 }
 
+/// What makes files durable notes it for test builds, so it stands where it can (docs/adr/0009-power-loss.md).
+#[test]
+fn the_steps_of_durability_stand_in_one_place() {
+    for folder in ["connectors/files/src/sink", "crates/ledger/src"] {
+        for file in sources(&root().join(folder)).iter().filter(|file| !file.ends_with("disk.rs")) {
+            let text = fs::read_to_string(file).unwrap();
+            for word in ["sync_all", "sync_data", "fs::rename", "fsync", "renameat"] {
+                let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+                let lines: Vec<&str> = code.filter(|line| line.contains(word)).collect();
+                assert!(lines.is_empty(), "{}: only disk.rs may do this: {lines:?}", file.display());
+            }
+        }
+    }
+}
+
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut all = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {

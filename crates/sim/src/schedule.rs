@@ -88,13 +88,21 @@ impl Clock for SimClock {
     }
 }
 
+/// How a run ended by itself.
+struct Ended {
+    process: usize,
+    outcome: Result<Summary, RunError>,
+    /// Whether it held the lease when it ended.
+    has_lease: bool,
+}
+
 struct Schedule {
     world: World,
     plan: Arc<Plan>,
     pipeline: PipelineName,
     signals: UnboundedReceiver<Signal>,
     started: tokio::time::Instant,
-    running: JoinSet<(usize, Result<Summary, RunError>)>,
+    running: JoinSet<Ended>,
     handles: BTreeMap<usize, (AbortHandle, Stop)>,
     promised: Level,
     unexplained: Vec<String>,
@@ -196,7 +204,13 @@ impl Schedule {
         };
         let stop = Stop::default();
         let run = self.run(number, stop.clone());
-        let handle = self.running.spawn(async move { (number, run.run().await) });
+        let world = self.world.clone();
+        let handle = self.running.spawn(async move {
+            let outcome = run.run().await;
+            // Asked at once: a destination that falls back later knows other holders.
+            let has_lease = world.now().sink.holder == Some(number);
+            Ended { process: number, outcome, has_lease }
+        });
         self.handles.insert(number, (handle, stop));
     }
 
@@ -258,13 +272,13 @@ impl Schedule {
     }
 
     /// A run ended: by itself, by a fault, or for no reason there could be.
-    fn note(&mut self, ended: Result<(usize, Result<Summary, RunError>), JoinError>) {
-        let (number, outcome) = match ended {
+    fn note(&mut self, ended: Result<Ended, JoinError>) {
+        let Ended { process, outcome, has_lease } = match ended {
             Ok(ended) => ended,
             Err(error) if error.is_cancelled() => return,
             Err(_) => return self.unexplained.push("a run panicked".to_owned()),
         };
-        self.handles.remove(&number);
+        self.handles.remove(&process);
         match outcome {
             Ok(summary) if summary.stopped => {}
             Ok(_) => {
@@ -272,24 +286,19 @@ impl Schedule {
                 self.world.now().log.events.push(Event::Completed);
             }
             Err(error) => {
-                if let Some(words) = self.unexplained_end(number, &error) {
-                    self.unexplained.push(words);
-                }
+                self.unexplained.extend(unexplained(&error, has_lease));
             }
         }
     }
+}
 
-    /// What is wrong with an end that no fault explains.
-    fn unexplained_end(&self, number: usize, error: &RunError) -> Option<String> {
-        let has_lease = self.world.now().sink.holder == Some(number);
-        let said = error.to_string();
-        match error {
-            RunError::Source { .. } => None,
-            _ if error.is_fenced() => {
-                has_lease.then(|| format!("the holder of the lease was fenced: {said}"))
-            }
-            RunError::Sink { .. } if !said.contains("stands elsewhere") => None,
-            _ => Some(said),
-        }
+/// What is wrong with an end that no fault explains.
+fn unexplained(error: &RunError, has_lease: bool) -> Option<String> {
+    let said = error.to_string();
+    match error {
+        RunError::Source { .. } => None,
+        _ if error.is_fenced() => has_lease.then(|| format!("the holder of the lease was fenced: {said}")),
+        RunError::Sink { .. } if !said.contains("stands elsewhere") => None,
+        _ => Some(said),
     }
 }

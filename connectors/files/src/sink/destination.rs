@@ -9,7 +9,7 @@ use hapax_engine::dead_letter::{DeadLetter, SettledLetter};
 use hapax_engine::fault::SinkError;
 use hapax_engine::history::{Remembered, Unfinished};
 use hapax_engine::sink::{Arrival, CommitSize, Destination, Shape, Staged, StagedSink, Traits};
-use hapax_engine::source::Source;
+use hapax_engine::source::{Nothing, Source};
 use hapax_ledger::store::SegmentId;
 use hapax_protocol::guarantee::{
     Durability, Effect, Fencing, InDoubt, LedgerFacts, LedgerPlace, LookUp, Retention,
@@ -343,12 +343,24 @@ impl Destination for FileSink {
         })
     }
 
+    fn is_waiting<'a>(&'a self, pipeline: &'a PipelineName) -> Fut<'a, bool, SinkError> {
+        Box::pin(async move {
+            let state = self.state_of(pipeline);
+            let whole = self.shared.whole(&state);
+            Ok(whole.map_or(Ok(false), |whole| whole.is_waiting())?)
+        })
+    }
+
     fn read_back(&self, schema: SchemaRef) -> Fut<'_, Arc<dyn Source>, SinkError> {
         Box::pin(async move {
-            match crate::source::Files::with_schema(self.source_config(), schema).await {
+            match crate::source::Files::with_schema(self.source_config(), Arc::clone(&schema)).await {
                 Ok(source) => {
                     let source: Arc<dyn Source> = Arc::new(source);
                     Ok(source)
+                }
+                Err(error) if error.fault.code() == crate::codes::NO_FILE => {
+                    let nothing: Arc<dyn Source> = Arc::new(Nothing(schema));
+                    Ok(nothing)
                 }
                 Err(error) => {
                     Err(SinkError { kind: hapax_engine::fault::SinkErrorKind::Stop, fault: error.fault })

@@ -118,7 +118,7 @@ struct Found {
 
 /// The log of all decided commits, as far as it is asked for.
 struct Log {
-    files: Vec<PathBuf>,
+    files: Vec<LogFile>,
     found: BTreeMap<Place, Found>,
 }
 
@@ -127,9 +127,9 @@ impl Log {
     fn read(state: &State, settled_too: bool, wanted: impl Fn(&Place) -> bool) -> Result<Self, Failure> {
         let files = files(state)?;
         let mut found: BTreeMap<Place, Found> = BTreeMap::new();
-        for (index, path) in files.iter().enumerate() {
-            each_line(path, |start, line| {
-                let head: Head = serde_json::from_slice(line).map_err(|error| damaged(path, &error))?;
+        for (index, file) in files.iter().enumerate() {
+            file.each_line(|start, line| {
+                let head: Head = serde_json::from_slice(line).map_err(|error| damaged(&file.path, &error))?;
                 let place = Place { split: head.split, ordinal: head.record };
                 match head.what {
                     What::Letter if wanted(&place) => {
@@ -152,15 +152,14 @@ impl Log {
         Ok(Self { files, found })
     }
 
-    fn line(&self, (index, start): At) -> Result<(PathBuf, Line), Failure> {
-        let Some(path) = self.files.get(index) else {
-            return Err(changed(&PathBuf::new()));
-        };
-        let mut file = BufReader::new(File::open(path).map_err(at("open", path))?);
+    fn line(&self, (index, start): At) -> Result<(&Path, Line), Failure> {
+        let Some(of_log) = self.files.get(index) else { return Err(changed(Path::new(""))) };
+        let path = of_log.path.as_path();
+        let mut file = of_log.open()?;
         let mut text = Vec::new();
         file.seek(SeekFrom::Start(start)).map_err(at("read", path))?;
         file.read_until(b'\n', &mut text).map_err(at("read", path))?;
-        Ok((path.clone(), serde_json::from_slice(&text).map_err(|error| damaged(path, &error))?))
+        Ok((path, serde_json::from_slice(&text).map_err(|error| damaged(path, &error))?))
     }
 
     fn letter(&self, line: At) -> Result<DeadLetter, Failure> {
@@ -172,7 +171,7 @@ impl Log {
                 raw,
                 set_aside_unix_ms,
             }),
-            (path, Line::Settled { .. }) => Err(changed(&path)),
+            (path, Line::Settled { .. }) => Err(changed(path)),
         }
     }
 
@@ -183,7 +182,7 @@ impl Log {
                 let ending = Ending::of_word(&ending);
                 Ok(SettledLetter { letter, settlement: Settlement { ending, epoch, settled_unix_ms } })
             }
-            (path, Line::Letter { .. }) => Err(changed(&path)),
+            (path, Line::Letter { .. }) => Err(changed(path)),
         }
     }
 }
@@ -215,36 +214,57 @@ pub(crate) fn of_places(state: &State, places: &[Place]) -> Result<Vec<Remembere
     places.iter().map(remembered).collect()
 }
 
+/// One file of the log.
+struct LogFile {
+    path: PathBuf,
+    /// The name it has until its commit is rolled forward.
+    temp: Option<PathBuf>,
+}
+
+impl LogFile {
+    /// Opens it, whichever name it has: a run may give it the other one at any time.
+    fn open(&self) -> Result<BufReader<File>, Failure> {
+        let names = [Some(&self.path), self.temp.as_ref(), Some(&self.path)];
+        let mut gone = io::Error::from(io::ErrorKind::NotFound);
+        for name in names.into_iter().flatten() {
+            match File::open(name) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => gone = error,
+                opened => return opened.map(BufReader::new).map_err(at("open", name)),
+            }
+        }
+        Err(at("open", &self.path)(gone))
+    }
+
+    fn each_line(&self, mut see: impl FnMut(u64, &[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
+        let mut file = self.open()?;
+        let mut line = Vec::new();
+        let mut start = 0_u64;
+        loop {
+            line.clear();
+            let bytes = file.read_until(b'\n', &mut line).map_err(at("read", &self.path))?;
+            if bytes == 0 {
+                return Ok(());
+            }
+            see(start, &line)?;
+            start = start.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+        }
+    }
+}
+
 /// The files of all decided commits, in the order in which they were made.
-fn files(state: &State) -> Result<Vec<PathBuf>, Failure> {
+fn files(state: &State) -> Result<Vec<LogFile>, Failure> {
     let directory = state.letters();
-    let mut files: BTreeMap<String, PathBuf> = BTreeMap::new();
+    let mut files: BTreeMap<String, Option<PathBuf>> = BTreeMap::new();
     // A decided commit that was not rolled forward yet has its letters under their temporary name.
     for (_, _, entry) in state.splits()? {
         for file in entry.files.iter().filter(|file| file.kind == Kind::Letters) {
-            files.insert(file.name.clone(), state.temps().join(&file.temp));
+            files.insert(file.name.clone(), Some(state.temps().join(&file.temp)));
         }
     }
     for name in disk::names(&directory)? {
-        let path = directory.join(&name);
-        files.insert(name, path);
+        files.entry(name).or_default();
     }
-    Ok(files.into_values().collect())
-}
-
-fn each_line(path: &Path, mut see: impl FnMut(u64, &[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
-    let mut file = BufReader::new(File::open(path).map_err(at("open", path))?);
-    let mut line = Vec::new();
-    let mut start = 0_u64;
-    loop {
-        line.clear();
-        let bytes = file.read_until(b'\n', &mut line).map_err(at("read", path))?;
-        if bytes == 0 {
-            return Ok(());
-        }
-        see(start, &line)?;
-        start = start.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
-    }
+    Ok(files.into_iter().map(|(name, temp)| LogFile { path: directory.join(name), temp }).collect())
 }
 
 fn changed(path: &Path) -> Failure {

@@ -151,8 +151,8 @@ pub(crate) fn claimant(state: &State, id: &RecordId) -> Result<Option<Place>, Fa
         let (Some(token), mark) = (latest()?, state.ledger_mark()?) else { return Ok(None) };
         let path = of(state, token);
         let look = Look::through(&path, mark);
-        // Segments go only after a manifest names their successor, or a new holder has its own: then what was
-        // listed may have lacked some.
+        // Segments go only after a manifest names their successor, or a new holder has its own. Where neither
+        // happened meanwhile, each that went has its successor in the list.
         if latest()? != Some(token) || state.ledger_mark()? != mark {
             continue;
         }

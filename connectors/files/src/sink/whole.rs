@@ -25,7 +25,7 @@ use crate::sink::disk::{self, Exclusive};
 use crate::sink::encode::{self, Encoder};
 use crate::sink::fault::{self, Failure, at};
 use crate::sink::names::{self, HiddenPart};
-use crate::sink::state::{Roll, SplitEntry, State};
+use crate::sink::state::{Kind, Roll, SplitEntry, State};
 use crate::sink_config::{SinkFormat, Target};
 
 /// One state of the whole file, or the fence a new holder puts behind the last one.
@@ -115,6 +115,25 @@ impl Whole<'_> {
             .filter(|(key, _, _)| last.through.contains_key(key))
             .map(|(_, _, entry)| CommitId { split: entry.split, epoch: entry.epoch })
             .collect())
+    }
+
+    /// Whether parts are published, or about to be, that the file does not hold yet. Changes nothing.
+    pub(crate) fn is_waiting(&self) -> Result<bool, Failure> {
+        let generation = self.chain().last::<Generation>()?.map(|(_, entry)| entry).unwrap_or_default();
+        if self.temp_of(&generation).is_some() {
+            return Ok(true);
+        }
+        let is_held =
+            |key: &String, epoch: Epoch| generation.through.get(key).is_some_and(|held| epoch <= *held);
+        let parts = disk::names(&self.state.parts)?;
+        let mut parts = parts.iter().filter_map(|name| HiddenPart::parse(name));
+        if parts.any(|part| !is_held(&part.key, part.epoch)) {
+            return Ok(true);
+        }
+        // Decided, and not renamed into its place yet.
+        let splits = self.state.splits()?;
+        let has_records = |entry: &SplitEntry| entry.files.iter().any(|file| file.kind == Kind::Records);
+        Ok(splits.iter().any(|(key, _, entry)| has_records(entry) && !is_held(key, entry.epoch)))
     }
 
     /// Completes what an earlier holder decided and keeps it from deciding more.

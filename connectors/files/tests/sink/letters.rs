@@ -81,3 +81,21 @@ fn letters_of_a_decided_commit_are_listed_before_it_is_completed() {
     assert!(name.exists());
     assert_eq!(listed(&run, 10), [letter("s", 4)]);
 }
+
+#[test]
+fn a_settlement_that_does_not_say_how_is_one_all_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("out");
+    let config = SinkConfig { format: Some(SinkFormat::Jsonl), ..config(&out) };
+    let run = Run::start(&config);
+    let mut split = run.split("s");
+    block_on(split.writer.set_aside(&[letter("s", 2), letter("s", 3)])).unwrap();
+    split.commit(10);
+    // As the first versions wrote it.
+    let log = state_of(&out).join("letters").join("00000000000000000009.old.000000000001.jsonl");
+    std::fs::write(log, "{\"what\":\"settled\",\"split\":\"s\",\"record\":2}\n").unwrap();
+    assert_eq!(listed(&run, 10), [letter("s", 3)]);
+    let settled = block_on(run.sink.settled_letters(&name(), 10)).unwrap();
+    assert_eq!((settled.len(), settled[0].settlement), (1, Settlement::UNRECORDED));
+    assert_eq!(settled[0].letter.place, place("s", 2));
+}

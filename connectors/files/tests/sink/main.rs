@@ -12,6 +12,7 @@
 
 mod faults;
 mod fencing;
+mod history;
 mod kills;
 mod letters;
 mod parts;

@@ -1,8 +1,10 @@
 //! The embedded ledger: kept between runs, and deaf to an earlier holder.
 
 use futures::executor::block_on;
+use hapax_engine::dead_letter::DeadLetter;
 use hapax_engine::sink::Arrival;
 use hapax_files::sink_config::{SinkConfig, SinkFormat};
+use hapax_protocol::code::Code;
 use hapax_protocol::identity::{Place, RecordId};
 use hapax_protocol::ledger::Claim;
 use hapax_protocol::position::SplitId;
@@ -60,4 +62,55 @@ fn what_an_earlier_holder_claims_late_is_not_seen() {
     new.commit_as(0, 1, 2);
     let third = Run::start(&config);
     assert_eq!(claim(&mut third.split("a"), 2, 1), twin("b", 0));
+}
+
+fn letter(ordinal: u64) -> DeadLetter {
+    let place = Place { split: SplitId::new("a"), ordinal };
+    let (reason, raw) = ("a reason".to_owned(), "a record".to_owned());
+    DeadLetter { place, code: Code(210), reason, raw, set_aside_unix_ms: 1 }
+}
+
+#[test]
+fn whoever_asks_while_others_write_never_misses_a_committed_effect() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("out");
+    let config = SinkConfig { format: Some(SinkFormat::Jsonl), ..config(&out) };
+    let committed = std::sync::atomic::AtomicU64::new(0);
+    let id = |n: u64| RecordId(u128::from(n).to_be_bytes());
+    const CLAIMS: u64 = 120;
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let sink = open(&config).unwrap();
+            let mut asked = 0_u64;
+            loop {
+                let known = committed.load(std::sync::atomic::Ordering::SeqCst);
+                for n in [0, known / 2, known.saturating_sub(1)] {
+                    let claimant = block_on(sink.claimant(&name(), &id(n))).unwrap();
+                    let expected = (n < known).then(|| Place { split: SplitId::new("a"), ordinal: n });
+                    assert!(claimant == expected || known == 0, "{n} of {known}: {claimant:?}");
+                    let places = [Place { split: SplitId::new("a"), ordinal: n }];
+                    let remembered = block_on(sink.remembered(&name(), &places)).unwrap().remove(0);
+                    let has_all = remembered.commit.is_some() && remembered.letter.is_some();
+                    assert!(has_all || n >= known, "{n} of {known}: {remembered:?}");
+                    asked += 1;
+                }
+                if known == CLAIMS {
+                    return asked;
+                }
+            }
+        });
+        // Merges every eighth commit, and a new holder every thirtieth.
+        for first in (0..CLAIMS).step_by(30) {
+            let run = Run::start(&config);
+            let mut split = run.split("a");
+            for n in first..first + 30 {
+                let arrivals = [Arrival { id: id(n), ordinal: n }];
+                assert_eq!(block_on(split.writer.claim(&arrivals)).unwrap(), [Claim::New]);
+                block_on(split.writer.set_aside(&[letter(n)])).unwrap();
+                split.commit_as(n, n + 1, n + 1);
+                committed.store(n + 1, std::sync::atomic::Ordering::SeqCst);
+            }
+        }
+        assert!(asking.join().unwrap() > CLAIMS);
+    });
 }

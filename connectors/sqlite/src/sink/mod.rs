@@ -19,7 +19,7 @@ use hapax_engine::history::{Remembered, Unfinished};
 use hapax_engine::sink::{
     Append, AppendSink, CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Traits,
 };
-use hapax_engine::source::Source;
+use hapax_engine::source::{Nothing, Source};
 use hapax_protocol::guarantee::{Durability, Effect, Fencing, InDoubt, LedgerFacts, LedgerPlace, Retention};
 use hapax_protocol::identity::{Place, RecordId};
 use hapax_protocol::lease::{Applicant, FencingToken, Lease, PipelineName};
@@ -263,6 +263,13 @@ impl Destination for Handle {
 
     fn read_back(&self, schema: SchemaRef) -> Fut<'_, Arc<dyn Source>, SinkError> {
         Box::pin(async move {
+            let name = self.0.config.table.clone();
+            let found =
+                self.0.beside("looking at the table", move |connection| Table::load(connection, &name));
+            if found.await?.flatten().is_none() {
+                let nothing: Arc<dyn Source> = Arc::new(Nothing(schema));
+                return Ok(nothing);
+            }
             let config = SourceConfig {
                 path: self.0.config.path.clone(),
                 table: Some(self.0.config.table.clone()),

@@ -187,7 +187,8 @@ impl Page {
             return format!("SELECT {columns} FROM {from} LIMIT {limit} OFFSET {first}");
         }
         let mut conditions = Vec::new();
-        if let (Some(low), Some(rowid)) = (self.range.low, &plan.rowid) {
+        // SQLite seeks to one lower bound only: of two it would walk from the first of the split to the second.
+        if let (Some(low), Some(rowid), None) = (self.range.low, &plan.rowid, &self.mark) {
             conditions.push(format!("{rowid} >= {low}"));
         }
         if let (Some(end), Some(rowid)) = (self.range.end, &plan.rowid) {

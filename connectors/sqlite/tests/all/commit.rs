@@ -275,3 +275,37 @@ async fn a_locked_database_is_said_to_be_locked_by_someone_else() {
     let (mut writer, _) = taken(&sink, &lease_then).await;
     writer.commit(&step(None, 1, 1)).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_database_of_a_version_without_history_goes_on_and_remembers_from_then_on() {
+    let scene = Scene::new();
+    let sink = scene.sink(Write::Append).await;
+    let lease = ready(&sink, &shape(&[])).await;
+    let (mut writer, _) = taken(&sink, &lease).await;
+    writer.set_aside(&[letter(1, "one")]).await.unwrap();
+    writer.commit(&step(None, 3, 1)).await.unwrap();
+    drop((writer, sink));
+    scene.sql("DROP TABLE _hapax_commits; DROP TABLE _hapax_settled_letters");
+    let places = [1, 4].map(|ordinal| Place { split: split(), ordinal });
+
+    let sink = scene.sink(Write::Append).await;
+    assert_eq!(sink.settled_letters(&pipeline(), 10).await.unwrap(), []);
+    let remembered = sink.remembered(&pipeline(), &places).await.unwrap();
+    assert_eq!((&remembered[0].commit, &remembered[0].letter), (&None, &Some(letter(1, "one"))));
+    let words = sink.check(&shape(&[])).await.unwrap();
+    let creates = "create the tables _hapax_commits, _hapax_settled_letters in the same database";
+    assert!(words.iter().any(|line| line == creates), "{words:?}");
+    let lease = ready(&sink, &shape(&[])).await;
+    let (mut writer, _) = taken(&sink, &lease).await;
+    let settlement = Settlement { ending: Ending::Dropped, epoch: Epoch::new(2), settled_unix_ms: 8 };
+    writer.settle(&[letter(1, "").place], &settlement).await.unwrap();
+    writer.commit(&step(Some(3), 5, 2)).await.unwrap();
+    let remembered = sink.remembered(&pipeline(), &places).await.unwrap();
+    assert_eq!(remembered[0].commit, None);
+    assert_eq!(remembered[0].settled.as_ref().unwrap().settlement, settlement);
+    assert_eq!(remembered[1].commit.as_ref().unwrap().records, 3..5);
+    // Set aside once more, it is on the list again.
+    writer.set_aside(&[letter(1, "again")]).await.unwrap();
+    writer.commit(&step(Some(5), 6, 3)).await.unwrap();
+    assert_eq!(sink.dead_letters(&pipeline(), 10).await.unwrap(), [letter(1, "again")]);
+}

@@ -74,6 +74,20 @@ pub enum RunError {
         /// What is wrong.
         reason: String,
     },
+    /// The destination keeps no positions, so nobody can say what it lost.
+    #[error(
+        "this destination keeps no positions: what is missing there cannot be told from what was never moved"
+    )]
+    NoPositions,
+    /// What an interrupted run committed is not visible yet.
+    #[error("a run was interrupted before its file was published: what it committed is not in the file yet")]
+    Unpublished,
+    /// A commit of a repair did not take effect.
+    #[error("a commit of missing records of {split} did not take effect, and its answer was lost")]
+    NotRepaired {
+        /// The split.
+        split: SplitId,
+    },
     /// Arrow refused an operation that Hapax expected to be possible.
     #[error("a batch could not be processed: {0}")]
     Arrow(#[from] arrow::error::ArrowError),
@@ -109,9 +123,17 @@ impl RunError {
     pub fn split(&self) -> Option<&SplitId> {
         match self {
             Self::Source { split, .. } | Self::Sink { split, .. } => split.as_ref(),
-            Self::Diverged { split, .. } | Self::Misstep { split, .. } => Some(split),
+            Self::Diverged { split, .. } | Self::Misstep { split, .. } | Self::NotRepaired { split } => {
+                Some(split)
+            }
             Self::Rejected { place, .. } | Self::Letter { place, .. } => Some(&place.split),
-            Self::Fenced { .. } | Self::Identity(_) | Self::NoLedger | Self::Arrow(_) | Self::Defect => None,
+            Self::Fenced { .. }
+            | Self::Identity(_)
+            | Self::NoLedger
+            | Self::NoPositions
+            | Self::Unpublished
+            | Self::Arrow(_)
+            | Self::Defect => None,
         }
     }
 }
@@ -127,6 +149,9 @@ impl Fault for RunError {
             Self::Identity(error) => error.code(),
             Self::NoLedger => codes::NO_LEDGER,
             Self::Letter { .. } => codes::LETTER_UNREADABLE,
+            Self::NoPositions => codes::NO_POSITIONS,
+            Self::Unpublished => codes::UNPUBLISHED,
+            Self::NotRepaired { .. } => codes::NOT_REPAIRED,
             Self::Arrow(_) | Self::Defect => codes::DEFECT,
         }
     }
@@ -146,6 +171,11 @@ impl Fault for RunError {
                 "Use `duplicates: keep`, or a destination that keeps positions (SQLite, a file or a directory).".to_owned()
             }
             Self::Letter { .. } => "Mend its cause (the schema, the transform, the table) and replay it, or drop it.".to_owned(),
+            Self::NoPositions => {
+                "Move it again into a destination that keeps positions (SQLite without `positions: false`, a file or a directory).".to_owned()
+            }
+            Self::Unpublished => "Run the pipeline to its end first (`hapax run`), then repair.".to_owned(),
+            Self::NotRepaired { .. } => "Repair again: what was moved before is found, and not moved twice.".to_owned(),
             Self::Misstep { .. } | Self::Arrow(_) | Self::Defect => {
                 "This is a defect of Hapax: please report it with the pipeline file. Running again goes on behind the last commit.".to_owned()
             }

@@ -6,14 +6,13 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use hapax_protocol::identity::Place;
-use hapax_protocol::position::{Checkpoint, SplitId, Standing, Totals};
+use hapax_protocol::position::{SplitId, Totals};
 
 use super::prepare::{Prepared, count};
 use super::writer::SplitWriter;
-use super::{Job, OnError, Run, RunError, effect};
+use super::{Job, OnError, Run, RunError, effect, in_place};
 use crate::batch::{Batch, Ordinals};
 use crate::dead_letter::{DeadLetter, Ending, Settlement};
-use crate::fault::CommitError;
 use crate::identify::Identifier;
 
 /// What became of dead letters.
@@ -60,25 +59,10 @@ async fn settle(run: Run, letters: &[DeadLetter], replay: bool) -> Result<Letter
     }
     // What becomes visible as a whole must be whole: the next run finishes what this source still has. Also where
     // nothing was left to move: an earlier replay may have died between its commit and this.
-    if replay && all_moved(&job).await? {
+    if replay && in_place::all_moved(&job).await? {
         job.run.sink.destination().finish(&job.lease).await.map_err(RunError::sink)?;
     }
     Ok(done)
-}
-
-/// Whether the source holds nothing that is not committed.
-async fn all_moved(job: &Job) -> Result<bool, RunError> {
-    let standings =
-        job.run.sink.destination().standings(&job.lease.pipeline).await.map_err(RunError::sink)?;
-    let standings: BTreeMap<SplitId, Standing> = standings.into_iter().collect();
-    for split in job.run.source.splits().await.map_err(RunError::source)? {
-        let position = standings.get(&split.id).and_then(|standing| standing.position.as_ref());
-        let mut reader = job.run.source.open(&split.id, position).await.map_err(RunError::source)?;
-        if reader.read(job.read_limit()).await.map_err(RunError::source)?.is_some() {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 async fn settle_split(
@@ -89,10 +73,12 @@ async fn settle_split(
     done: &mut Letters,
 ) -> Result<(), RunError> {
     let failed = |error| RunError::sink_in(Some(split), error);
-    let (mut writer, standing) =
+    let (mut writer, mut standing) =
         SplitWriter::take_over(&job.run.sink, split, &job.lease).await.map_err(failed)?;
     // A letter is only ever written together with a position: a split without one has none.
-    let Some(position) = standing.position.clone() else { return Ok(()) };
+    if standing.position.is_none() {
+        return Ok(());
+    }
     let (epoch, made_unix_ms) = (standing.epoch.next(), job.run.clock.unix_ms());
     let (mut moved, mut left_out, mut dropped) = (Vec::new(), Vec::new(), Vec::new());
     for letter in letters {
@@ -119,20 +105,7 @@ async fn settle_split(
     let totals = Totals { moved: count(moved.len()), filtered: count(left_out.len()), ..Totals::default() };
     let mut sums = standing.totals.plus(totals);
     sums.set_aside = sums.set_aside.saturating_sub(count(settled));
-    // The position stays where it is, the epoch goes on: the next look-up tells the commits apart by it.
-    let checkpoint =
-        Checkpoint { after: Some(position.clone()), through: position, epoch, totals: sums, made_unix_ms };
-    match writer.commit(&checkpoint).await {
-        Ok(()) => {}
-        Err(CommitError::Refused(error)) => return Err(failed(error)),
-        Err(CommitError::Unknown(error)) => {
-            let (_, found) =
-                SplitWriter::take_over(&job.run.sink, split, &job.lease).await.map_err(failed)?;
-            if found.epoch != checkpoint.epoch {
-                return Err(failed(error));
-            }
-        }
-    }
+    in_place::commit(job, split, &mut writer, &mut standing, sums, made_unix_ms).await?;
     done.moved.append(&mut moved);
     done.dropped.append(&mut left_out);
     done.dropped.append(&mut dropped);

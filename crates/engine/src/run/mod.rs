@@ -3,8 +3,11 @@
 mod channel;
 mod effect;
 mod error;
+mod in_place;
 mod letters;
 mod prepare;
+mod repair;
+mod resolve;
 mod split;
 mod stop;
 #[cfg(test)]
@@ -23,6 +26,8 @@ use tokio::task::JoinSet;
 
 pub use error::RunError;
 pub use letters::{Letters, drop_letters, replay_letters};
+pub use repair::{Repair, Repaired};
+pub use resolve::resolve;
 pub use stop::Stop;
 
 use crate::batch::ReadLimit;

@@ -64,35 +64,35 @@ fn may_pass(error: &RunError) -> bool {
 }
 
 /// How an attempt ended when it did not fail.
-enum End {
+pub(super) enum End {
     /// Everything there was is committed.
     Done,
     /// A commit turned out not to have taken effect: its records must be read again. Why its answer was lost.
     Again(RunError),
 }
 
-struct Attempt<'a> {
-    job: &'a Arc<Job>,
-    split: &'a Split,
-    halt: &'a Stop,
+pub(super) struct Attempt<'a> {
+    pub job: &'a Arc<Job>,
+    pub split: &'a Split,
+    pub halt: &'a Stop,
     /// Whether anything was committed, so that the next failure counts as the first.
-    committed: bool,
+    pub committed: bool,
     /// Where the first attempt found the split, for a mistake that is planted.
-    cached: Option<Standing>,
+    pub cached: Option<Standing>,
 }
 
 /// The side of an attempt that writes.
-struct Writing {
-    writer: SplitWriter,
-    standing: Standing,
-    open: Option<Open>,
-    acknowledge: UnboundedSender<Durable<Position>>,
+pub(super) struct Writing {
+    pub writer: SplitWriter,
+    pub standing: Standing,
+    pub open: Option<Open>,
+    pub acknowledge: UnboundedSender<Durable<Position>>,
 }
 
 /// What was written since the last commit.
-struct Open {
+pub(super) struct Open {
     through: Position,
-    totals: Totals,
+    pub totals: Totals,
     bytes: u64,
     due: tokio::time::Instant,
 }
@@ -165,7 +165,7 @@ impl Attempt<'_> {
     }
 
     /// Claims, writes and sets aside one batch inside the open commit.
-    async fn write(
+    pub async fn write(
         &self,
         writing: &mut Writing,
         mut batch: Prepared,
@@ -216,7 +216,7 @@ impl Attempt<'_> {
     }
 
     /// Commits what is open. `Some` if the attempt cannot go on with this writer.
-    async fn commit(&mut self, writing: &mut Writing) -> Result<Option<End>, RunError> {
+    pub async fn commit(&mut self, writing: &mut Writing) -> Result<Option<End>, RunError> {
         let Some(open) = writing.open.take() else { return Ok(None) };
         let checkpoint = Checkpoint {
             after: writing.standing.position.clone(),
@@ -274,6 +274,10 @@ impl Attempt<'_> {
         };
         crash::point(Point::Recovery);
         writing.writer = writer;
+        if checkpoint.after.as_ref() == Some(&checkpoint.through) {
+            // The position stayed where it was: only the epoch tells.
+            return Ok(found.epoch == checkpoint.epoch);
+        }
         match recovery::resolve(checkpoint.after.as_ref(), &checkpoint.through, found.position.as_ref()) {
             Resolution::TookEffect => Ok(true),
             Resolution::DidNot => Ok(false),
@@ -331,7 +335,7 @@ fn twin_of(row: usize, of: &Place) -> RefusedRow {
 }
 
 impl Open {
-    fn full(&self, size: CommitSize) -> bool {
+    pub fn full(&self, size: CommitSize) -> bool {
         self.totals.read >= size.records_max || self.bytes >= size.bytes_max
     }
 }

@@ -1,7 +1,7 @@
 //! `hapax dead-letters`: records that were set aside.
 
 use clap::{Args, Subcommand};
-use hapax_engine::dead_letter::DeadLetter;
+use hapax_engine::dead_letter::{DeadLetter, Ending, SettledLetter, Settlement};
 use hapax_engine::progress::Progress;
 use hapax_engine::run::{Letters, Stop, drop_letters, replay_letters};
 use hapax_protocol::identity::Place;
@@ -35,6 +35,9 @@ pub struct List {
     /// Show at most this many
     #[arg(long, default_value_t = 100)]
     limit: usize,
+    /// Show those that were replayed or dropped, too
+    #[arg(long)]
+    all: bool,
 }
 
 #[derive(Debug, Args)]
@@ -70,25 +73,40 @@ async fn list(arguments: &List, output: &Output) -> Result<Exit, Failure> {
         .map_err(|error| sink_failure(&error))?;
     let has_more = letters.len() > limit;
     letters.truncate(limit);
+    let mut settled = Vec::new();
+    if arguments.all {
+        let asked = sink.destination().settled_letters(&loaded.pipeline.name, limit.saturating_add(1));
+        settled = asked.await.map_err(|error| sink_failure(&error))?;
+    }
+    let has_more = has_more || settled.len() > limit;
+    settled.truncate(limit);
     if output.json() {
         let all: Vec<Value> = letters.iter().map(letter_json).collect();
-        output.document(&json!({"pipeline": loaded.pipeline.name, "letters": all, "more": has_more}));
+        let mut document = json!({"pipeline": loaded.pipeline.name, "letters": all, "more": has_more});
+        if let Some(document) = document.as_object_mut().filter(|_| arguments.all) {
+            let settled: Vec<Value> = settled.iter().map(settled_json).collect();
+            document.insert("settled".into(), settled.into());
+        }
+        output.document(&document);
         return Ok(Exit::Done);
     }
     let mut lines: Vec<String> = letters.iter().map(letter_words).collect();
+    lines.extend(settled.iter().map(settled_words));
+    let number = |letters: usize| u64::try_from(letters).unwrap_or(u64::MAX);
+    let more = if has_more { ", and more (--limit)" } else { "" };
     if letters.is_empty() {
-        lines.push("nothing is set aside".into());
+        lines.push(format!("nothing is set aside{more}"));
     } else {
         let file = &arguments.file;
-        let more = if has_more { ", and more (--limit)" } else { "" };
-        lines.push(format!("{}{more}", counted(u64::try_from(letters.len()).unwrap_or(u64::MAX), "record")));
+        lines.push(format!("{}{more}", counted(number(letters.len()), "record")));
         lines.push(format!("once mended: hapax dead-letters replay {file} --all · give up: hapax dead-letters drop {file} --all"));
     }
     output.data(&lines.join("\n"));
     Ok(Exit::Done)
 }
 
-fn name(place: &Place) -> String {
+/// A place as it is typed.
+pub fn name(place: &Place) -> String {
     format!("{}:{}", place.split, place.ordinal)
 }
 
@@ -106,6 +124,47 @@ fn letter_words(letter: &DeadLetter) -> String {
         date(letter.set_aside_unix_ms),
         letter.reason
     )
+}
+
+fn settled_words(settled: &SettledLetter) -> String {
+    let SettledLetter { letter, settlement } = settled;
+    format!(
+        "{}  {}  {}\n    {}",
+        name(&letter.place),
+        letter.code,
+        settlement_words(settlement),
+        letter.reason
+    )
+}
+
+/// What became of a dead letter, in words.
+pub fn settlement_words(settlement: &Settlement) -> String {
+    let how = match settlement.ending {
+        Ending::Moved => "replayed",
+        Ending::Dropped => "dropped",
+        Ending::LeftOut => "left out by the transform",
+        Ending::Unrecorded => return "settled by a version of Hapax that did not say how".into(),
+    };
+    format!("{how} {} in commit {}", date(settlement.settled_unix_ms), settlement.epoch.get())
+}
+
+/// What became of a dead letter.
+pub fn settlement_json(settlement: &Settlement) -> Value {
+    let is_known = settlement.ending != Ending::Unrecorded;
+    json!({
+        "ending": settlement.ending.word(),
+        "commit": is_known.then(|| settlement.epoch.get()),
+        "settled_unix_ms": is_known.then_some(settlement.settled_unix_ms),
+    })
+}
+
+fn settled_json(settled: &SettledLetter) -> Value {
+    let mut value = letter_json(&settled.letter);
+    if let Some(value) = value.as_object_mut() {
+        value.remove("raw");
+        value.insert("settled".into(), settlement_json(&settled.settlement));
+    }
+    value
 }
 
 fn letter_json(letter: &DeadLetter) -> Value {

@@ -5,11 +5,14 @@ pub mod copy;
 pub mod dead_letters;
 pub mod drill;
 mod dry_run;
+pub mod in_doubt;
 pub mod init;
 pub mod plan;
+mod repair;
 pub mod run;
 pub mod schema;
 pub mod status;
+pub mod trace;
 pub mod validate;
 pub mod verify;
 

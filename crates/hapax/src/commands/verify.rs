@@ -1,63 +1,141 @@
 //! `hapax verify`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use clap::Args;
+use hapax_engine::Fut;
+use hapax_engine::fault::SinkError;
+use hapax_engine::sink::Sink;
 use hapax_protocol::guarantee::Effect;
+use hapax_protocol::identity::Place;
+use hapax_protocol::lease::PipelineName;
 use serde_json::json;
 
-use super::Standings;
+use super::{Standings, repair};
 use crate::exit::{Exit, Failure, Report as FailureReport};
-use crate::output::Output;
 use crate::output::figures::{count, counted};
-use crate::verify::{Comparison, Finding, Moved, Report, Winner, compare};
+use crate::output::{Output, progress};
+use crate::verify::{
+    Again, ComparedBy, Comparison, Finding, Moved, Progress, Report, Stand, VerifyError, Wanted, Winner, look,
+};
 use crate::wiring::{Loaded, Opened, sink_failure};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The pipeline file
     file: String,
+    /// Move what is missing, each record once
+    #[arg(long)]
+    repair: bool,
+    /// With --repair: say what would be moved, and move nothing
+    #[arg(long, requires = "repair")]
+    dry_run: bool,
 }
 
 /// How many records that were set aside are left out of the comparison.
 const LETTERS_MAX: usize = 1_000_000;
 
-/// Compares what was moved with what the destination holds. Changes neither.
+/// Compares what was moved with what the destination holds. Changes neither, unless it is asked to repair.
 pub async fn act(arguments: &Arguments, output: &Output) -> Result<Exit, Failure> {
     let opened = Loaded::from_path(&arguments.file, output)?.open().await?;
-    let comparison = comparison(&opened).await?;
-    let report = compare(comparison).await.map_err(|error| FailureReport::of(&error))?;
+    let repairs = arguments.repair && !arguments.dry_run;
+    if repairs {
+        opened.demand_guarantee()?;
+    }
+    let counters = Progress::default();
+    let destination = opened.sink.destination();
+    let name = &opened.loaded.pipeline.name;
+    let unpublished = destination.is_waiting(name).await.map_err(|error| sink_failure(&error))?;
+    let comparison = Arc::new(comparison(&opened, &counters).await?);
+    let mut seen = shown(look(comparison, Wanted::default()), &counters, output).await?;
+    seen.report.unpublished = unpublished;
+    if repairs && seen.report.missing.records > 0 {
+        return repair::act(&opened, &seen, &counters, output).await;
+    }
+    let report = &seen.report;
     if output.json() {
         output.document(&json!(report));
     } else {
-        output.data(&words(&report));
+        let mut lines = words(report, &arguments.file);
+        if arguments.repair {
+            lines.push(match report.missing.records {
+                0 => "nothing is missing: nothing was moved".to_owned(),
+                missing => format!("a repair would move {}", counted(missing, "record")),
+            });
+        }
+        output.data(&lines.join("\n"));
     }
     Ok(if report.equal { Exit::Done } else { Exit::Difference })
 }
 
-async fn comparison(opened: &Opened) -> Result<Comparison, Failure> {
+/// Compares, and shows how far it is.
+pub async fn shown<T>(
+    comparing: impl Future<Output = Result<T, VerifyError>>,
+    counters: &Progress,
+    output: &Output,
+) -> Result<T, Failure> {
+    let seen = tokio::select! {
+        seen = comparing => seen,
+        () = progress::show(counters, output) => Err(VerifyError::Defect),
+    };
+    Ok(seen.map_err(|error| FailureReport::of(&error))?)
+}
+
+/// Both ends as they stand now.
+pub async fn comparison(opened: &Opened, counters: &Progress) -> Result<Comparison, Failure> {
     let failed = |error| sink_failure(&error);
     let pipeline = &opened.loaded.pipeline;
-    let destination = opened.sink.destination();
+    let again = Positions { sink: opened.sink.clone(), pipeline: pipeline.name.clone() };
     let standings = Standings::of(&opened.sink, &pipeline.name, None).await.map_err(failed)?;
-    let moved = standings
-        .each
-        .into_iter()
-        .filter_map(|(split, standing)| {
-            let records = standing.totals.read;
-            standing.position.map(|through| (split, Moved { through, records }))
-        })
-        .collect();
-    let letters = destination.dead_letters(&pipeline.name, LETTERS_MAX).await.map_err(failed)?;
+    let suppressed = standings.each.iter().map(|(_, standing)| standing.totals.suppressed);
+    let has_twins = suppressed.fold(0, u64::saturating_add) >= MANY_TWINS;
+    let stand = again.of(standings).await.map_err(failed)?;
+    let destination = opened.sink.destination().read_back(Arc::clone(&opened.schema));
     Ok(Comparison {
         source: Arc::clone(&opened.source),
         transform: opened.transform.clone(),
         identity: pipeline.identity.value.clone(),
         winner: winner(opened),
-        set_aside: letters.into_iter().map(|letter| letter.place).collect(),
-        moved,
-        destination: destination.read_back(Arc::clone(&opened.schema)).await.map_err(failed)?,
+        set_aside: stand.set_aside,
+        moved: stand.moved,
+        destination: destination.await.map_err(failed)?,
+        has_twins,
+        again: Some(Arc::new(again)),
+        progress: counters.clone(),
     })
+}
+
+/// From how many twins on hardly a range is without one.
+const MANY_TWINS: u64 = 4_096;
+
+/// Where a pipeline stands at its sink.
+struct Positions {
+    sink: Sink,
+    pipeline: PipelineName,
+}
+
+impl Positions {
+    async fn of(&self, standings: Standings) -> Result<Stand, SinkError> {
+        let moved = standings.each.into_iter().filter_map(|(split, standing)| {
+            let records = standing.totals.read;
+            standing.position.map(|through| (split, Moved { through, records }))
+        });
+        let destination = self.sink.destination();
+        let letters = destination.dead_letters(&self.pipeline, LETTERS_MAX).await?;
+        let mut set_aside: HashSet<Place> = letters.into_iter().map(|letter| letter.place).collect();
+        let left = LETTERS_MAX.saturating_sub(set_aside.len());
+        let settled = destination.settled_letters(&self.pipeline, left).await?;
+        let gone = settled.into_iter().filter(|settled| settled.settlement.ending.leaves_nothing());
+        set_aside.extend(gone.map(|settled| settled.letter.place));
+        Ok(Stand { moved: moved.collect(), set_aside })
+    }
+}
+
+impl Again for Positions {
+    fn stand(&self) -> Fut<'_, Stand, SinkError> {
+        Box::pin(async move { self.of(Standings::of(&self.sink, &self.pipeline, None).await?).await })
+    }
 }
 
 /// Which of several records with one identity the destination is to hold.
@@ -72,7 +150,8 @@ pub fn winner(opened: &Opened) -> Winner {
     }
 }
 
-fn words(report: &Report) -> String {
+/// The report in words, one line each.
+pub fn words(report: &Report, file: &str) -> Vec<String> {
     let mut lines = Vec::new();
     if report.equal {
         lines.push("equal: the destination holds what was moved, value by value".to_owned());
@@ -84,9 +163,24 @@ fn words(report: &Report) -> String {
         counted(report.source_records, "record"),
         count(report.destination_records)
     ));
+    if report.compared_by == ComparedBy::Content {
+        lines.push(
+            "compared by content and by how often each record is there: the identity names no column"
+                .to_owned(),
+        );
+    }
+    if report.moved_meanwhile {
+        lines.push("the pipeline moved on meanwhile: compared is what was committed before".to_owned());
+    }
+    if report.unpublished {
+        lines.push(
+            "a run goes on, or was interrupted: what it committed is not in the file yet and counts as missing; `hapax run` publishes it"
+                .to_owned(),
+        );
+    }
     for (number, what) in [
         (report.twins, "more than once in the source, one of each expected"),
-        (report.set_aside, "set aside, not expected"),
+        (report.set_aside, "set aside or dropped, not expected"),
         (report.unreadable, "at the destination that cannot be read or have no identity"),
         (report.splits_not_moved, "splits not moved yet, not compared"),
     ] {
@@ -102,7 +196,23 @@ fn words(report: &Report) -> String {
     ] {
         lines.extend(finding_words(finding, what));
     }
-    lines.join("\n")
+    lines.extend(advice(report, file));
+    lines
+}
+
+/// What to do about what was found.
+fn advice(report: &Report, file: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    if report.missing.records > 0 {
+        lines.push(format!("to move what is missing, each record once: hapax verify {file} --repair"));
+    }
+    if [&report.duplicated, &report.unexpected, &report.different].iter().any(|finding| finding.records > 0) {
+        lines.push(
+            "what is there too often, there only, or different is not repaired: something else wrote to the destination, or the source changed behind the position. Remove those records at the destination, then repair: what is missing by then is moved"
+                .to_owned(),
+        );
+    }
+    lines
 }
 
 fn finding_words(finding: &Finding, what: &str) -> Vec<String> {

@@ -13,7 +13,7 @@ use hapax_protocol::lease::PipelineName;
 use hapax_protocol::position::{SplitId, Standing, Totals};
 
 use super::Subject;
-use crate::verify::{self, Comparison, Moved, VerifyError};
+use crate::verify::{self, Comparison, Moved, Progress, VerifyError};
 
 /// How many dead letters are looked at.
 const LETTERS_MAX: usize = 1_000_000;
@@ -154,6 +154,9 @@ pub async fn compare(
         set_aside,
         moved: extent.0.clone(),
         destination,
+        has_twins: calm.totals().suppressed > 0,
+        again: None,
+        progress: Progress::default(),
     })
     .await
 }

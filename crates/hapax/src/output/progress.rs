@@ -1,4 +1,4 @@
-//! What a run shows while it runs: a bar on a terminal, a line every few seconds elsewhere.
+//! What a command shows while it works: a bar on a terminal, a line every few seconds elsewhere.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -9,12 +9,29 @@ use serde_json::{Value, json};
 
 use super::Output;
 use super::figures::{bytes, count, duration, per_second};
+use crate::verify;
 
 const REDRAW: Duration = Duration::from_millis(200);
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
-/// Shows the progress until it is dropped by whoever waits for the run. Never returns.
-pub async fn show(progress: &Progress, output: &Output) {
+/// Something that can be looked at while it goes on.
+pub trait Watched {
+    /// How far it is, after this time.
+    fn look(&self, elapsed: Duration) -> Look;
+}
+
+/// How far something is.
+pub struct Look {
+    /// In numbers, by name.
+    figures: Value,
+    /// In a few words.
+    message: String,
+    /// How much of how much is done, where that is known.
+    share: Option<(u64, u64)>,
+}
+
+/// Shows the progress until it is dropped by whoever waits for the end. Never returns.
+pub async fn show(progress: &impl Watched, output: &Output) {
     let started = Instant::now();
     if output.json() || !std::io::stderr().is_terminal() {
         lines(progress, output, started).await;
@@ -23,12 +40,12 @@ pub async fn show(progress: &Progress, output: &Output) {
     }
 }
 
-async fn lines(progress: &Progress, output: &Output, started: Instant) {
+async fn lines(progress: &impl Watched, output: &Output, started: Instant) {
     let mut ticks = tokio::time::interval(LINE_EVERY);
     ticks.tick().await;
     loop {
         ticks.tick().await;
-        let now = figures(&progress.snapshot(), started.elapsed());
+        let now = progress.look(started.elapsed()).figures;
         if output.json() {
             output.line(&json!({"progress": now}));
         } else {
@@ -37,10 +54,49 @@ async fn lines(progress: &Progress, output: &Output, started: Instant) {
                 .into_iter()
                 .flatten()
                 .filter(|(_, value)| !value.is_null())
-                .map(|(key, value)| format!("{key}={value}"))
+                .map(|(key, value)| match value.as_str() {
+                    Some(text) => format!("{key}={text}"),
+                    None => format!("{key}={value}"),
+                })
                 .collect();
             output.note(&pairs.join(" "));
         }
+    }
+}
+
+impl Watched for Progress {
+    fn look(&self, elapsed: Duration) -> Look {
+        let now = self.snapshot();
+        let share = (now.source_bytes_total > 0).then_some((now.source_bytes, now.source_bytes_total));
+        Look { figures: figures(&now, elapsed), message: message(&now, elapsed), share }
+    }
+}
+
+impl Watched for verify::Progress {
+    fn look(&self, elapsed: Duration) -> Look {
+        let now = self.snapshot();
+        let read = now.source_records.saturating_add(now.destination_records);
+        // As many are expected at the destination as in the source.
+        let share = (now.expected > 0).then_some((read, now.expected.saturating_mul(2)));
+        let mut parts = vec![
+            now.step.name().to_owned(),
+            format!("{} of the source", count(now.source_records)),
+            format!("{} at the destination", count(now.destination_records)),
+        ];
+        if now.moved > 0 {
+            parts.push(format!("{} moved", count(now.moved)));
+        }
+        parts.push(duration(elapsed));
+        let figures = json!({
+            "seconds": elapsed.as_secs(),
+            "step": now.step.name(),
+            "source_records": now.source_records,
+            "destination_records": now.destination_records,
+            "expected_records": (now.expected > 0).then_some(now.expected),
+            "bytes": now.bytes,
+            "moved": (now.moved > 0).then_some(now.moved),
+        });
+        Look { figures, message: parts.join(" · "), share }
     }
 }
 
@@ -69,7 +125,7 @@ fn left(now: &Snapshot, elapsed: Duration) -> Option<Duration> {
     Some(Duration::from_secs(remaining / rate))
 }
 
-async fn bar(progress: &Progress, started: Instant) {
+async fn bar(progress: &impl Watched, started: Instant) {
     let bar = Cleared(ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()));
     let (known, unknown) = ("{bar:24} {percent:>3}%  {msg}", "{spinner} {msg}");
     let style =
@@ -79,16 +135,16 @@ async fn bar(progress: &Progress, started: Instant) {
     let mut sized = false;
     loop {
         ticks.tick().await;
-        let now = progress.snapshot();
-        if now.source_bytes_total > 0 {
-            if !sized {
-                bar.0.set_style(style(known));
-                sized = true;
-            }
-            bar.0.set_length(now.source_bytes_total.max(now.source_bytes));
-            bar.0.set_position(now.source_bytes);
+        let now = progress.look(started.elapsed());
+        if now.share.is_some() != sized {
+            sized = now.share.is_some();
+            bar.0.set_style(style(if sized { known } else { unknown }));
         }
-        bar.0.set_message(message(&now, started.elapsed()));
+        if let Some((done, all)) = now.share {
+            bar.0.set_length(all.max(done));
+            bar.0.set_position(done);
+        }
+        bar.0.set_message(now.message);
         bar.0.tick();
     }
 }

@@ -11,8 +11,12 @@ use hapax_protocol::guarantee::{Completeness, Order, Replay, Retention, Settle, 
 
 use super::*;
 
-/// Rows of (id, text), in one split.
-struct Rows(Vec<(i64, &'static str)>);
+mod moving;
+mod oracle;
+
+/// Rows of (id, text), split by split.
+#[derive(Clone)]
+struct Rows(Vec<Vec<(i64, &'static str)>>);
 
 fn batch(rows: &[(i64, &str)]) -> RecordBatch {
     let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.0)));
@@ -37,11 +41,14 @@ impl Source for Rows {
     }
 
     fn splits(&self) -> Fut<'_, Vec<Split>, SourceError> {
-        Box::pin(async { Ok(vec![Split { id: SplitId::new("s"), source_bytes: None }]) })
+        let splits = (0..self.0.len()).map(|n| Split { id: split(n), source_bytes: None }).collect();
+        Box::pin(async { Ok(splits) })
     }
 
-    fn open(&self, _: &SplitId, _: Option<&Position>) -> Fut<'_, Box<dyn SplitReader>, SourceError> {
-        let head = Head { rows: self.0.clone(), at: 0 };
+    fn open(&self, id: &SplitId, after: Option<&Position>) -> Fut<'_, Box<dyn SplitReader>, SourceError> {
+        let at = after.map_or(0, |at| u64::from_be_bytes(at.as_bytes().try_into().unwrap()) as usize);
+        let n: usize = id.as_str()[1..].parse().unwrap();
+        let head = Head { split: id.clone(), rows: self.0[n].clone(), at };
         Box::pin(async move { Ok(Box::new(head) as Box<dyn SplitReader>) })
     }
 
@@ -59,8 +66,13 @@ impl Source for Rows {
 }
 
 struct Head {
+    split: SplitId,
     rows: Vec<(i64, &'static str)>,
     at: usize,
+}
+
+fn split(n: usize) -> SplitId {
+    SplitId::new(format!("s{n}"))
 }
 
 fn position(at: usize) -> Position {
@@ -73,9 +85,10 @@ impl SplitReader for Head {
         let to = (from + 3).min(self.rows.len());
         self.at = to;
         let records = batch(&self.rows[from..to]);
+        let split = self.split.clone();
         Box::pin(async move {
             Ok((from < to).then(|| Batch {
-                split: SplitId::new("s"),
+                split,
                 after: (from > 0).then(|| position(from)),
                 through: position(to),
                 records,
@@ -95,23 +108,31 @@ fn moved(records: usize) -> Moved {
     Moved { through: position(records), records: records as u64 }
 }
 
+/// A comparison of what was moved wholly.
+fn comparison(source: &Rows, destination: &Rows, identity: Identity, winner: Winner) -> Comparison {
+    let moved = source.0.iter().enumerate().map(|(n, rows)| (split(n), moved(rows.len())));
+    Comparison {
+        transform: None,
+        identity,
+        winner,
+        set_aside: HashSet::new(),
+        moved: moved.collect(),
+        source: Arc::new(source.clone()),
+        destination: Arc::new(destination.clone()),
+        has_twins: false,
+        again: None,
+        progress: Progress::default(),
+    }
+}
+
 async fn compared(
     source: &[(i64, &'static str)],
     destination: &[(i64, &'static str)],
     identity: Identity,
     winner: Winner,
 ) -> Report {
-    compare(Comparison {
-        source: Arc::new(Rows(source.to_vec())),
-        transform: None,
-        identity,
-        winner,
-        set_aside: HashSet::new(),
-        moved: vec![(SplitId::new("s"), moved(source.len()))],
-        destination: Arc::new(Rows(destination.to_vec())),
-    })
-    .await
-    .unwrap()
+    let (source, destination) = (Rows(vec![source.to_vec()]), Rows(vec![destination.to_vec()]));
+    compare(comparison(&source, &destination, identity, winner)).await.unwrap()
 }
 
 fn by_id() -> Identity {
@@ -189,15 +210,11 @@ async fn two_ends_that_both_hold_every_twin_are_not_equal() {
 #[tokio::test]
 async fn what_was_set_aside_or_not_moved_yet_is_not_missing() {
     let source: Vec<(i64, &'static str)> = vec![(1, "a"), (2, "b"), (3, "c"), (4, "d")];
-    let place = Place { split: SplitId::new("s"), ordinal: 1 };
+    let (source, destination) = (Rows(vec![source]), Rows(vec![vec![(1, "a"), (3, "c")]]));
     let report = compare(Comparison {
-        source: Arc::new(Rows(source)),
-        transform: None,
-        identity: by_id(),
-        winner: Winner::All,
-        set_aside: HashSet::from([place]),
-        moved: vec![(SplitId::new("s"), moved(3))],
-        destination: Arc::new(Rows(vec![(1, "a"), (3, "c")])),
+        set_aside: HashSet::from([Place { split: split(0), ordinal: 1 }]),
+        moved: vec![(split(0), moved(3))],
+        ..comparison(&source, &destination, by_id(), Winner::All)
     })
     .await
     .unwrap();
@@ -207,17 +224,52 @@ async fn what_was_set_aside_or_not_moved_yet_is_not_missing() {
 
 #[tokio::test]
 async fn a_position_inside_a_batch_ends_the_comparison_there() {
-    let source: Vec<(i64, &'static str)> = vec![(1, "a"), (2, "b"), (3, "c"), (4, "d"), (5, "e")];
+    let rows = vec![(1, "a"), (2, "b"), (3, "c"), (4, "d"), (5, "e")];
+    let (source, destination) = (Rows(vec![rows.clone()]), Rows(vec![rows[..4].to_vec()]));
     let report = compare(Comparison {
-        source: Arc::new(Rows(source)),
-        transform: None,
-        identity: by_id(),
-        winner: Winner::All,
-        set_aside: HashSet::new(),
-        moved: vec![(SplitId::new("s"), moved(4))],
-        destination: Arc::new(Rows(vec![(1, "a"), (2, "b"), (3, "c"), (4, "d")])),
+        moved: vec![(split(0), moved(4))],
+        ..comparison(&source, &destination, by_id(), Winner::All)
     })
     .await
     .unwrap();
     assert!(report.equal, "{report:#?}");
+}
+
+#[tokio::test]
+async fn what_tells_records_apart_is_said() {
+    let rows = [(1, "a")];
+    let by = |identity| compared(&rows, &rows, identity, Winner::All);
+    assert_eq!(by(by_id()).await.compared_by, ComparedBy::Key);
+    assert_eq!(by(Identity::Position).await.compared_by, ComparedBy::Content);
+    assert_eq!(by(Identity::Hash).await.compared_by, ComparedBy::Content);
+}
+
+#[tokio::test]
+async fn only_what_differs_is_compared_record_by_record() {
+    let source: Vec<(i64, &'static str)> = (0..10_000).map(|id| (id, "x")).collect();
+    let mut destination = source.clone();
+    for winner in [Winner::All, Winner::First, Winner::Last] {
+        let report = compared(&source, &source, by_id(), winner).await;
+        assert_eq!((report.equal, report.ranges_compared_by_record), (true, 0), "{winner:?}");
+    }
+    destination[5_000].1 = "y";
+    let report = compared(&source, &destination, by_id(), Winner::First).await;
+    assert_eq!((counts(&report), report.ranges_compared_by_record), ([0, 0, 0, 1], 1));
+    assert_eq!(report.different.examples[0].identity, "id=5000");
+}
+
+#[tokio::test]
+async fn places_of_missing_records_come_in_order() {
+    let source = Rows(vec![vec![(1, "a"), (2, "b"), (3, "c")], vec![(4, "d"), (2, "e"), (5, "f")]]);
+    let destination = Rows(vec![vec![(1, "a"), (4, "d")]]);
+    let places = async |winner| {
+        let comparison = Arc::new(comparison(&source, &destination, by_id(), winner));
+        let seen = look(comparison, Wanted { within: None, missing: true }).await.unwrap();
+        let places: Vec<Place> = seen.missing.unwrap().map(Result::unwrap).collect();
+        (seen.report.missing.records, places.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let all = ["s0 record 1", "s0 record 2", "s1 record 1", "s1 record 2"].map(str::to_owned).to_vec();
+    assert_eq!(places(Winner::All).await, (4, all.clone()));
+    // Of two twins only the ledger knows which one took effect: both places are given.
+    assert_eq!(places(Winner::First).await, (3, all));
 }

@@ -14,8 +14,11 @@
 
 mod checker;
 mod data;
+mod incremental;
+mod planted;
 mod power;
 mod process;
+mod stopped;
 
 use checker::Verdict;
 use data::Data;
@@ -47,7 +50,7 @@ fn has_no(pair: &str, point: &str) -> bool {
     let staged_only = ["stage-done", "commit-decided", "finish-staged", "recovery"];
     let whole_file_only = ["finish-staged"];
     match pair {
-        "csv-to-sqlite" => staged_only.contains(&point),
+        "csv-to-sqlite" | "growing-to-sqlite" => staged_only.contains(&point),
         "csv-to-parquet" => whole_file_only.contains(&point),
         _ => false,
     }

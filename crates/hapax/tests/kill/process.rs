@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use hapax_planted::Mistake;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tempfile::TempDir;
 
 use crate::checker::{self, Verdict};
@@ -32,7 +33,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 const COLUMNS: &str = "writer: int64, sequence: int64, amount: float64, text: string, hash: string";
 
 /// Each pair with its source and its sink, `IN` and `OUT` being the folders, and what is done about twins.
-const PAIRS: [(&str, &str, &str, &str); 7] = [
+const PAIRS: [(&str, &str, &str, &str); 9] = [
     (
         "csv-to-sqlite",
         "files: { path: IN/part-*.csv, schema: COLUMNS }",
@@ -62,6 +63,18 @@ const PAIRS: [(&str, &str, &str, &str); 7] = [
         "sqlite: { path: IN/source.db, table: events }",
         "files: { path: OUT/target/, format: parquet }",
         "keep",
+    ),
+    (
+        "sqlite-to-sqlite",
+        "sqlite: { path: IN/source.db, table: events }",
+        "sqlite: { path: OUT/target.db, table: events }",
+        "keep",
+    ),
+    (
+        "growing-to-sqlite",
+        "sqlite: { path: IN/growing.db, table: events, read: incremental, cursor: at }",
+        "sqlite: { path: OUT/target.db, table: events }",
+        "drop",
     ),
     (
         "stdin-to-sqlite",
@@ -184,6 +197,11 @@ impl<'a> Pipeline<'a> {
         }
     }
 
+    /// Whether somebody is writing to the destination and keeps others from it.
+    pub fn is_locked(&self) -> bool {
+        self.pair.ends_with("-to-sqlite") && checker::is_locked(&self.out())
+    }
+
     pub fn check(&self) -> Verdict {
         checker::check(self.pair, &self.out(), self.data)
     }
@@ -210,15 +228,25 @@ impl Running {
         ended(self.0.wait().unwrap())
     }
 
-    /// Whether it runs still.
-    pub fn is_alive(&mut self) -> bool {
-        self.0.try_wait().unwrap().is_none()
+    /// Sends SIGSTOP, and returns once it stands still.
+    pub fn stop(&mut self) {
+        self.signal(Signal::STOP);
+        let until = Instant::now() + LIMIT;
+        let stopped = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+        while waitid(WaitId::Pid(Pid::from_child(&self.0)), stopped).unwrap().is_none() {
+            assert!(self.0.try_wait().unwrap().is_none(), "it came to its end before it was stopped");
+            assert!(Instant::now() < until, "it did not stop");
+            std::thread::yield_now();
+        }
     }
 
-    /// Sends SIGSTOP, or SIGCONT.
-    pub fn signal(&self, signal: rustix::process::Signal) {
-        let id = rustix::process::Pid::from_child(&self.0);
-        rustix::process::kill_process(id, signal).unwrap();
+    /// Sends SIGCONT.
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
     }
 }
 

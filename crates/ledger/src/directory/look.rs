@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use hapax_protocol::position::SplitId;
@@ -32,12 +33,22 @@ impl Look {
             let is_segment =
                 name.to_str().is_some_and(|name| name.starts_with("seg-") && name.ends_with(".led"));
             let file = entry.path();
-            let length = || fs::metadata(&file).map(|data| data.len());
-            // An empty segment is a name that was reserved and not used.
-            if !is_segment || length().map_err(StoreError::io(Action::Read, &file))? == 0 {
+            if !is_segment {
                 continue;
             }
-            let (segment, replaces) = SegmentFile::open(file)?;
+            // An empty segment is a name that was reserved and not used. One that is gone was merged into another,
+            // which was there before this one went.
+            let (segment, replaces) = match fs::metadata(&file).map(|data| data.len()) {
+                Ok(0) => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(StoreError::io(Action::Read, &file)(error)),
+                Ok(_) => match SegmentFile::open(file) {
+                    Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                        continue;
+                    }
+                    opened => opened?,
+                },
+            };
             if segment.info().id <= last {
                 replaced.extend(replaces);
                 sealed.insert(segment.info().id, segment);

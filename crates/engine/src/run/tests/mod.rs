@@ -2,6 +2,7 @@
 #![allow(clippy::as_conversions)]
 
 mod fakes;
+mod repair;
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use hapax_protocol::identity::{Duplicates, Identity};
 use hapax_protocol::position::Position;
 
 use super::*;
+use crate::dead_letter::Ending;
 use crate::fault::Fault;
 use fakes::{Fault as Planned, Table, Tape, lease_of, run_of};
 
@@ -170,6 +172,8 @@ async fn a_row_the_sink_refuses_is_set_aside_and_can_be_replayed_once() {
     let done = replay_letters(run_of(&tape, &table), &letters).await.unwrap();
     assert_eq!((done.moved.len(), done.remaining.len()), (1, 0));
     assert!(table.letters().is_empty());
+    let settled = table.settled();
+    assert_eq!((settled.len(), settled[0].settlement.ending), (1, Ending::Moved));
     let mut values = table.values();
     values.sort_unstable();
     assert_eq!(values, (0..250).collect::<Vec<_>>());
@@ -196,6 +200,15 @@ async fn dropped_letters_are_gone() {
     let done = drop_letters(run_of(&tape, &table), &table.letters()).await.unwrap();
     assert_eq!(done.dropped.len(), 1);
     assert!(table.letters().is_empty());
+    let settled = &table.settled()[0];
+    assert_eq!((settled.letter.place.ordinal, settled.settlement.ending), (3, Ending::Dropped));
+    let places = [settled.letter.place.clone()];
+    let sink = run_of(&tape, &table).sink;
+    let pipeline = run_of(&tape, &table).applicant.pipeline;
+    let remembered = sink.destination().remembered(&pipeline, &places).await.unwrap();
+    let commit = remembered[0].commit.as_ref().unwrap();
+    assert_eq!((commit.records.clone(), commit.totals.set_aside), (0..30, 1));
+    assert!(settled.settlement.epoch > commit.commit.epoch && commit.made_unix_ms > 0);
 }
 
 #[tokio::test]

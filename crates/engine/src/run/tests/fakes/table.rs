@@ -74,6 +74,18 @@ impl Table {
         self.0.lock().unwrap().standings.get(split).and_then(|(_, standing)| standing.position.clone())
     }
 
+    pub fn standing(&self, split: &str) -> Standing {
+        self.0.lock().unwrap().standings.get(&SplitId::new(split)).unwrap().1.clone()
+    }
+
+    pub fn commits(&self) -> u64 {
+        self.0.lock().unwrap().commits
+    }
+
+    pub fn lose(&self, values: &[i64]) {
+        self.0.lock().unwrap().values.retain(|value| !values.contains(value));
+    }
+
     pub fn plan(&self, nth_commit: u64, fault: Fault) {
         self.0.lock().unwrap().planned.insert(nth_commit, fault);
     }

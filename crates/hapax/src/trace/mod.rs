@@ -1,0 +1,86 @@
+//! One record, from every arrival to what the destination holds of it.
+//!
+//! What is said of a decision rests on what the destination remembers: its ledger, its commits, its dead
+//! letters. Nothing is claimed, no lease is taken, nothing is changed.
+
+pub mod scan;
+pub mod subject;
+#[cfg(test)]
+mod tests;
+
+use hapax_engine::dead_letter::{DeadLetter, SettledLetter};
+use hapax_engine::history::{Committed, Remembered};
+use hapax_protocol::identity::Place;
+
+use scan::Passage;
+
+/// What became of one arrival.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// It stands behind the committed position: the next run comes to it.
+    NotReached,
+    /// Its effect is at the destination.
+    Moved,
+    /// Its identity was another's.
+    Suppressed {
+        /// The place that has it.
+        of: Place,
+    },
+    /// It is set aside.
+    SetAside(DeadLetter),
+    /// It was set aside, and that was settled.
+    Settled(SettledLetter),
+    /// The transform left it out.
+    LeftOut,
+    /// The position passed it, and the destination does not say what was done.
+    Unrecorded,
+}
+
+/// What is known of one arrival.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Traced {
+    /// Where it stands.
+    pub place: Place,
+    /// What became of it.
+    pub decision: Decision,
+    /// The commit that passed it, if it is remembered.
+    pub commit: Option<Committed>,
+}
+
+/// What there is to decide by.
+#[derive(Debug, Clone)]
+pub struct Evidence {
+    /// Where the arrival stands.
+    pub place: Place,
+    /// How far it comes today; `None` if the source was not read.
+    pub passage: Option<Passage>,
+    /// How many records of its split are committed.
+    pub committed_records: u64,
+    /// What the destination remembers of the place.
+    pub remembered: Remembered,
+    /// The place that claimed its identity.
+    pub claimant: Option<Place>,
+    /// Whether identities are claimed at all.
+    pub has_ledger: bool,
+}
+
+/// Decides what became of an arrival. What was written down goes before what follows from today's source and
+/// transform.
+pub fn decide(evidence: Evidence) -> Traced {
+    let Evidence { place, passage, committed_records, remembered, claimant, has_ledger } = evidence;
+    let Remembered { commit, letter, settled } = remembered;
+    let decision = match (letter, settled, passage) {
+        _ if place.ordinal >= committed_records => Decision::NotReached,
+        (Some(letter), _, _) => Decision::SetAside(letter),
+        (None, Some(settled), _) => Decision::Settled(settled),
+        (None, None, Some(Passage::LeftOut)) => Decision::LeftOut,
+        (None, None, Some(Passage::Refused)) => Decision::Unrecorded,
+        (None, None, passage) => match claimant {
+            Some(of) if of == place => Decision::Moved,
+            Some(of) if has_ledger => Decision::Suppressed { of },
+            _ if !has_ledger && passage == Some(Passage::Passes) => Decision::Moved,
+            _ => Decision::Unrecorded,
+        },
+    };
+    Traced { place, decision, commit }
+}

@@ -1,0 +1,139 @@
+//! Random multisets at both ends, against an oracle that holds everything in memory.
+
+use std::collections::HashMap;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::super::join::{Findings, join};
+use super::super::line::{Line, Spot};
+use super::super::scratch::{Sorter, merge};
+use super::*;
+
+type Row = (i64, &'static str);
+
+/// Missing, duplicated, unexpected, different, as the words of the report mean them.
+fn oracle(source: &[Row], destination: &[Row], by_key: bool, winner: Winner) -> [u64; 4] {
+    let group = |rows: &[Row]| {
+        let mut groups: HashMap<(i64, &str), Vec<&'static str>> = HashMap::new();
+        for &(id, text) in rows {
+            groups.entry((id, if by_key { "" } else { text })).or_default().push(text);
+        }
+        groups
+    };
+    let (source, mut destination) = (group(source), group(destination));
+    let mut found = [0; 4];
+    for (id, arrivals) in source {
+        let mut wanted = match winner {
+            Winner::All => arrivals,
+            Winner::First => arrivals[..1].to_vec(),
+            Winner::Last => arrivals[arrivals.len() - 1..].to_vec(),
+        };
+        let mut left = destination.remove(&id).unwrap_or_default();
+        left.retain(|text| match wanted.iter().position(|wanted| wanted == text) {
+            Some(at) => {
+                wanted.swap_remove(at);
+                false
+            }
+            None => true,
+        });
+        let different = wanted.len().min(left.len());
+        found[0] += (wanted.len() - different) as u64;
+        found[1] += (left.len() - different) as u64;
+        found[3] += different as u64;
+    }
+    found[2] = destination.values().map(|rows| rows.len() as u64).sum();
+    found
+}
+
+fn rows() -> impl Strategy<Value = Vec<Row>> {
+    vec((0_i64..12, prop::sample::select(vec!["a", "b", "c"])), 0..40)
+}
+
+fn winners() -> impl Strategy<Value = Winner> {
+    prop::sample::select(vec![Winner::All, Winner::First, Winner::Last])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn a_comparison_finds_what_the_oracle_finds(
+        source in rows(),
+        changes in vec((0_usize..40, 0_u8..3, 0_i64..14), 0..4),
+        cut in 0_usize..40,
+        by_key: bool,
+        has_twins: bool,
+        winner in winners(),
+    ) {
+        // The destination is the source, put in another order and changed in a few places.
+        let mut destination = source.clone();
+        destination.reverse();
+        for (at, what, id) in changes {
+            let at = at % (destination.len() + 1);
+            match what {
+                0 => destination.insert(at, (id, "a")),
+                _ if at == destination.len() => {}
+                1 => drop(destination.remove(at)),
+                _ => destination[at].1 = "c",
+            }
+        }
+        let (one, two) = source.split_at(cut.min(source.len()));
+        let ends = (Rows(vec![one.to_vec(), two.to_vec()]), Rows(vec![destination.clone(), Vec::new()]));
+        let identity = if by_key { by_id() } else { Identity::Position };
+        let comparison = Comparison { has_twins, ..comparison(&ends.0, &ends.1, identity, winner) };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let report = runtime.block_on(compare(comparison)).unwrap();
+        let expected = oracle(&source, &destination, by_key, winner);
+        prop_assert_eq!(counts(&report), expected, "{:#?}", report);
+        prop_assert_eq!(report.equal, expected == [0; 4]);
+    }
+
+    /// With next to no memory, so that everything goes through files, and runs are merged into longer ones.
+    #[test]
+    fn scratch_files_change_nothing(source in rows(), destination in rows(), winner in winners()) {
+        let (found, missing) = joined(&source, &destination, winner, 1);
+        prop_assert_eq!(
+            [&found.missing, &found.duplicated, &found.unexpected, &found.different].map(|finds| finds.records),
+            oracle(&source, &destination, true, winner)
+        );
+        let (_, in_memory) = joined(&source, &destination, winner, 1 << 20);
+        prop_assert_eq!(&missing, &in_memory);
+        // Each missing record once, and nothing that is there.
+        let of = |spot: &Spot| source[spot.ordinal as usize].0;
+        match winner {
+            Winner::All => prop_assert_eq!(missing.len() as u64, found.missing.records),
+            Winner::First | Winner::Last => {
+                let lost: HashSet<i64> = missing.iter().map(of).collect();
+                prop_assert_eq!(lost.len() as u64, found.missing.records);
+                prop_assert!(destination.iter().all(|(id, _)| !lost.contains(id)));
+            }
+        }
+    }
+}
+
+fn joined(source: &[Row], destination: &[Row], winner: Winner, bytes_max: usize) -> (Findings, Vec<Spot>) {
+    let lines = |rows: &[Row]| {
+        let mut sorter = Sorter::new(bytes_max);
+        for (ordinal, (id, text)) in rows.iter().enumerate() {
+            let (id, content) = (*id as u128, u128::from(text.as_bytes()[0]) << 64 | *id as u128);
+            let spot = Spot { split: 0, ordinal: ordinal as u64 };
+            sorter.push(Line { id, content, optional: false, spot }).unwrap();
+        }
+        merge(vec![sorter]).unwrap()
+    };
+    let mut places = Sorter::new(bytes_max);
+    let found = join(lines(source), lines(destination), winner, Some(&mut places)).unwrap();
+    (found, merge(vec![places]).unwrap().map(Result::unwrap).collect())
+}
+
+#[test]
+fn as_many_records_of_one_identity_as_one_likes_need_no_more_memory() {
+    // 200,000 records of one key at each end, of which one differs, with room for 700.
+    let source: Vec<Row> = (0..200_000).map(|_| (7, "a")).collect();
+    let mut destination = source.clone();
+    destination[77_777].1 = "b";
+    destination.pop();
+    let (found, missing) = joined(&source, &destination, Winner::All, 32 * 1024);
+    assert_eq!((found.different.records, found.missing.records, missing.len()), (1, 1, 1));
+}
