@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::fault::DatabaseFault;
 
@@ -91,8 +91,7 @@ pub(crate) fn writing(path: &Path) -> Result<Connection, DatabaseFault> {
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     settle(&connection).map_err(failed)?;
-    let mode: String =
-        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).map_err(failed)?;
+    let mode = into_wal(&connection).map_err(failed)?;
     // Without WAL only FULL keeps the file whole.
     let synchronous = if mode.eq_ignore_ascii_case("wal") { "NORMAL" } else { "FULL" };
     connection.pragma_update(None, "synchronous", synchronous).map_err(failed)?;
@@ -101,6 +100,24 @@ pub(crate) fn writing(path: &Path) -> Result<Connection, DatabaseFault> {
         .pragma_update_and_check(None, "wal_autocheckpoint", CHECKPOINT_PAGES, |_| Ok(()))
         .map_err(failed)?;
     Ok(connection)
+}
+
+/// Changes to WAL, and says which mode it is now. Two that create a database at once would have to wait for each
+/// other, which SQLite refuses here at once.
+fn into_wal(connection: &Connection) -> Result<String, rusqlite::Error> {
+    let until = Instant::now() + Duration::from_secs(BUSY_TIMEOUT_S);
+    loop {
+        match connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)) {
+            Err(error) if is_busy(&error) && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            changed => return changed,
+        }
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 /// Refuses a path whose directory is missing.
@@ -124,6 +141,18 @@ pub(crate) async fn aside<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_creates_a_database_at_the_same_time_waits() {
+        let folder = tempfile::tempdir().unwrap();
+        for round in 0..100 {
+            let path = folder.path().join(format!("{round}.db"));
+            std::thread::scope(|scope| {
+                let each: Vec<_> = (0..8).map(|_| scope.spawn(|| writing(&path).map(drop))).collect();
+                each.into_iter().for_each(|one| one.join().unwrap().unwrap());
+            });
+        }
+    }
 
     #[test]
     fn what_a_dead_process_left_in_the_journal_is_taken_back_by_whoever_reads() {

@@ -49,21 +49,22 @@ impl Twins {
     /// Gives the holder of `token` what its predecessors claimed. Call only when all chains are fenced.
     pub(crate) fn inherit(&self, state: &State, token: FencingToken) -> Result<(), Failure> {
         let root = state.root.join("ledger");
-        let mut tokens: Vec<u64> = disk::names(&root)?.iter().filter_map(|name| name.parse().ok()).collect();
-        tokens.retain(|earlier| *earlier < token.get());
-        tokens.sort_unstable();
-        let Some(last) = tokens.pop() else { return Ok(()) };
-        let (from, to) = (of(state, last), of(state, token.get()));
-        let temp = root.join(format!("{}.tmp", token.get()));
-        copy_ledger(&from, &temp)?;
-        disk::rename(&temp, &to).map_err(at("inherit the ledger as", &to))?;
-        disk::sync_directory(&root)?;
-        for earlier in tokens.into_iter().chain([last]) {
-            // What stays is removed by the next holder.
-            let _ = fs::remove_dir_all(of(state, earlier));
+        let (to, temp) = (of(state, token.get()), root.join(format!("{}.tmp", token.get())));
+        for _ in 0..LISTINGS_MAX {
+            let earlier = disk::names(&root)?.into_iter().filter_map(|name| name.parse().ok());
+            let Some(last) = earlier.filter(|earlier| *earlier < token.get()).max() else { return Ok(()) };
+            if !copy_ledger(&of(state, last), &temp)? {
+                // A predecessor that was not fenced yet has inherited it, and cleared it away.
+                continue;
+            }
+            disk::rename(&temp, &to).map_err(at("inherit the ledger as", &to))?;
+            disk::sync_directory(&root)?;
+            clear_away(&root, token)?;
+            *self.open() = None;
+            return Ok(());
         }
-        *self.open() = None;
-        Ok(())
+        let source = io::Error::from(io::ErrorKind::ResourceBusy);
+        Err(at("inherit the ledger in", &root)(source))
     }
 
     pub(crate) fn claim(
@@ -180,23 +181,44 @@ fn failure(path: &Path, error: Error<StoreError>) -> Failure {
     }
 }
 
-fn copy_ledger(from: &Path, to: &Path) -> Result<(), Failure> {
+/// Removes what earlier holders had. What stays is removed by the next one.
+///
+/// A ledger loses its name in one step: whoever still copies it finds all of it, or nothing by that name.
+fn clear_away(root: &Path, token: FencingToken) -> Result<(), Failure> {
+    for name in disk::names(root)? {
+        let mut words = name.splitn(2, '.');
+        let of_earlier = |word: &str| word.parse().is_ok_and(|of: u64| of < token.get());
+        if !words.next().is_some_and(of_earlier) {
+            continue;
+        }
+        let (path, gone) = (root.join(&name), root.join(format!("{name}.gone")));
+        let gone = match words.next() {
+            None => disk::rename(&path, &gone).map(|()| gone),
+            Some(_) => Ok(path),
+        };
+        let _ = gone.and_then(fs::remove_dir_all);
+    }
+    Ok(())
+}
+
+/// Copies a ledger; `false` if it was cleared away meanwhile.
+fn copy_ledger(from: &Path, to: &Path) -> Result<bool, Failure> {
     for _ in 0..LISTINGS_MAX {
         if to.exists() {
             fs::remove_dir_all(to).map_err(at("remove", to))?;
         }
         disk::make_directory(to)?;
         let before = segments(from)?;
-        let linked = before.iter().try_for_each(|name| link(&from.join(name), &to.join(name)));
+        let copied = before.iter().try_for_each(|name| link(&from.join(name), &to.join(name)));
+        let copied = copied.and_then(|()| {
+            let names = from.join(WRITTEN_IN_PLACE);
+            if names.exists() { copy_durably(&names, &to.join(WRITTEN_IN_PLACE)) } else { Ok(()) }
+        });
         let unchanged = segments(from)? == before;
-        match linked {
-            Ok(()) if unchanged => {
-                let names = from.join(WRITTEN_IN_PLACE);
-                if names.exists() {
-                    copy_durably(&names, &to.join(WRITTEN_IN_PLACE))?;
-                }
-                return disk::sync_directory(to);
-            }
+        // Looked at last: what still has its name now had it all the time.
+        match copied {
+            _ if !from.is_dir() => return Ok(false),
+            Ok(()) if unchanged => return disk::sync_directory(to).map(|()| true),
             Err(failure) if unchanged => return Err(failure),
             // An earlier holder that does not know yet merged in the middle.
             _ => {}
@@ -229,4 +251,46 @@ fn copy_durably(from: &Path, to: &Path) -> Result<(), Failure> {
     fs::copy(from, to).map_err(at("copy", from))?;
     let copy = File::open(to).map_err(at("open", to))?;
     disk::sync_file(&copy, to)
+}
+
+#[cfg(test)]
+mod tests {
+    use hapax_protocol::lease::PipelineName;
+
+    use super::*;
+    use crate::sink_config::SinkConfig;
+
+    const SEGMENTS: usize = 40;
+
+    fn state(folder: &Path) -> State {
+        let path = folder.join("out.jsonl").display().to_string();
+        let config = SinkConfig { path, format: None, compression: None, header: None };
+        State::new(&config.target().unwrap(), &PipelineName::new("p").unwrap())
+    }
+
+    #[test]
+    fn two_holders_that_inherit_at_once_both_get_everything() {
+        for _ in 0..60 {
+            let folder = tempfile::tempdir().unwrap();
+            let first = of(&state(folder.path()), 1);
+            fs::create_dir_all(&first).unwrap();
+            for segment in 0..SEGMENTS {
+                fs::write(first.join(format!("seg-{segment}-l0.led")), "claims").unwrap();
+            }
+            fs::write(first.join(WRITTEN_IN_PLACE), "names").unwrap();
+            std::thread::scope(|scope| {
+                for token in [2, 3] {
+                    let state = state(folder.path());
+                    // The earlier of two may find its own taken away: then it is fenced, and that is all it needs.
+                    scope.spawn(move || {
+                        let inherited = Twins::default().inherit(&state, FencingToken::new(token));
+                        assert!(token == 2 || inherited.is_ok(), "{inherited:?}");
+                    });
+                }
+            });
+            let last = of(&state(folder.path()), 3);
+            assert_eq!(segments(&last).unwrap().len(), SEGMENTS);
+            assert!(last.join(WRITTEN_IN_PLACE).exists());
+        }
+    }
 }

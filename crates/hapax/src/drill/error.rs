@@ -8,6 +8,7 @@ use hapax_protocol::code::Code;
 use hapax_protocol::guarantee::Level;
 
 use crate::codes;
+use crate::exit::{Exit, Failure, Report};
 
 /// Why a drill could not be held. The real destination was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +78,17 @@ pub enum DrillError {
     /// The source cannot be read.
     #[error("{0}")]
     Source(SourceError),
+}
+
+impl From<DrillError> for Failure {
+    fn from(error: DrillError) -> Self {
+        let mut report = Report::of(&error);
+        report.kept = Some("the real destination was not opened".into());
+        if matches!(error, DrillError::Consumes { .. } | DrillError::OtherPromise { .. }) {
+            report.exit = Exit::BadCommand;
+        }
+        report.into()
+    }
 }
 
 impl Fault for DrillError {

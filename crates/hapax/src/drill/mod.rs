@@ -24,7 +24,7 @@ use hapax_engine::source::Source;
 use hapax_engine::transform::Transform;
 use hapax_protocol::guarantee::{Fencing, Settle};
 
-use crate::exit::{Failure, Report};
+use crate::exit::Failure;
 use crate::registry;
 use crate::verify::Winner;
 use crate::wiring::{Loaded, Opened};
@@ -76,14 +76,13 @@ pub struct Drill<'a> {
 impl Subject {
     /// What an opened pipeline is. Refuses what a drill would harm or prove nothing of.
     pub async fn of(opened: Opened, winner: Winner) -> Result<Self, Failure> {
-        let refuse = |error: DrillError| Failure::from(Report::of(&error));
         if let Some(what) = consumes(opened.source.facts().settle) {
-            return Err(refuse(DrillError::Consumes { what }));
+            return Err(DrillError::Consumes { what }.into());
         }
         let copy = opened.loaded.clone().on_scratch(Path::new("never-made"))?.open().await?;
         let (real, drilled) = (opened.verdict.level, copy.verdict.level);
         if real != drilled || opened.verdict.rule != copy.verdict.rule {
-            return Err(refuse(DrillError::OtherPromise { real, scratch: drilled }));
+            return Err(DrillError::OtherPromise { real, scratch: drilled }.into());
         }
         Ok(Self {
             winner,
@@ -115,7 +114,7 @@ fn consumes(settle: Settle) -> Option<&'static str> {
 /// Refuses a source that must not even be opened.
 pub fn demand_rereadable(loaded: &Loaded) -> Result<(), Failure> {
     match registry::reads_stream(&loaded.pipeline.source) {
-        true => Err(Report::of(&DrillError::Consumes { what: "standard input passes once" }).into()),
+        true => Err(DrillError::Consumes { what: "standard input passes once" }.into()),
         false => Ok(()),
     }
 }
@@ -128,7 +127,7 @@ pub fn make_scratch(loaded: &Loaded, wish: Option<&Path>) -> Result<Scratch, Fai
         None => registry::home(&loaded.pipeline.sink).into_iter().chain([std::env::temp_dir()]).collect(),
     };
     Scratch::make(&homes, &loaded.pipeline.name)
-        .map_err(|source| Report::of(&DrillError::NoScratch { places: homes, source }).into())
+        .map_err(|source| DrillError::NoScratch { places: homes, source }.into())
 }
 
 impl<'a> Drill<'a> {
@@ -139,11 +138,10 @@ impl<'a> Drill<'a> {
         scratch: &'a Scratch,
         board: &'a mut Board,
     ) -> Result<Self, Failure> {
-        let report = |error: DrillError| Failure::from(Report::of(&error));
-        let extent = Extent::of(&subject.source).await.map_err(|error| report(DrillError::Source(error)))?;
+        let extent = Extent::of(&subject.source).await.map_err(DrillError::Source)?;
         board.records = extent.records();
         if board.records == 0 {
-            return Err(report(DrillError::Nothing { what: "the source holds no records" }));
+            return Err(DrillError::Nothing { what: "the source holds no records" }.into());
         }
         let asked = subject.loaded.pipeline.commit.records.unwrap_or(u64::MAX);
         board.commit_records = asked.min(board.records.div_ceil(COMMITS_MIN));

@@ -11,7 +11,7 @@ use super::check::{self, Extent, State};
 use super::schedule::{Moment, Passing, Random, Round, Step};
 use super::worker::{End, Ended, Order, Worker};
 use super::{Drill, DrillError};
-use crate::exit::{Failure, Report};
+use crate::exit::Failure;
 use crate::output::figures::{counted, duration};
 use crate::verify::{Finding, Report as Comparison};
 use crate::wiring::sink_failure;
@@ -27,20 +27,16 @@ struct Site {
     last: State,
 }
 
-fn fail(error: DrillError) -> Failure {
-    Report::of(&error).into()
-}
-
 impl Drill<'_> {
     /// A round to which nothing is done: what the others are held against.
     pub(super) async fn run_calmly(&mut self) -> Result<(), Failure> {
         let calm = Round::draw(self.board.seed, 0);
         let site = self.site(&calm).await?;
         let started = Instant::now();
-        let ended = self.start(&site, None, "first")?.end().await.map_err(fail)?;
+        let ended = self.start(&site, None, "first")?.end().await?;
         self.usual = started.elapsed();
         if !ended.is_done() {
-            return Err(fail(DrillError::CalmRun { what: ended.words() }));
+            return Err(DrillError::CalmRun { what: ended.words() }.into());
         }
         self.board.commits = ended.summary.commits;
         if self.subject.keeps_positions {
@@ -48,7 +44,7 @@ impl Drill<'_> {
             self.calm = found.map_err(|error| sink_failure(&error))?;
             if self.calm.totals().moved == 0 {
                 let what = "no record of the source reaches the destination";
-                return Err(fail(DrillError::Nothing { what }));
+                return Err(DrillError::Nothing { what }.into());
             }
         }
         self.finish(&calm, site).await
@@ -77,12 +73,12 @@ impl Drill<'_> {
 
     /// Before a destination is blamed: whether the source is still what it was.
     async fn suspect_source(&self) -> Result<(), Failure> {
-        let now = Extent::of(&self.subject.source).await.map_err(|e| fail(DrillError::Source(e)))?;
+        let now = Extent::of(&self.subject.source).await.map_err(DrillError::Source)?;
         if now == self.extent {
             return Ok(());
         }
         let (before, after) = (self.extent.records(), now.records());
-        Err(fail(DrillError::SourceChanged { before, after }))
+        Err(DrillError::SourceChanged { before, after }.into())
     }
 
     async fn site(&self, round: &Round) -> Result<Site, Failure> {
@@ -91,8 +87,8 @@ impl Drill<'_> {
         Ok(Site { sink: self.subject.sink(&place).await?, place, last: State::default() })
     }
 
-    fn scratch_failed(&self, source: std::io::Error) -> Failure {
-        fail(DrillError::Scratch { place: self.scratch.root().to_owned(), source })
+    fn scratch_failed(&self, source: std::io::Error) -> DrillError {
+        DrillError::Scratch { place: self.scratch.root().to_owned(), source }
     }
 
     fn start(&self, site: &Site, step: Option<Step>, name: &'static str) -> Result<Worker, Failure> {
@@ -103,7 +99,7 @@ impl Drill<'_> {
             crash: step.and_then(Step::crash),
             name,
         };
-        Worker::start(&order).map_err(fail)
+        Ok(Worker::start(&order)?)
     }
 
     /// How long after it should have ended a worker is given up.
@@ -117,7 +113,7 @@ impl Drill<'_> {
 
     /// Waits for a worker to end. One that does not makes no progress, and is killed.
     async fn end(&mut self, round: &Round, worker: &mut Worker) -> Result<Option<Ended>, Failure> {
-        let ended = worker.end_within(self.patience()).await.map_err(fail)?;
+        let ended = worker.end_within(self.patience()).await?;
         if ended.is_none() {
             let what = format!("a worker made no progress in {}", duration(self.patience()));
             self.board.broken(round, what);
@@ -135,7 +131,7 @@ impl Drill<'_> {
             Step::Stall(passing) => return self.stall(round, site, step, passing, worker).await,
             Step::Twice(moment) => return self.twice(round, site, step, moment, worker).await,
             Step::KillAt(moment) | Step::Terminate(moment) => {
-                sent = worker.end_within(self.at(moment)).await.map_err(fail)?.is_none();
+                sent = worker.end_within(self.at(moment)).await?.is_none();
                 if sent {
                     worker.send(if step == Step::Terminate(moment) { Signal::TERM } else { Signal::KILL });
                 }
@@ -185,7 +181,7 @@ impl Drill<'_> {
         let mut second = self.start(site, None, "second")?;
         // A holder that stalls inside a transaction keeps everybody out until it goes on.
         let undisturbed = self.usual.saturating_mul(4).saturating_add(Duration::from_secs(1));
-        let finished = second.end_within(undisturbed).await.map_err(fail)?;
+        let finished = second.end_within(undisturbed).await?;
         self.look(round, site).await;
         let before = site.last.clone();
         first.send(Signal::CONT);
@@ -220,7 +216,7 @@ impl Drill<'_> {
         moment: Moment,
         mut first: Worker,
     ) -> Result<bool, Failure> {
-        if first.end_within(self.at(moment)).await.map_err(fail)?.is_some() {
+        if first.end_within(self.at(moment)).await?.is_some() {
             return Ok(false);
         }
         self.board.fault("started twice", step);
@@ -284,7 +280,7 @@ impl Drill<'_> {
             Ok(comparison) => self.weigh(round, &comparison),
             Err(error) => self.board.broken(round, format!("the destination cannot be compared: {error}")),
         }
-        self.scratch.clear(&site.place).map_err(|source| self.scratch_failed(source))
+        Ok(self.scratch.clear(&site.place).map_err(|source| self.scratch_failed(source))?)
     }
 
     /// A restart with nothing to do: it writes nothing.

@@ -186,7 +186,10 @@ fn complaint(written: &str) -> String {
         let line: serde_json::Value = serde_json::from_str(line).ok()?;
         let error = line.get("error")?;
         let text = |key: &str| error.get(key).and_then(serde_json::Value::as_str).map(str::to_owned);
-        text("message").map(|message| format!("{} {message}", text("code").unwrap_or_default()))
+        let causes = error.get("causes").and_then(serde_json::Value::as_array).into_iter().flatten();
+        let causes: String =
+            causes.filter_map(|cause| Some(format!(", because {}", cause.as_str()?))).collect();
+        text("message").map(|message| format!("{} {message}{causes}", text("code").unwrap_or_default()))
     });
     let mut words: Vec<String> = errors.collect();
     if words.is_empty() {
@@ -218,8 +221,8 @@ mod tests {
 
     #[test]
     fn a_complaint_is_the_error_or_whatever_was_written() {
-        let error = r#"{"error":{"code":"HX0300","message":"gone"}}"#;
-        assert_eq!(complaint(&format!("{{\"progress\":{{}}}}\n{error}\n")), "HX0300 gone");
+        let error = r#"{"error":{"code":"HX0300","message":"gone","causes":["it went"]}}"#;
+        assert_eq!(complaint(&format!("{{\"progress\":{{}}}}\n{error}\n")), "HX0300 gone, because it went");
         assert_eq!(complaint("thread panicked\n"), "thread panicked");
         assert_eq!(complaint(""), "");
     }
