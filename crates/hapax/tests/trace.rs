@@ -388,3 +388,27 @@ fn a_destination_that_remembers_nothing_is_said_to() {
     let words = place.hapax(&["in-doubt", "list", "p.yaml"], None).expect(0).stdout;
     assert!(words.contains("cannot be looked up"), "{words}");
 }
+
+#[test]
+fn an_interrupted_drop_is_completed_by_the_next_one() {
+    for (sink, points) in [
+        (SQLITE, ["commit-before", "commit-after"].as_slice()),
+        (PARQUET, &["commit-before", "commit-decided", "commit-after"]),
+    ] {
+        for point in points {
+            let place = Place::new(sink);
+            place.run();
+            let drop_all = ["dead-letters", "drop", "p.yaml", "--all"];
+            place.killed(&drop_all, point);
+            place.hapax(&drop_all, None).expect(0);
+            assert_eq!(place.letters(), [0_u64; 0], "{sink} at {point}");
+            place.is("4", &[(5, "settled", Some(2))], Some(0));
+            let arrival = &place.trace("4", &[])["arrivals"][0];
+            assert_eq!(
+                (&arrival["settled"]["ending"], &arrival["complete"]),
+                (&"dropped".into(), &true.into())
+            );
+            place.hapax(&["verify", "p.yaml"], None).expect(0);
+        }
+    }
+}

@@ -15,7 +15,7 @@ CREATE TABLE IF NOT EXISTS _hapax_commits (
   pipeline TEXT NOT NULL, split TEXT NOT NULL, epoch INTEGER NOT NULL, token INTEGER NOT NULL,
   holder TEXT NOT NULL, first INTEGER NOT NULL, read INTEGER NOT NULL, moved INTEGER NOT NULL,
   suppressed INTEGER NOT NULL, set_aside INTEGER NOT NULL, filtered INTEGER NOT NULL, position BLOB NOT NULL,
-  made_unix_ms INTEGER NOT NULL, PRIMARY KEY (pipeline, split, epoch)
+  made_unix_ms INTEGER NOT NULL, PRIMARY KEY (pipeline, split, first, epoch)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS _hapax_settled_letters (
   pipeline TEXT NOT NULL, split TEXT NOT NULL, ordinal INTEGER NOT NULL, code INTEGER NOT NULL,
@@ -146,15 +146,15 @@ pub(crate) fn remembered(
     Ok(answers)
 }
 
-/// The commit that brought the position past a place. Searched from the last one back.
+/// The commit that brought the position past a place: the last of those that begin before it and read something.
 fn commit_of(
     connection: &Connection,
     pipeline: &PipelineName,
     place: &Place,
 ) -> Result<Option<Committed>, rusqlite::Error> {
     let sql = "SELECT epoch, token, holder, first, read, moved, suppressed, set_aside, filtered, position, made_unix_ms \
-               FROM _hapax_commits WHERE pipeline = ?1 AND split = ?2 AND first <= ?3 AND first + read > ?3 \
-               ORDER BY epoch DESC LIMIT 1";
+               FROM _hapax_commits WHERE pipeline = ?1 AND split = ?2 AND first <= ?3 AND read > 0 \
+               ORDER BY first DESC, epoch DESC LIMIT 1";
     let params = params![pipeline.as_str(), place.split.as_str(), stored(place.ordinal)];
     let found = connection.prepare_cached(sql)?.query_row(params, |row| {
         let (first, read) = (number(row, 3)?, number(row, 4)?);
@@ -174,5 +174,5 @@ fn commit_of(
             made_unix_ms: number(row, 10)?,
         })
     });
-    found.optional()
+    Ok(found.optional()?.filter(|commit| commit.records.contains(&place.ordinal)))
 }
