@@ -68,7 +68,7 @@ pub const USUAL: Noise = Noise { twins: 40, malformed: 500 };
 /// Nothing but the records.
 pub const SILENCE: Noise = Noise { twins: 0, malformed: 0 };
 
-/// Records in two CSV files, in the two as one, and in one SQLite table.
+/// Records in two CSV files, in the two as one, in a third that repeats them all, and in one SQLite table.
 pub struct Data {
     pub folder: TempDir,
     pub records: Vec<Record>,
@@ -130,6 +130,8 @@ impl Data {
             all.push_str(&text);
         }
         std::fs::write(folder.path().join("all.csv"), all).unwrap();
+        let again: String = records.iter().map(line).collect();
+        std::fs::write(folder.path().join("again.csv"), format!("{HEADER}{again}")).unwrap();
         malformed
     }
 
