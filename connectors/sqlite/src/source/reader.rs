@@ -144,11 +144,15 @@ impl Page {
         let width = plan.schema.fields().len();
         let mut collected =
             Collected { rows: Rows::new(&plan.schema)?, rejected: Vec::new(), taken: 0, last: Vec::new() };
+        // Two keys take turns, so that a row costs no memory of its own.
+        let mut key: Vec<Value> = Vec::with_capacity(plan.keys.len());
         while let Some(row) = rows.next()? {
             let full = collected.rows.bytes() >= self.limit.bytes_max && collected.taken > 0;
             let enough = full || collected.taken >= u64::try_from(self.limit.records_max).unwrap_or(u64::MAX);
-            let key = (width..width + plan.keys.len()).map(|index| row.get(index));
-            let key = key.collect::<Result<Vec<Value>, _>>()?;
+            key.clear();
+            for index in width..width + plan.keys.len() {
+                key.push(row.get(index)?);
+            }
             if plan.walk == Walk::UniqueCursor && key == collected.last && collected.taken > 0 {
                 return Err(tied(plan, &key).into());
             }
@@ -162,7 +166,7 @@ impl Page {
                 collected.rejected.push(Rejected { ordinal, code: codes::VALUE_MISFIT, reason, raw });
             }
             collected.taken += 1;
-            collected.last = key;
+            std::mem::swap(&mut collected.last, &mut key);
         }
         Ok(collected)
     }

@@ -273,3 +273,11 @@ async fn places_of_missing_records_come_in_order() {
     // Of two twins only the ledger knows which one took effect: both places are given.
     assert_eq!(places(Winner::First).await, (3, all));
 }
+
+#[tokio::test]
+async fn a_uuid_is_the_same_however_it_is_written() {
+    let source = [(1, "6ba7b810-9dad-11d1-80b4-00c04fd430c8"), (2, "6ba7b811-9dad-11d1-80b4-00c04fd430c8")];
+    let destination = [(1, "{6BA7B810-9DAD-11D1-80B4-00C04FD430C8}"), (2, source[1].1), (3, "none")];
+    let report = compared(&source, &destination, Identity::Uuid("text".to_owned()), Winner::First).await;
+    assert_eq!((counts(&report), report.unreadable), ([0, 0, 0, 1], 1));
+}
