@@ -99,9 +99,19 @@ pub(crate) fn parse_date(text: &[u8]) -> Option<i64> {
         return None;
     }
     let (year, month, day) = (digits(text, 0, 4)?, digits(text, 5, 2)?, digits(text, 8, 2)?);
-    let since = days(year, month, day);
-    // A date that does not exist comes back as another one.
-    (date(since) == (year, month, day) && (1..=12).contains(&month)).then_some(since)
+    let exists = (1..=12).contains(&month) && (1..=month_days(year, month)).contains(&day);
+    exists.then(|| days(year, month, day))
+}
+
+/// How many days a month has.
+fn month_days(year: i64, month: i64) -> i64 {
+    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    match month {
+        4 | 6 | 9 | 11 => 30,
+        2 if is_leap => 29,
+        2 => 28,
+        _ => 31,
+    }
 }
 
 /// The moment of `2013-01-01T05:00:00.123Z`: `T` or a space, seconds and fraction optional, zone optional
@@ -193,9 +203,18 @@ mod tests {
         }
         let shifted = parse_moment(b"2013-01-01 06:00+01:00").unwrap();
         assert_eq!((shifted.seconds, shifted.zoned), (1_357_016_400, true));
-        for wrong in
-            ["2013-02-29", "2013-13-01", "2013-01-01T24:00:00", "2013-01-01T05:00:00.", "2013-1-1", "", "x"]
-        {
+        for wrong in [
+            "2013-02-29",
+            "1900-02-29",
+            "2013-04-31",
+            "2013-01-00",
+            "2013-13-01",
+            "2013-01-01T24:00:00",
+            "2013-01-01T05:00:00.",
+            "2013-1-1",
+            "",
+            "x",
+        ] {
             assert_eq!(parse_moment(wrong.as_bytes()), None, "{wrong}");
         }
     }
