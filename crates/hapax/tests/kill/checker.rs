@@ -1,10 +1,11 @@
-//! What arrived, counted against what was generated. It knows nothing of Hapax but the names of the
-//! destinations' own files, and of the tables a user would look at.
+//! What arrived, read by other means than Hapax and counted by the checker. It knows nothing of Hapax but the names
+//! of the destinations' own files, and of the tables a user would look at.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use hapax_checker::{Counts, Event, Expected, Log, Record as Named, State, Twins};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Row, RowAccessor};
 
@@ -54,26 +55,15 @@ struct Found {
 
 pub fn check(pair: &str, folder: &Path, data: &Data) -> Verdict {
     let found = look(pair, folder);
-    let mut verdict = Verdict { torn: found.torn, ..Verdict::default() };
-    let expected: HashMap<(i64, i64), &Record> =
-        data.records.iter().map(|record| ((record.writer, record.sequence), record)).collect();
-    let mut seen = HashSet::new();
-    for record in &found.records {
-        let key = (record.writer, record.sequence);
-        match expected.get(&key) {
-            None => verdict.phantom += 1,
-            Some(expected) => {
-                let said = hash(record.writer, record.sequence, record.amount, record.text.as_deref());
-                if *expected != record || said != record.hash {
-                    verdict.differs += 1;
-                }
-                if !seen.insert(key) {
-                    verdict.duplicated += 1;
-                }
-            }
-        }
-    }
-    verdict.lost = expected.len() - seen.len();
+    let counts = counts(data, [Event::Found { records: named(&found.records), set_aside: Vec::new() }]);
+    let mut verdict = Verdict {
+        lost: counts.lost as usize,
+        duplicated: counts.duplicated as usize,
+        phantom: counts.phantom as usize,
+        differs: counts.differs as usize,
+        torn: found.torn,
+        ..Verdict::default()
+    };
     // Only these sources have lines that are no records, and give them the same place each time.
     if pair.starts_with("csv-to-") {
         let letters = match pair {
@@ -85,6 +75,67 @@ pub fn check(pair: &str, folder: &Path, data: &Data) -> Verdict {
         verdict.letters_duplicated = letters.saturating_sub(data.malformed);
     }
     verdict
+}
+
+/// What a reader sees now that it should never see: parts of files or of commits, repeats, records of nobody. `None`
+/// if there is nothing to look at.
+pub fn glance(pair: &str, folder: &Path, data: &Data) -> Option<Verdict> {
+    let found = match pair.ends_with("-to-sqlite") {
+        true => glance_at_table(&folder.join("target.db"))?,
+        false => look(pair, folder),
+    };
+    let records = named(&found.records);
+    let counts = counts(data, [Event::Polled { records: records.clone(), through: Vec::new() }]);
+    let last = counts_of_found(data, records);
+    Some(Verdict {
+        duplicated: counts.seen_twice as usize,
+        phantom: last.phantom as usize,
+        differs: last.differs as usize,
+        torn: found.torn,
+        ..Verdict::default()
+    })
+}
+
+fn counts_of_found(data: &Data, records: Vec<Named>) -> Counts {
+    counts(data, [Event::Found { records, set_aside: Vec::new() }])
+}
+
+/// What the checker makes of what was generated and what was seen.
+fn counts(data: &Data, seen: impl IntoIterator<Item = Event>) -> Counts {
+    let mut log = Log::new(Expected { twins: Twins::Once, state: State::Every, ordered: false });
+    let written = named(&data.records).into_iter().zip(0..);
+    log.events.extend(written.map(|(record, place)| Event::Written { record, split: 0, place }));
+    log.events.extend(seen);
+    Counts::of(&log)
+}
+
+/// Records as the checker knows them. One that does not say the hash of what it contains has none.
+fn named(records: &[Record]) -> Vec<Named> {
+    let named = records.iter().map(|record| {
+        let said = hash(record.writer, record.sequence, record.amount, record.text.as_deref());
+        let digits = said.strip_prefix('h').filter(|_| said == record.hash).unwrap_or("0");
+        Named {
+            writer: record.writer as u64,
+            sequence: record.sequence as u64,
+            hash: u64::from_str_radix(digits, 16).unwrap(),
+        }
+    });
+    named.collect()
+}
+
+/// The table in one transaction, with the positions beside it: what they count must be there, and nothing else.
+fn glance_at_table(path: &Path) -> Option<Found> {
+    let mut db = path.exists().then(|| open(path).unwrap())?;
+    db.busy_timeout(std::time::Duration::from_secs(60)).unwrap();
+    let tx = db.transaction().unwrap();
+    let tables = "SELECT count(*) FROM sqlite_master WHERE name IN ('events', '_hapax_positions')";
+    if tx.query_row(tables, [], |row| row.get::<_, i64>(0)).ok()? < 2 {
+        return None;
+    }
+    let moved: i64 =
+        tx.query_row("SELECT coalesce(sum(moved), 0) FROM _hapax_positions", [], |row| row.get(0)).unwrap();
+    let records = rows(&tx);
+    Some(Found { torn: usize::from(records.len() as i64 != moved), records })
 }
 
 fn look(pair: &str, folder: &Path) -> Found {
@@ -115,13 +166,6 @@ pub fn has_progress(pair: &str, folder: &Path) -> bool {
     !parts(&folder.join("target")).is_empty()
 }
 
-/// Whether a transaction that writes is open.
-pub fn is_locked(folder: &Path) -> bool {
-    let db = open(&folder.join("target.db")).unwrap();
-    db.busy_timeout(std::time::Duration::ZERO).unwrap();
-    db.execute_batch("BEGIN IMMEDIATE; ROLLBACK").is_err()
-}
-
 fn open(path: &Path) -> rusqlite::Result<rusqlite::Connection> {
     rusqlite::Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE)
 }
@@ -130,6 +174,10 @@ fn sqlite(path: &Path) -> Vec<Record> {
     let db = open(path).unwrap();
     let check: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(check, "ok");
+    rows(&db)
+}
+
+fn rows(db: &rusqlite::Connection) -> Vec<Record> {
     let mut rows = db.prepare("SELECT writer, sequence, amount, text, hash FROM events").unwrap();
     let records = rows.query_map([], |row| {
         Ok(Record {

@@ -107,6 +107,39 @@ fn of_two_runs_started_at_once_one_is_fenced() {
     }
 }
 
+/// A reader polls all the while: it never sees a part of a file or of a commit, nor a record twice.
+#[test]
+fn a_reader_never_sees_a_part_or_a_repeat() {
+    for pair in ["csv-to-sqlite", "csv-to-parquet", "sqlite-to-jsonl"] {
+        let data = Data::generate(6_000, 31);
+        let pipeline = Pipeline::new(pair, &data);
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        let looks = std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut looks = 0;
+                while !is_over.load(std::sync::atomic::Ordering::SeqCst) {
+                    if let Some(seen) = pipeline.glance() {
+                        assert_eq!(seen, Verdict::default(), "{pair}, as a reader sees it");
+                        looks += 1;
+                    }
+                }
+                looks
+            });
+            for nth in 1..8 {
+                let crash = [("HAPAX_CRASH", format!("commit-before:{nth}"))];
+                let crash = crash.each_ref().map(|(name, value)| (*name, value.as_str()));
+                let ended = pipeline.start(&crash).wait();
+                assert!(matches!(ended, Ended::Signal(9) | Ended::Code(0)), "{pair}: {ended:?}");
+            }
+            pipeline.complete();
+            is_over.store(true, std::sync::atomic::Ordering::SeqCst);
+            reader.join().unwrap()
+        });
+        assert!(looks > 0, "{pair}: nobody looked");
+        assert_eq!(pipeline.check(), Verdict::default(), "{pair}");
+    }
+}
+
 /// Kills at one point the first, the third and the second time it is passed, then runs to the end.
 fn every_point(pair: &str) {
     let data = Data::generate(4_000, 7);

@@ -124,7 +124,7 @@ impl<'a> Pipeline<'a> {
     pub fn read_from(&self, folder: &Path, records: u64) {
         let (_, source, sink, duplicates) = PAIRS.into_iter().find(|found| found.0 == self.pair).unwrap();
         let file = format!(
-            "version: 1\nname: kill\nsource:\n  {source}\nidentity: {{ key: [writer, sequence] }}\nduplicates: {duplicates}\nsink:\n  {sink}\ndelivery: {}\ncommit: {{ records: {records} }}\n",
+            "version: 1\nname: kill\nsource:\n  {source}\nidentity: {{ key: [writer, sequence] }}\nduplicates: {duplicates}\nsink:\n  {sink}\ndelivery: {}\nparallel: 1\ncommit: {{ records: {records} }}\n",
             // Standard input passes once: what it gives is found again by its identity alone.
             if self.pair.starts_with("stdin") { "at-least-once" } else { "exactly-once" },
         );
@@ -197,9 +197,9 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// Whether somebody is writing to the destination and keeps others from it.
-    pub fn is_locked(&self) -> bool {
-        self.pair.ends_with("-to-sqlite") && checker::is_locked(&self.out())
+    /// What a reader sees of the destination now.
+    pub fn glance(&self) -> Option<Verdict> {
+        checker::glance(self.pair, &self.out(), self.data)
     }
 
     pub fn check(&self) -> Verdict {
@@ -228,9 +228,8 @@ impl Running {
         ended(self.0.wait().unwrap())
     }
 
-    /// Sends SIGSTOP, and returns once it stands still.
-    pub fn stop(&mut self) {
-        self.signal(Signal::STOP);
+    /// Returns once it stands still.
+    pub fn stopped(&mut self) {
         let until = Instant::now() + LIMIT;
         let stopped = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
         while waitid(WaitId::Pid(Pid::from_child(&self.0)), stopped).unwrap().is_none() {
@@ -242,11 +241,7 @@ impl Running {
 
     /// Sends SIGCONT.
     pub fn go_on(&self) {
-        self.signal(Signal::CONT);
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.0), signal).unwrap();
+        kill_process(Pid::from_child(&self.0), Signal::CONT).unwrap();
     }
 }
 
