@@ -219,3 +219,34 @@ fn unknown(section: &Section) -> Mistake {
     Mistake::new(codes::UNKNOWN_KEY, section.span, format!("unknown system `{}`", section.system))
         .helped("`hapax schema` prints the systems there are.")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::Process;
+
+    #[test]
+    fn a_scratch_destination_names_nothing_outside_of_its_place() {
+        let place = Path::new("/scratch/place");
+        for (sink, path, kind_of, stands_in) in [
+            ("sqlite: { path: /real/a.db, table: t }", "destination.db", "sqlite", Some("/real")),
+            ("files: { path: /real/a.csv.gz }", "a.csv.gz", "files (csv)", Some("/real")),
+            (
+                "files: { path: /real/a/, format: jsonl }",
+                "records/",
+                "files (jsonl directory)",
+                Some("/real"),
+            ),
+            ("files: { path: '-', format: csv }", "records.csv", "files (csv)", None),
+        ] {
+            let text = format!("name: p\nsource:\n  files: {{ path: x.csv }}\nsink:\n  {sink}\n");
+            let file = hapax_config::File::new("p.yaml", text);
+            let real = hapax_config::read(&file, &schema(), &Process).unwrap().sink;
+            assert_eq!((kind(&real).as_str(), home(&real)), (kind_of, stands_in.map(PathBuf::from)));
+            let moved = scratch(&real, place).unwrap();
+            assert_eq!(moved.text("path").map(Path::new), Some(place.join(path).as_path()));
+            assert!(!moved.written().to_string().contains("/real"), "{sink}");
+            assert_eq!(real.canonical(&["path"]), moved.canonical(&["path"]), "{sink}");
+        }
+    }
+}

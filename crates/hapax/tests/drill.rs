@@ -224,6 +224,10 @@ fn what_cannot_be_drilled_is_refused() {
         assert!(complaint.contains(&format!("error {code}:")), "{name}: {complaint}");
         assert!(complaint.contains("the real destination was not opened"), "{name}: {complaint}");
     }
+    // A drill that shows nothing does not say that a promise was kept.
+    let (_, complaint) = place.hapax(&["drill", "table.yaml", "--minutes", "0"], 1);
+    assert!(complaint.contains("error HX0443:"), "{complaint}");
+    place.hapax(&["drill", "table.yaml", "--kills", "0"], 2);
     assert!(place.scratches().is_empty() && fs::read_dir(place.path("out")).unwrap().count() == 0);
 }
 
@@ -238,13 +242,27 @@ fn at_work(place: &Place, name: &str) -> (Child, PathBuf) {
     (drill, place.scratches().remove(0))
 }
 
-/// The processes that were started with this path.
+/// The processes that were started with this path, and are not dead.
 #[cfg(target_os = "linux")]
-fn workers_in(scratch: &Path) -> usize {
+fn workers_in(scratch: &Path) -> Vec<rustix::process::Pid> {
     let scratch = scratch.to_str().unwrap();
-    let processes = fs::read_dir("/proc").unwrap().flatten();
-    let lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
-    lines.filter(|line| String::from_utf8_lossy(line).contains(scratch)).count()
+    let processes = fs::read_dir("/proc").unwrap().flatten().map(|process| process.path());
+    let ours = processes.filter(|process| {
+        let line = fs::read(process.join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(scratch)
+    });
+    let numbers = ours.filter_map(|process| process.file_name()?.to_str()?.parse().ok());
+    numbers.filter_map(rustix::process::Pid::from_raw).collect()
+}
+
+/// Stops a worker, wherever it is.
+#[cfg(target_os = "linux")]
+fn stall(scratch: &Path) {
+    wait_for("a worker that can be stopped", || {
+        let stop = |worker| rustix::process::kill_process(worker, rustix::process::Signal::STOP).is_ok();
+        let stopped = workers_in(scratch).into_iter().filter(|worker| stop(*worker)).count() > 0;
+        stopped && !workers_in(scratch).is_empty()
+    });
 }
 
 #[test]
@@ -254,11 +272,13 @@ fn what_a_killed_drill_leaves_the_next_one_removes() {
     // A drill that is alive keeps what it has from the next one.
     place.drill("table", &["--kills", "1"], 0);
     assert_eq!(place.scratches(), std::slice::from_ref(&scratch));
+    #[cfg(target_os = "linux")]
+    stall(&scratch);
     drill.kill().unwrap();
     drill.wait().unwrap();
     assert!(scratch.exists());
     #[cfg(target_os = "linux")]
-    wait_for("no worker is left", || workers_in(&scratch) == 0);
+    wait_for("no worker is left, not even a stopped one", || workers_in(&scratch).is_empty());
     place.drill("table", &["--kills", "1"], 0);
     assert!(place.scratches().is_empty());
 }
@@ -273,7 +293,7 @@ fn a_drill_that_is_asked_to_stop_leaves_nothing() {
     assert!(complaint.contains("HX0447") && complaint.contains("nothing wrong was found"), "{complaint}");
     assert!(place.scratches().is_empty());
     #[cfg(target_os = "linux")]
-    assert_eq!(workers_in(&scratch), 0);
+    assert!(workers_in(&scratch).is_empty());
 }
 
 /// Does something to each destination of a drill until the drill ends.

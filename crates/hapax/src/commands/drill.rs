@@ -13,7 +13,7 @@ use super::{run, verify};
 use crate::codes;
 use crate::drill::board::Board;
 use crate::drill::scratch::is_place;
-use crate::drill::{self, Drill, Effort, Subject, worker};
+use crate::drill::{self, Drill, DrillError, Effort, Subject, worker};
 use crate::exit::{Exit, Failure, Report};
 use crate::output::Output;
 use crate::output::figures::{count, counted};
@@ -25,7 +25,7 @@ pub struct Arguments {
     /// The pipeline file
     file: String,
     /// Go on until this many workers were killed
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     kills: u64,
     /// What the schedule is drawn from; another one each time unless given
     #[arg(long, value_name = "N")]
@@ -89,6 +89,9 @@ pub async fn act(arguments: &Arguments, output: &Output) -> Result<Exit, Failure
     drop(scratch);
     if let Some(signal) = held? {
         return Err(stopped(signal, &board).into());
+    }
+    if board.rounds == 0 && board.is_kept() {
+        return Err(DrillError::Nothing { what: "the time was up before the first round ended" }.into());
     }
     if output.json() {
         let mut document = board.json(&arguments.file, started.elapsed());

@@ -117,7 +117,7 @@ impl Fault for DrillError {
             Self::OtherPromise { .. } => {
                 "Drill the pipeline with a destination that keeps positions: a file, a directory or a table.".to_owned()
             }
-            Self::Nothing { .. } => "Put some records into the source; a few thousand are plenty.".to_owned(),
+            Self::Nothing { .. } => "Put some records into the source, a few thousand are plenty, or give it more time.".to_owned(),
             Self::CalmRun { .. } => "Mend that first: `hapax plan` says more.".to_owned(),
             Self::SourceChanged { .. } => "Drill while nobody writes to the source, or drill a copy of it.".to_owned(),
             Self::Worker { .. } => "Raise the limits of this process (`ulimit -u`) and drill again.".to_owned(),
