@@ -175,7 +175,8 @@ impl<'a> Scene<'a> {
             let shadow = self.begin();
             self.run_until(&shadow, killed);
             let done = self.run_until(&shadow, step);
-            let moment = format!("killed before step {killed}, then before step {step}");
+            let then = if step == END { "when done".to_owned() } else { format!("before step {step}") };
+            let moment = format!("killed before step {killed}, then {then}");
             let seed = killed.wrapping_mul(100).wrapping_add(step);
             findings.extend(self.judge_all(&shadow, done, 1, seed, &moment));
         }
