@@ -14,5 +14,6 @@ mod verify;
 mod wiring;
 
 fn main() -> std::process::ExitCode {
+    usage::begin();
     cli::main()
 }

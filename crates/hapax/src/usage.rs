@@ -1,11 +1,23 @@
 //! What this process has used so far.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Processor time of all threads.
+static BEFORE: OnceLock<Duration> = OnceLock::new();
+
+/// Called first of all: whoever turned into this process, `cargo run` for instance, had used some time before.
+pub fn begin() {
+    BEFORE.get_or_init(clock);
+}
+
+/// Processor time of all threads since [`begin`].
 pub fn processor_time() -> Duration {
+    clock().saturating_sub(BEFORE.get().copied().unwrap_or_default())
+}
+
+fn clock() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or(0);
