@@ -312,8 +312,13 @@ impl<S: Subject> Case<'_, S> {
         assert!(!sink.destination().is_waiting(&lease.pipeline).await.unwrap() || self.is_whole(0..20));
         assert_eq!(self.ids(&sink, &lease).await, (0..22).collect::<Vec<_>>());
         assert!(!sink.destination().is_waiting(&lease.pipeline).await.unwrap(), "finished, and waits");
-        let (_, found) = self.pen(&sink, &lease).await;
+        let (mut pen, found) = self.pen(&sink, &lease).await;
         assert_eq!(found, stands, "the position moved, or the epoch did not");
+        pen.effects().write(&records([22])).await.unwrap();
+        let again = Checkpoint { epoch: stands.epoch, ..checkpoint(&stands, 1, 0) };
+        assert!(pen.commit(&again).await.is_err(), "a commit that leaves the position passes twice");
+        let (_, found) = self.pen(&sink, &lease).await;
+        assert_eq!(found, stands);
     }
 
     /// Whether the destination shows nothing of these records yet, because it is published as a whole.

@@ -217,8 +217,8 @@ pub trait Writer: Send {
 
 /// A writer whose commit is atomic with its position.
 pub trait CoCommit: Writer {
-    /// Effects and position in one atomic commit, conditional on the lease's token and on
-    /// `checkpoint.after`.
+    /// Effects and position in one atomic commit, conditional on the lease's token, on `checkpoint.after` and on
+    /// the epoch before `checkpoint.epoch`: a commit that leaves the position where it is must not pass twice.
     fn commit<'a>(&'a mut self, checkpoint: &'a Checkpoint) -> Fut<'a, (), CommitError>;
 }
 

@@ -1,4 +1,4 @@
-//! The codes of commands, 30 to 59, of the drill, 440 to 448, and of `trace`, 450 to 459. Those of the file are in
+//! The codes of commands, 30 to 59 and 433, of the drill, 440 to 448, and of `trace`, 450 to 459. Those of the file are in
 //! [`hapax_config::codes`].
 
 use hapax_protocol::code::Code;
@@ -19,6 +19,8 @@ pub const NO_LETTER: Code = Code(37);
 pub const PROCESS: Code = Code(38);
 /// Scratch files in the temporary directory failed.
 pub const SCRATCH: Code = Code(39);
+/// So many records are set aside that a repair cannot leave them all out.
+pub const MANY_LETTERS: Code = Code(433);
 /// The source takes away what it reads: a drill would.
 pub const CONSUMES: Code = Code(440);
 /// A scratch destination could not be made or removed.
@@ -54,6 +56,7 @@ pub const ALL: &[Code] = &[
     NO_LETTER,
     PROCESS,
     SCRATCH,
+    MANY_LETTERS,
     CONSUMES,
     NO_SCRATCH,
     OTHER_PROMISE,

@@ -172,8 +172,9 @@ pub(crate) fn take(connection: &Connection, lease: &Lease, split: &SplitId) -> R
 const ADVANCE: &str = "UPDATE _hapax_positions SET position = ?1, epoch = ?2, read = ?3, moved = ?4, \
                        suppressed = ?5, set_aside = ?6, filtered = ?7 WHERE pipeline = ?8 AND split = ?9";
 
-/// What must hold for the holder of `?10` to move a position from `?11`.
-const FENCE: &str = "token = ?10 AND position IS ?11 \
+/// What must hold for the holder of `?10` to move a position from `?11`. A commit may leave the position where it is:
+/// only the epoch then tells one from the next.
+const FENCE: &str = "token = ?10 AND position IS ?11 AND epoch = ?2 - 1 \
                      AND EXISTS (SELECT 1 FROM _hapax_leases WHERE pipeline = ?8 AND token = ?10)";
 
 /// Nothing must: the planted mistake.

@@ -1,8 +1,8 @@
 //! Moves records again that the destination lost.
 //!
 //! Whoever repairs has the lease, so nobody else commits. What is missing is found out under it, by whoever
-//! compares both ends, and each record is read at its place and goes through transform, ledger, sink and dead
-//! letters as in a run. A commit takes effect as a whole and moves no position. So a repair may be killed at any
+//! compares both ends, and each record is read at its place and goes through transform, ledger and sink as in a run.
+//! One that is refused stays missing. A commit takes effect as a whole and moves no position. So a repair may be killed at any
 //! moment: the next one finds what was moved, and moves the rest.
 
 use std::iter::Peekable;
@@ -15,7 +15,7 @@ use hapax_protocol::position::{Position, SplitId, Totals};
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::prepare::Prepared;
-use super::split::{Attempt, Open, Writing};
+use super::split::{Attempt, Open, Refusals, Writing};
 use super::writer::SplitWriter;
 use super::{Job, Run, RunError, in_place};
 use crate::batch::Batch;
@@ -30,12 +30,14 @@ pub struct Repair {
 }
 
 /// What a repair did, in records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Repaired {
     /// Moved again.
     pub moved: u64,
-    /// Set aside, because the destination refuses them now.
-    pub set_aside: u64,
+    /// Still missing, because they are refused now.
+    pub refused: u64,
+    /// Why the first of those was.
+    pub refusal: Option<String>,
     /// Left out, because another record with their identity takes effect.
     pub suppressed: u64,
 }
@@ -102,7 +104,8 @@ impl Repair {
         let (writer, standing) = taken.map_err(in_sink)?;
         let Some(position) = standing.position.clone() else { return Ok(()) };
         let size = run.limits.commit.over(run.sink.destination().commit_size());
-        let mut attempt = Attempt { job: &self.job, split, halt: &run.stop, committed: false, cached: None };
+        let (job, halt, refusals) = (&self.job, &run.stop, Refusals::Leave);
+        let mut attempt = Attempt { job, split, halt, refusals, committed: false, cached: None };
         // Nothing is told to the source: it was told when the position was committed.
         let (acknowledge, _) = unbounded_channel();
         let mut writing = Writing { writer, standing, open: None, acknowledge };
@@ -114,7 +117,10 @@ impl Repair {
                 break;
             };
             let Some(prepared) = self.prepare(batch, &position, missing)? else { continue };
-            attempt.write(&mut writing, prepared, size).await?;
+            for refused in attempt.write(&mut writing, prepared, size).await? {
+                done.refused = done.refused.saturating_add(1);
+                done.refusal.get_or_insert(refused.reason);
+            }
             let is_full = |open: &Open| open.full(size) || open.totals.moved >= size.records_max;
             if writing.open.as_ref().is_some_and(is_full) {
                 commit(&mut attempt, &mut writing, done).await?;
@@ -167,13 +173,11 @@ async fn commit(
     let totals = open.totals;
     open.totals.suppressed = 0;
     // Each of them was counted as moved when the position passed it.
-    let counted = totals.moved.saturating_add(totals.set_aside);
-    writing.standing.totals.moved = writing.standing.totals.moved.saturating_sub(counted);
+    writing.standing.totals.moved = writing.standing.totals.moved.saturating_sub(totals.moved);
     if attempt.commit(writing).await?.is_some() {
         return Err(RunError::NotRepaired { split: attempt.split.id.clone() });
     }
     done.moved = done.moved.saturating_add(totals.moved);
-    done.set_aside = done.set_aside.saturating_add(totals.set_aside);
     done.suppressed = done.suppressed.saturating_add(totals.suppressed);
     Ok(())
 }

@@ -28,7 +28,8 @@ pub(super) async fn whole(job: &Arc<Job>, split: &Split, halt: &Stop) -> Result<
     let mut failures = 0_u32;
     let mut cached = None;
     loop {
-        let mut attempt = Attempt { job, split, halt, committed: false, cached };
+        let refusals = Refusals::SetAside;
+        let mut attempt = Attempt { job, split, halt, refusals, committed: false, cached };
         let error = match attempt.go().await {
             Ok(End::Done) => {
                 if !halt.requested() {
@@ -71,10 +72,22 @@ pub(super) enum End {
     Again(RunError),
 }
 
+/// What becomes of records that are refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusals {
+    /// They become dead letters.
+    SetAside,
+    /// Nothing: they stay missing. The claim of such a record may have been committed with an effect that was
+    /// lost since, and a record that is set aside holds no claim.
+    Leave,
+}
+
 pub(super) struct Attempt<'a> {
     pub job: &'a Arc<Job>,
     pub split: &'a Split,
     pub halt: &'a Stop,
+    /// What becomes of records that are refused.
+    pub refusals: Refusals,
     /// Whether anything was committed, so that the next failure counts as the first.
     pub committed: bool,
     /// Where the first attempt found the split, for a mistake that is planted.
@@ -164,19 +177,19 @@ impl Attempt<'_> {
         Ok(self.commit(writing).await?.unwrap_or(End::Done))
     }
 
-    /// Claims, writes and sets aside one batch inside the open commit.
+    /// Claims, writes and sets aside one batch inside the open commit. Returns the records that were refused.
     pub async fn write(
         &self,
         writing: &mut Writing,
         mut batch: Prepared,
         size: CommitSize,
-    ) -> Result<(), RunError> {
+    ) -> Result<Vec<Rejected>, RunError> {
         let bytes = count(batch.memory());
         if self.job.run.on_error == OnError::Stop
             && let Some(first) = batch.refused.iter().min_by_key(|refused| refused.ordinal)
         {
             let error = self.rejected(first);
-            return self.stop_before(writing, error).await;
+            return Err(self.stop_before(writing, error).await);
         }
         let on_error = self.job.run.on_error;
         let effect = effect::write(writing.writer.effects(), &self.split.id, &batch, on_error).await?;
@@ -196,7 +209,11 @@ impl Attempt<'_> {
             }
             Duplicates::Drop | Duplicates::Keep => count(effect.twins.len()),
         };
-        let letters: Vec<DeadLetter> = batch.refused.iter().map(|refused| self.letter(refused)).collect();
+        let refused = std::mem::take(&mut batch.refused);
+        let letters: Vec<DeadLetter> = match self.refusals {
+            Refusals::SetAside => refused.iter().map(|refused| self.letter(refused)).collect(),
+            Refusals::Leave => Vec::new(),
+        };
         if !letters.is_empty() {
             writing.writer.effects().set_aside(&letters).await.map_err(|e| self.sink(e))?;
         }
@@ -212,7 +229,7 @@ impl Attempt<'_> {
             bytes: open.as_ref().map_or(bytes, |open| open.bytes.saturating_add(bytes)),
             due: open.map_or(due, |open| open.due),
         });
-        Ok(())
+        Ok(refused)
     }
 
     /// Commits what is open. `Some` if the attempt cannot go on with this writer.
@@ -285,12 +302,11 @@ impl Attempt<'_> {
         }
     }
 
-    /// Commits what came before a record that stops the run, and fails with `error`.
-    async fn stop_before(&self, writing: &mut Writing, error: RunError) -> Result<(), RunError> {
-        let Self { job, split, halt, .. } = *self;
-        let mut before = Attempt { job, split, halt, committed: false, cached: None };
-        before.commit(writing).await?;
-        Err(error)
+    /// Commits what came before a record that stops the run. Returns what it fails with.
+    async fn stop_before(&self, writing: &mut Writing, error: RunError) -> RunError {
+        let Self { job, split, halt, refusals, .. } = *self;
+        let mut before = Attempt { job, split, halt, refusals, committed: false, cached: None };
+        before.commit(writing).await.err().unwrap_or(error)
     }
 
     fn letter(&self, refused: &Rejected) -> DeadLetter {

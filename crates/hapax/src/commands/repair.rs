@@ -8,11 +8,12 @@ use hapax_engine::run::{Repair, Repaired, RunError, Stop};
 use serde_json::json;
 
 use super::{run, verify};
+use crate::codes;
 use crate::exit::{Exit, Failure, Report as FailureReport};
 use crate::output::figures::{count, counted};
 use crate::output::{Output, progress};
 use crate::verify::{Look, Missing, Progress, Step, VerifyError, Wanted, compare, look};
-use crate::wiring::Opened;
+use crate::wiring::{Opened, sink_failure};
 
 /// Why a repair ended before its end. What it committed stays, and is not moved again.
 #[derive(Debug)]
@@ -34,6 +35,7 @@ pub async fn act(
     counters: &Progress,
     output: &Output,
 ) -> Result<Exit, Failure> {
+    knows_letters(opened).await?;
     let moving = Counters::default();
     let repair = match Repair::begin(opened.run(moving.clone(), Stop::default())).await {
         Ok(repair) => repair,
@@ -65,7 +67,7 @@ pub async fn act(
             "repaired": {
                 "missing": expected,
                 "moved": repaired.moved,
-                "set_aside": repaired.set_aside,
+                "refused": repaired.refused,
                 "suppressed": repaired.suppressed,
             },
             "after": after,
@@ -77,10 +79,10 @@ pub async fn act(
         lines.extend(verify::words(&seen.report, file));
         lines.push(String::new());
         lines.push(format!("moved {} of {} missing", counted(repaired.moved, "record"), count(expected)));
-        if repaired.set_aside > 0 {
+        if let Some(reason) = &repaired.refusal {
             lines.push(format!(
-                "{:>10} set aside, because the destination refuses them: hapax dead-letters list {file}",
-                count(repaired.set_aside)
+                "{:>10} refused, still missing ({reason}): mend the cause and repair again",
+                count(repaired.refused)
             ));
         }
         if repaired.suppressed > 0 {
@@ -95,6 +97,26 @@ pub async fn act(
         output.data(&lines.join("\n"));
     }
     Ok(if after.equal { Exit::Done } else { Exit::Difference })
+}
+
+/// Refuses where not everything that was set aside, or given up, can be left out: a repair would move it.
+async fn knows_letters(opened: &Opened) -> Result<(), Failure> {
+    let destination = opened.sink.destination();
+    let pipeline = &opened.loaded.pipeline.name;
+    let most = verify::LETTERS_MAX;
+    let letters = destination.dead_letters(pipeline, most.saturating_add(1)).await;
+    let letters = letters.map_err(|error| sink_failure(&error))?.len();
+    let left = most.saturating_add(1).saturating_sub(letters);
+    let settled = destination.settled_letters(pipeline, left).await.map_err(|error| sink_failure(&error))?;
+    if letters.saturating_add(settled.len()) <= most {
+        return Ok(());
+    }
+    let message = format!(
+        "more than {} are set aside or were: a repair could not leave them all out",
+        counted(u64::try_from(most).unwrap_or(u64::MAX), "record")
+    );
+    let help = "Replay what can be moved, then repair again. Nothing was moved.";
+    Err(FailureReport::new(codes::MANY_LETTERS, Exit::Failed, message, help).into())
 }
 
 /// Moves what is missing, and publishes it.

@@ -34,7 +34,7 @@ pub struct Arguments {
 }
 
 /// How many records that were set aside are left out of the comparison.
-const LETTERS_MAX: usize = 1_000_000;
+pub const LETTERS_MAX: usize = 1_000_000;
 
 /// Compares what was moved with what the destination holds. Changes neither, unless it is asked to repair.
 pub async fn act(arguments: &Arguments, output: &Output) -> Result<Exit, Failure> {
