@@ -27,11 +27,13 @@ pub enum Fault {
     RolledBack,
     /// The process is asked to stop.
     Stop,
+    /// Somebody mends what the destination refused, and replays the dead letters meanwhile.
+    Replay,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::CrashBefore,
         Self::CrashAfter,
         Self::RequestLost,
@@ -44,6 +46,7 @@ impl Fault {
         Self::SecondHolder,
         Self::RolledBack,
         Self::Stop,
+        Self::Replay,
     ];
 
     /// Its name.
@@ -61,6 +64,7 @@ impl Fault {
             Self::SecondHolder => "second holder",
             Self::RolledBack => "destination falls back",
             Self::Stop => "asked to stop",
+            Self::Replay => "letters replayed beside",
         }
     }
 }
@@ -93,7 +97,8 @@ impl Site {
             | Fault::Stall
             | Fault::SecondHolder
             | Fault::RolledBack
-            | Fault::Stop => true,
+            | Fault::Stop
+            | Fault::Replay => true,
         }
     }
 }

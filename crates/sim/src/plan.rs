@@ -139,8 +139,14 @@ impl Plan {
     /// A queue forgets what it was told to forget: a destination that falls back behind that is not covered
     /// by any rule.
     fn can_survive(&self, fault: Fault) -> bool {
-        fault != Fault::RolledBack
-            || (self.source != SourceKind::Queue && self.mechanism == MechanismKind::CoCommit)
+        match fault {
+            Fault::RolledBack => {
+                self.source != SourceKind::Queue && self.mechanism == MechanismKind::CoCommit
+            }
+            // Where nothing is refused there is nothing to replay.
+            Fault::Replay => self.refuses,
+            _ => true,
+        }
     }
 
     /// Whether the source holds a record twice.

@@ -78,6 +78,11 @@ impl Process {
                 self.stay_if_dead().await;
             }
             Some(Fault::SecondHolder) => self.world.now().signal(Signal::StartAnother),
+            Some(Fault::Replay) => {
+                let mut now = self.world.now();
+                now.is_mended = true;
+                now.signal(Signal::Replay);
+            }
             Some(Fault::Stop) => self.world.now().signal(Signal::Stop(self.number)),
             Some(Fault::CrashAfter | Fault::AnswerLost | Fault::Delayed | Fault::Repeated) => {
                 return Ok(fate.fault);

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hapax_checker::{Counts, Event, Kept};
+use hapax_engine::Fut;
 use hapax_engine::clock::Clock;
 use hapax_engine::progress::Progress;
-use hapax_engine::run::{CommitLimit, Limits, OnError, Run, RunError, Stop, Summary};
+use hapax_engine::run::{CommitLimit, Limits, OnError, Run, RunError, Stop, Summary, replay_letters};
 use hapax_engine::source::Source;
 use hapax_protocol::guarantee::{Facts, IdentityKind, Level, derive};
 use hapax_protocol::identity::Identity;
@@ -91,7 +92,8 @@ impl Clock for SimClock {
 /// How a run ended by itself.
 struct Ended {
     process: usize,
-    outcome: Result<Summary, RunError>,
+    /// What it did; `None` if it only replayed letters.
+    outcome: Result<Option<Summary>, RunError>,
     /// Whether it held the lease when it ended.
     has_lease: bool,
 }
@@ -197,16 +199,31 @@ impl Schedule {
     }
 
     fn start(&mut self) {
+        self.begin(|run| Box::pin(async move { run.run().await.map(Some) }));
+    }
+
+    /// Starts a process that replays every dead letter there is.
+    fn replay(&mut self) {
+        self.begin(|run| {
+            Box::pin(async move {
+                let letters = run.sink.destination().dead_letters(&run.applicant.pipeline, usize::MAX).await;
+                let letters = letters.map_err(|error| RunError::Sink { split: None, error })?;
+                replay_letters(run, &letters).await.map(|_| None)
+            })
+        });
+    }
+
+    fn begin(&mut self, work: impl FnOnce(Run) -> Fut<'static, Option<Summary>, RunError>) {
         let number = {
             let mut now = self.world.now();
             now.started = now.started.saturating_add(1);
             now.started.saturating_sub(1)
         };
         let stop = Stop::default();
-        let run = self.run(number, stop.clone());
+        let working = work(self.run(number, stop.clone()));
         let process = Process { world: self.world.clone(), number };
         let handle = self.running.spawn(async move {
-            let outcome = run.run().await;
+            let outcome = working.await;
             // The dead do not end by themselves.
             process.stay_if_dead().await;
             // Asked at once: a destination that falls back later knows other holders.
@@ -265,6 +282,11 @@ impl Schedule {
                     self.start();
                 }
             }
+            Signal::Replay => {
+                if self.started() < PROCESSES_MAX {
+                    self.replay();
+                }
+            }
             Signal::Stop(number) => {
                 if let Some((_, stop)) = self.handles.get(&number) {
                     stop.request();
@@ -282,8 +304,9 @@ impl Schedule {
         };
         self.handles.remove(&process);
         match outcome {
-            Ok(summary) if summary.stopped => {}
-            Ok(_) => {
+            Ok(None) => {}
+            Ok(Some(summary)) if summary.stopped => {}
+            Ok(Some(_)) => {
                 self.has_completed = true;
                 self.world.now().log.events.push(Event::Completed);
             }

@@ -120,11 +120,17 @@ impl Destination for SimSink {
     }
 
     fn standings<'a>(&'a self, _: &'a PipelineName) -> Fut<'a, Vec<(SplitId, Standing)>, SinkError> {
-        Box::pin(async { Err(SinkError::stop(Simulated::Absent)) })
+        Box::pin(async move {
+            let splits = self.0.call(Site::Look, |world| world.sink.splits.clone()).await?;
+            Ok(splits.into_iter().map(|(split, held)| (split, held.standing)).collect())
+        })
     }
 
     fn dead_letters<'a>(&'a self, _: &'a PipelineName, _: usize) -> Fut<'a, Vec<DeadLetter>, SinkError> {
-        Box::pin(async { Err(SinkError::stop(Simulated::Absent)) })
+        Box::pin(async move {
+            let letters = self.0.call(Site::Look, |world| world.sink.letters.clone()).await?;
+            Ok(letters.into_values().collect())
+        })
     }
 
     fn settled_letters<'a>(

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hapax_checker::{Event, Expected, Log, Record, State, Twins};
+use hapax_engine::dead_letter::DeadLetter;
 use hapax_ledger::memory::MemoryStore;
 use hapax_protocol::guarantee::Effect;
 use hapax_protocol::identity::Place;
@@ -24,6 +25,8 @@ pub enum Signal {
     StartAnother,
     /// Somebody asks a process to stop.
     Stop(usize),
+    /// Somebody replays the dead letters.
+    Replay,
 }
 
 /// The world of one schedule.
@@ -40,6 +43,8 @@ pub struct Inner {
     pub faults: Faults,
     /// What the destination holds.
     pub sink: Held,
+    /// Whether the destination takes what it refused before.
+    pub is_mended: bool,
     /// What a queue was told to forget, by split.
     pub forgotten: BTreeMap<usize, BTreeSet<u64>>,
     /// Requests that were thought lost and are still under way.
@@ -71,8 +76,8 @@ pub struct Held {
     pub rows: Vec<Record>,
     /// The record of each key, where records are kept by key.
     pub keyed: BTreeMap<u64, Record>,
-    /// Places that are set aside, as often as they were.
-    pub letters: Vec<Place>,
+    /// What is set aside.
+    pub letters: BTreeMap<Place, DeadLetter>,
     /// Which identities took effect.
     pub ledger: MemoryStore,
     /// How often the ledger changed.
@@ -101,8 +106,10 @@ pub struct HeldSplit {
 pub struct Effects {
     /// Records, in order.
     pub records: Vec<Record>,
-    /// Places to set aside.
-    pub letters: Vec<Place>,
+    /// What is set aside.
+    pub letters: Vec<DeadLetter>,
+    /// What is not any more.
+    pub settled: Vec<Place>,
     /// The ledger as it is afterwards, and the version it was made from.
     pub ledger: Option<(MemoryStore, u64)>,
 }
@@ -123,8 +130,10 @@ impl World {
         let expected = Expected {
             twins: if once { Twins::Once } else { Twins::Each },
             state: if plan.effect == Effect::ByKey { State::Latest } else { State::Every },
-            // A twin that is moved comes after what followed the first.
-            ordered: plan.source != SourceKind::Queue && (once || !plan.has_twins()),
+            // A twin that is moved, or a letter that is replayed, comes after what followed the first.
+            ordered: plan.source != SourceKind::Queue
+                && (once || !plan.has_twins())
+                && !plan.kinds.contains(&Fault::Replay),
         };
         let mut log = Log::new(expected);
         for (split, rows) in (0_u32..).zip(&plan.splits) {
@@ -138,6 +147,7 @@ impl World {
             log,
             faults: Faults::default(),
             sink: Held::default(),
+            is_mended: false,
             forgotten: BTreeMap::new(),
             under_way: 0,
             started: 0,
@@ -243,7 +253,7 @@ impl Inner {
             split: number,
             token: token.get(),
             records: effects.records.clone(),
-            set_aside: effects.letters.iter().map(|place| place.ordinal).collect(),
+            set_aside: effects.letters.iter().map(|letter| letter.place.ordinal).collect(),
             through: None,
         });
         if let Some((ledger, _)) = &effects.ledger {
@@ -271,11 +281,12 @@ impl Inner {
                 self.sink.keyed.extend(effects.records.into_iter().map(|record| (record.writer, record)));
             }
         }
+        for place in effects.settled {
+            self.sink.letters.remove(&place);
+        }
         for letter in effects.letters {
             // Setting the same place aside again changes nothing.
-            if !self.sink.letters.contains(&letter) {
-                self.sink.letters.push(letter);
-            }
+            self.sink.letters.entry(letter.place.clone()).or_insert(letter);
         }
         if self.random.one_in(4) {
             let (records, through) = (self.visible(), self.passed());
@@ -303,7 +314,7 @@ impl Inner {
     /// The places that are set aside, with the number of their split.
     pub fn letters(&self) -> Vec<(u32, u64)> {
         let place = |place: &Place| (short(split_number(&place.split)), place.ordinal);
-        self.sink.letters.iter().map(place).collect()
+        self.sink.letters.keys().map(place).collect()
     }
 
     /// The destination falls back to what it was some commits ago.

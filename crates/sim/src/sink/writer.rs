@@ -147,7 +147,7 @@ impl Request {
             if !is_holder {
                 return Err(Refusal::Fenced);
             }
-            if held.standing.position != checkpoint.after {
+            if held.standing.position != checkpoint.after || held.standing.epoch.next() != checkpoint.epoch {
                 return Err(Refusal::Diverged);
             }
             if effects.ledger.as_ref().is_some_and(|(_, from)| *from != version)
@@ -205,7 +205,8 @@ impl Writer for Pen {
 
     fn write<'a>(&'a mut self, batch: &'a RecordBatch) -> Fut<'a, Vec<RefusedRow>, SinkError> {
         Box::pin(async move {
-            let refuses = self.process.call(Site::Write, |world| world.plan.refuses).await?;
+            let refuses =
+                self.process.call(Site::Write, |world| world.plan.refuses && !world.is_mended).await?;
             let mut rows = Vec::new();
             for (row, record) in records(batch).into_iter().enumerate() {
                 if refuses && refused(&record) {
@@ -221,13 +222,17 @@ impl Writer for Pen {
     fn set_aside<'a>(&'a mut self, letters: &'a [DeadLetter]) -> Fut<'a, (), SinkError> {
         Box::pin(async move {
             self.process.call(Site::Write, |_| ()).await?;
-            self.open.letters.extend(letters.iter().map(|letter| letter.place.clone()));
+            self.open.letters.extend_from_slice(letters);
             Ok(())
         })
     }
 
-    fn settle<'a>(&'a mut self, _: &'a [Place], _: &'a Settlement) -> Fut<'a, (), SinkError> {
-        Box::pin(async { Err(SinkError::stop(Simulated::Absent)) })
+    fn settle<'a>(&'a mut self, places: &'a [Place], _: &'a Settlement) -> Fut<'a, (), SinkError> {
+        Box::pin(async move {
+            self.process.call(Site::Write, |_| ()).await?;
+            self.open.settled.extend_from_slice(places);
+            Ok(())
+        })
     }
 
     fn abort(&mut self) -> Fut<'_, (), SinkError> {
