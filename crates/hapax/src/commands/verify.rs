@@ -50,7 +50,7 @@ pub async fn act(arguments: &Arguments, output: &Output) -> Result<Exit, Failure
     let comparison = Arc::new(comparison(&opened, &counters).await?);
     let mut seen = shown(look(comparison, Wanted::default()), &counters, output).await?;
     seen.report.unpublished = unpublished;
-    if repairs && seen.report.missing.records > 0 {
+    if repairs && seen.report.repairable() > 0 {
         return repair::act(&opened, &seen, &counters, output).await;
     }
     let report = &seen.report;
@@ -59,9 +59,10 @@ pub async fn act(arguments: &Arguments, output: &Output) -> Result<Exit, Failure
     } else {
         let mut lines = words(report, &arguments.file);
         if arguments.repair {
-            lines.push(match report.missing.records {
-                0 => "nothing is missing: nothing was moved".to_owned(),
-                missing => format!("a repair would move {}", counted(missing, "record")),
+            lines.push(match (report.missing.records, report.repairable()) {
+                (0, _) => "nothing is missing: nothing was moved".to_owned(),
+                (_, 0) => "nothing that is missing can be repaired: nothing was moved".to_owned(),
+                (_, repairable) => format!("a repair would move {}", counted(repairable, "record")),
             });
         }
         output.data(&lines.join("\n"));
@@ -141,7 +142,7 @@ impl Again for Positions {
 /// Which of several records with one identity the destination is to hold.
 pub fn winner(opened: &Opened) -> Winner {
     if opened.duplicates.need_ledger() {
-        return Winner::First;
+        return Winner::Claimed;
     }
     match (opened.sink.destination().traits().effect, opened.loaded.pipeline.sink.text("write")) {
         (Effect::Insert, _) => Winner::All,
@@ -180,9 +181,14 @@ pub fn words(report: &Report, file: &str) -> Vec<String> {
     }
     for (number, what) in [
         (report.twins, "more than once in the source, one of each expected"),
+        (report.undecided, "of which the order across splits is not known: any version counts as right"),
         (report.set_aside, "set aside or dropped, not expected"),
         (report.unreadable, "at the destination that cannot be read or have no identity"),
         (report.splits_not_moved, "splits not moved yet, not compared"),
+        (
+            report.splits_gone,
+            "moved splits are no longer in the source, not compared: what came from them is at the destination only",
+        ),
     ] {
         if number > 0 {
             lines.push(format!("{:>10} {what}", count(number)));
@@ -203,7 +209,13 @@ pub fn words(report: &Report, file: &str) -> Vec<String> {
 /// What to do about what was found.
 fn advice(report: &Report, file: &str) -> Vec<String> {
     let mut lines = Vec::new();
-    if report.missing.records > 0 {
+    if report.missing_undecided > 0 {
+        lines.push(format!(
+            "{} missing and not repaired: several splits have different versions, and their order is not known",
+            counted(report.missing_undecided, "record")
+        ));
+    }
+    if report.repairable() > 0 {
         lines.push(format!("to move what is missing, each record once: hapax verify {file} --repair"));
     }
     if [&report.duplicated, &report.unexpected, &report.different].iter().any(|finding| finding.records > 0) {
