@@ -1,4 +1,4 @@
-//! The codes of commands, 30 to 59 and 433, of the drill, 440 to 448, and of `trace`, 450 to 459. Those of the file are in
+//! The codes of commands, 30 to 59, 433 and 434, of the drill, 440 to 448, and of `trace`, 450 to 459. Those of the file are in
 //! [`hapax_config::codes`].
 
 use hapax_protocol::code::Code;
@@ -21,6 +21,8 @@ pub const PROCESS: Code = Code(38);
 pub const SCRATCH: Code = Code(39);
 /// So many records are set aside that a repair cannot leave them all out.
 pub const MANY_LETTERS: Code = Code(433);
+/// A pipeline of which nothing says what should be at the destination.
+pub const NOT_COMPARABLE: Code = Code(434);
 /// The source takes away what it reads: a drill would.
 pub const CONSUMES: Code = Code(440);
 /// A scratch destination could not be made or removed.
@@ -57,6 +59,7 @@ pub const ALL: &[Code] = &[
     PROCESS,
     SCRATCH,
     MANY_LETTERS,
+    NOT_COMPARABLE,
     CONSUMES,
     NO_SCRATCH,
     OTHER_PROMISE,

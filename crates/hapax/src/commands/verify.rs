@@ -7,12 +7,13 @@ use clap::Args;
 use hapax_engine::Fut;
 use hapax_engine::fault::SinkError;
 use hapax_engine::sink::Sink;
-use hapax_protocol::guarantee::Effect;
+use hapax_protocol::guarantee::{Effect, Settle};
 use hapax_protocol::identity::Place;
 use hapax_protocol::lease::PipelineName;
 use serde_json::json;
 
 use super::{Standings, repair};
+use crate::codes;
 use crate::exit::{Exit, Failure, Report as FailureReport};
 use crate::output::figures::{count, counted};
 use crate::output::{Output, progress};
@@ -39,6 +40,7 @@ pub const LETTERS_MAX: usize = 1_000_000;
 /// Compares what was moved with what the destination holds. Changes neither, unless it is asked to repair.
 pub async fn act(arguments: &Arguments, output: &Output) -> Result<Exit, Failure> {
     let opened = Loaded::from_path(&arguments.file, output)?.open().await?;
+    demand_comparable(&opened)?;
     let repairs = arguments.repair && !arguments.dry_run;
     if repairs {
         opened.demand_guarantee()?;
@@ -50,7 +52,7 @@ pub async fn act(arguments: &Arguments, output: &Output) -> Result<Exit, Failure
     let comparison = Arc::new(comparison(&opened, &counters).await?);
     let mut seen = shown(look(comparison, Wanted::default()), &counters, output).await?;
     seen.report.unpublished = unpublished;
-    if repairs && seen.report.missing.records > 0 {
+    if repairs && seen.report.repairable() > 0 {
         return repair::act(&opened, &seen, &counters, output).await;
     }
     let report = &seen.report;
@@ -59,9 +61,10 @@ pub async fn act(arguments: &Arguments, output: &Output) -> Result<Exit, Failure
     } else {
         let mut lines = words(report, &arguments.file);
         if arguments.repair {
-            lines.push(match report.missing.records {
-                0 => "nothing is missing: nothing was moved".to_owned(),
-                missing => format!("a repair would move {}", counted(missing, "record")),
+            lines.push(match (report.missing.records, report.repairable()) {
+                (0, _) => "nothing is missing: nothing was moved".to_owned(),
+                (_, 0) => "nothing that is missing can be repaired: nothing was moved".to_owned(),
+                (_, repairable) => format!("a repair would move {}", counted(repairable, "record")),
             });
         }
         output.data(&lines.join("\n"));
@@ -80,6 +83,27 @@ pub async fn shown<T>(
         () = progress::show(counters, output) => Err(VerifyError::Defect),
     };
     Ok(seen.map_err(|error| FailureReport::of(&error))?)
+}
+
+/// Refuses where nothing says which records should be there.
+fn demand_comparable(opened: &Opened) -> Result<(), Failure> {
+    let (why, help) = if matches!(opened.sink, Sink::Append(_)) {
+        (
+            "the destination keeps no positions, so nothing says what was moved",
+            "Compare the two with their own means, or move into a destination that keeps positions.",
+        )
+    } else if opened.source.facts().settle == Settle::None {
+        (
+            "the source passes once and cannot be read again",
+            "Move what was fed from a file, and verify that pipeline.",
+        )
+    } else {
+        return Ok(());
+    };
+    let message = format!("this pipeline cannot be verified: {why}");
+    let mut report = FailureReport::new(codes::NOT_COMPARABLE, Exit::BadCommand, message, help);
+    report.kept = Some("nothing was compared and nothing was changed".into());
+    Err(report.into())
 }
 
 /// Both ends as they stand now.
@@ -141,7 +165,7 @@ impl Again for Positions {
 /// Which of several records with one identity the destination is to hold.
 pub fn winner(opened: &Opened) -> Winner {
     if opened.duplicates.need_ledger() {
-        return Winner::First;
+        return Winner::Claimed;
     }
     match (opened.sink.destination().traits().effect, opened.loaded.pipeline.sink.text("write")) {
         (Effect::Insert, _) => Winner::All,
@@ -180,9 +204,14 @@ pub fn words(report: &Report, file: &str) -> Vec<String> {
     }
     for (number, what) in [
         (report.twins, "more than once in the source, one of each expected"),
+        (report.undecided, "of which the order across splits is not known: any version counts as right"),
         (report.set_aside, "set aside or dropped, not expected"),
         (report.unreadable, "at the destination that cannot be read or have no identity"),
         (report.splits_not_moved, "splits not moved yet, not compared"),
+        (
+            report.splits_gone,
+            "moved splits are no longer in the source, not compared: what came from them is at the destination only",
+        ),
     ] {
         if number > 0 {
             lines.push(format!("{:>10} {what}", count(number)));
@@ -203,7 +232,13 @@ pub fn words(report: &Report, file: &str) -> Vec<String> {
 /// What to do about what was found.
 fn advice(report: &Report, file: &str) -> Vec<String> {
     let mut lines = Vec::new();
-    if report.missing.records > 0 {
+    if report.missing_undecided > 0 {
+        lines.push(format!(
+            "{} missing and not repaired: several splits have different versions, and their order is not known",
+            counted(report.missing_undecided, "record")
+        ));
+    }
+    if report.repairable() > 0 {
         lines.push(format!("to move what is missing, each record once: hapax verify {file} --repair"));
     }
     if [&report.duplicated, &report.unexpected, &report.different].iter().any(|finding| finding.records > 0) {

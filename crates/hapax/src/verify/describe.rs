@@ -29,7 +29,8 @@ pub(super) async fn describe(
     findings: Findings,
     report: &mut Report,
 ) -> Result<(), VerifyError> {
-    let Findings { twins, missing, duplicated, unexpected, different } = findings;
+    let Findings { twins, undecided, missing_undecided, missing, duplicated, unexpected, different } =
+        findings;
     let finds = [&missing, &duplicated, &unexpected, &different];
     let all: Vec<Find> = finds.iter().flat_map(|finds| finds.examples.iter().copied()).collect();
     let nothing = HashSet::new();
@@ -52,6 +53,8 @@ pub(super) async fn describe(
         Finding { records: finds.records, examples: examples.iter().map(example).collect() }
     };
     report.twins = twins;
+    report.undecided = undecided;
+    report.missing_undecided = missing_undecided;
     report.missing = finding(missing, false);
     report.duplicated = finding(duplicated, false);
     report.unexpected = finding(unexpected, false);

@@ -1,7 +1,9 @@
 //! The records of both ends, side by side in the order of identity and content.
 //!
-//! Nothing here grows with the number of records, nor with how many have one identity.
+//! Nothing here grows with the number of records, nor with how many have one identity. Of one identity at a time, a
+//! record is held for each split that has it.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use super::line::{Line, Spot};
@@ -14,6 +16,10 @@ use super::{EXAMPLES_MAX, Winner};
 pub(super) struct Findings {
     /// Identities that the source has more than once and of which one record is expected.
     pub twins: u64,
+    /// Identities whose records in several splits differ: which of them is expected is not known.
+    pub undecided: u64,
+    /// Those of them that are missing, and that nothing can tell a repair.
+    pub missing_undecided: u64,
     pub missing: Finds,
     pub duplicated: Finds,
     pub unexpected: Finds,
@@ -44,7 +50,8 @@ impl Finds {
 }
 
 /// Compares what both ends have. Collects, if asked, where records stand that are missing: of an identity of
-/// which one record is expected, every place, because only the ledger knows which of them takes effect.
+/// which one record is expected, that one's place; every place if only the ledger knows which of them takes
+/// effect; none if nobody knows.
 pub(super) fn join(
     mut source: Merged<Line>,
     mut destination: Merged<Line>,
@@ -61,7 +68,7 @@ pub(super) fn join(
         let held = held(&mut destination, id, content)?;
         let wanted = wanted(&mut source, id, content, winner, held.records, places.as_mut())?;
         let group = joining.group.get_or_insert_with(|| Group { id, ..Group::default() });
-        group.add(&wanted, &held, winner);
+        group.add(wanted, &held, content, winner);
     }
     joining.settle(places.as_mut())?;
     Ok(joining.found)
@@ -88,8 +95,9 @@ struct Held {
 struct Wanted {
     required: u64,
     optional: u64,
-    first: Option<Spot>,
     last: Option<Spot>,
+    /// Where one is expected: the one of each split that may be it.
+    by_split: Vec<Spot>,
 }
 
 fn next_of(lines: &mut Merged<Line>, id: Print, content: Print) -> io::Result<Option<Line>> {
@@ -123,10 +131,19 @@ fn wanted(
             continue;
         }
         wanted.required = wanted.required.saturating_add(1);
-        wanted.first.get_or_insert(line.spot);
         wanted.last = Some(line.spot);
+        // They come in the order of splits, and of places in each.
+        match (winner, wanted.by_split.last_mut()) {
+            (Winner::All, _) => {}
+            (_, Some(known)) if known.split == line.spot.split => {
+                if winner == Winner::Last {
+                    *known = line.spot;
+                }
+            }
+            _ => wanted.by_split.push(line.spot),
+        }
         if let Some(places) = &mut places
-            && (winner != Winner::All || wanted.required > held)
+            && (winner == Winner::Claimed || (winner == Winner::All && wanted.required > held))
         {
             places.push(line.spot)?;
         }
@@ -155,17 +172,26 @@ struct Group {
     lacking: (u64, Option<Spot>),
     /// Where all are expected: records of the destination without a counterpart, and the last of them.
     surplus: (u64, Option<Spot>),
-    /// Where one is expected: where that one stands, and how many records at the destination are like it.
-    best: Option<(Spot, u64)>,
+    /// Where one is expected: the one of the split that was seen first, and those of all others. The order in a
+    /// split is the order in which its records took effect; that of splits is only today's.
+    candidate: Option<Candidate>,
+    others: BTreeMap<u32, Candidate>,
     /// Where one is expected: records at the destination that are like an optional one.
     passable: u64,
-    /// Whether the expected one is among those.
-    best_is_passable: bool,
+}
+
+/// A record of the source that is the expected one as far as its split tells.
+#[derive(Clone, Copy)]
+struct Candidate {
+    spot: Spot,
+    content: Print,
+    /// How many records at the destination are like it.
+    like: u64,
 }
 
 impl Group {
     /// Adds the records of one content.
-    fn add(&mut self, wanted: &Wanted, held: &Held, winner: Winner) {
+    fn add(&mut self, wanted: Wanted, held: &Held, content: Print, winner: Winner) {
         self.required = self.required.saturating_add(wanted.required);
         self.known |= wanted.required > 0 || wanted.optional > 0;
         self.held = self.held.saturating_add(held.records);
@@ -181,31 +207,53 @@ impl Group {
             }
             return;
         }
-        let is_passable = wanted.optional > 0;
-        if is_passable {
+        if wanted.optional > 0 {
             self.passable = self.passable.saturating_add(held.records);
         }
-        let (this, better): (_, fn(&Spot, &Spot) -> bool) = match winner {
-            Winner::Last => (wanted.last, Spot::gt),
-            Winner::First | Winner::All => (wanted.first, Spot::lt),
-        };
-        if let Some(this) = this
-            && self.best.is_none_or(|(best, _)| better(&this, &best))
-        {
-            self.best = Some((this, held.records));
-            self.best_is_passable = is_passable;
+        for spot in wanted.by_split {
+            self.offer(Candidate { spot, content, like: held.records }, winner);
         }
     }
 
-    /// How many records at the destination may be what the source says, where one is expected.
-    fn right(&self, winner: Winner) -> u64 {
-        match (self.best, winner) {
-            (None, _) => self.passable,
-            // Nothing that came later takes the place of the first.
-            (Some((_, like)), Winner::First | Winner::All) => like,
-            (Some((_, like)), Winner::Last) if self.best_is_passable => self.passable.max(like),
-            (Some((_, like)), Winner::Last) => self.passable.saturating_add(like),
+    /// Takes a record for its split if it comes later there, or earlier if the first is expected.
+    fn offer(&mut self, new: Candidate, winner: Winner) {
+        let known = match &mut self.candidate {
+            Some(known) if known.spot.split != new.spot.split => {
+                self.others.entry(new.spot.split).or_insert(new)
+            }
+            first => first.get_or_insert(new),
+        };
+        let is_better = match winner {
+            Winner::Last => new.spot > known.spot,
+            Winner::First | Winner::Claimed | Winner::All => new.spot < known.spot,
+        };
+        if is_better {
+            *known = new;
         }
+    }
+
+    fn candidates(&self) -> impl Iterator<Item = &Candidate> {
+        self.candidate.iter().chain(self.others.values())
+    }
+
+    /// The expected record as far as the order of splits is to be trusted: an example where it is not.
+    fn best(&self, winner: Winner) -> Option<Spot> {
+        let spots = self.candidates().map(|candidate| candidate.spot);
+        if winner == Winner::Last { spots.max() } else { spots.min() }
+    }
+
+    /// Whether several splits have the identity, with contents that differ.
+    fn is_undecided(&self) -> bool {
+        let Some(one) = self.candidate else { return false };
+        self.others.values().any(|other| other.content != one.content)
+    }
+
+    /// Whether a record at the destination may be what the source says, where one is expected.
+    fn has_right(&self, winner: Winner) -> bool {
+        let has_candidate = self.candidates().any(|candidate| candidate.like > 0);
+        // Nothing that came later takes the place of the first.
+        let takes_optional = winner == Winner::Last || self.candidate.is_none();
+        has_candidate || (takes_optional && self.passable > 0)
     }
 }
 
@@ -213,20 +261,26 @@ impl Joining<'_> {
     /// Says what is wrong with the records of one identity, which are complete.
     fn settle(&mut self, places: Option<&mut Sorter<Spot>>) -> io::Result<()> {
         let Some(group) = self.group.take() else { return Ok(()) };
+        let is_undecided = group.is_undecided();
         let (missing, different, duplicated) = match self.winner {
             Winner::All => {
                 let different = group.lacking.0.min(group.surplus.0);
                 (group.lacking.0 - different, different, group.surplus.0 - different)
             }
-            Winner::First | Winner::Last => {
+            Winner::First | Winner::Claimed | Winner::Last => {
                 self.found.twins += u64::from(group.required > 1);
+                self.found.undecided += u64::from(is_undecided);
                 let missing = u64::from(group.required > 0 && group.held == 0);
-                let different = u64::from(group.held > 0 && group.right(self.winner) == 0);
+                if is_undecided && self.winner != Winner::Claimed {
+                    self.found.missing_undecided += missing;
+                }
+                let different = u64::from(group.held > 0 && !group.has_right(self.winner));
                 (missing, different, group.held.saturating_sub(1))
             }
         };
         let at = |spot: Option<Spot>| spot.map(|spot| (spot, group.id));
-        let source = at(group.best.map(|(spot, _)| spot).or(group.lacking.1));
+        let best = group.best(self.winner);
+        let source = at(best.or(group.lacking.1));
         let destination = at(group.surplus.1.or(group.any_held));
         if group.known {
             self.found.missing.add(missing, Find { source, destination: None });
@@ -239,7 +293,10 @@ impl Joining<'_> {
             match (missing, self.winner) {
                 (0, _) => places.clear(),
                 (_, Winner::All) => places.give(all, missing)?,
-                (_, Winner::First | Winner::Last) => places.give(all, u64::MAX)?,
+                (_, Winner::Claimed) => places.give(all, u64::MAX)?,
+                // Several would take effect in the order of their commits, and a killed repair leaves some out.
+                (_, Winner::First | Winner::Last) if is_undecided => {}
+                (_, Winner::First | Winner::Last) => best.into_iter().try_for_each(|spot| all.push(spot))?,
             }
         }
         Ok(())

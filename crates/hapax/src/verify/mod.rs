@@ -35,7 +35,7 @@ pub use missing::Missing;
 pub use progress::{Progress, Step};
 
 use line::Spot;
-use pass::{Gathered, Pass, Splits, Task};
+use pass::{Gathered, Pass, Splits, Task, Uncompared};
 use prints::Keys;
 use ranges::{Chosen, RANGES, Ranges};
 use scratch::{Sorter, merge};
@@ -93,9 +93,11 @@ pub struct Moved {
 pub enum Winner {
     /// All of them.
     All,
-    /// The first of the source: twins are suppressed.
+    /// The first that took effect: twins are suppressed, and the ledger knows which one it is.
+    Claimed,
+    /// The first that took effect, which nothing remembers: later ones are ignored.
     First,
-    /// The last of the source: later ones replace earlier ones.
+    /// The last that took effect: later ones replace earlier ones.
     Last,
 }
 
@@ -135,8 +137,13 @@ pub struct Report {
     pub destination_records: u64,
     /// Identities that the source has more than once and of which one record is expected.
     pub twins: u64,
+    /// Identities of which one record is expected and several splits of the source have different ones. The order
+    /// of commits across splits is not known, so any of those counts as right.
+    pub undecided: u64,
     /// Records of the source that the destination lacks.
     pub missing: Finding,
+    /// How many of the missing are undecided, with nothing that tells a repair which one to move.
+    pub missing_undecided: u64,
     /// Records that the destination has more often than it should.
     pub duplicated: Finding,
     /// Records that the destination has and the source does not.
@@ -147,6 +154,9 @@ pub struct Report {
     pub unreadable: u64,
     /// Splits of the source that were not moved yet, and were not compared.
     pub splits_not_moved: u64,
+    /// Moved splits that the source does not have any more. They were not compared: what came from them is found
+    /// at the destination only.
+    pub splits_gone: u64,
 }
 
 /// How many, and some of them.
@@ -309,10 +319,10 @@ impl Looking {
     /// The ranges in which the ends differ, or in which one of several records is expected and several are there.
     async fn digest(&mut self, one_of_several: bool) -> Result<Chosen, VerifyError> {
         self.begin(Step::Digesting);
-        let (units, not_moved) = self.splits.units(&self.comparison).await?;
+        let (units, uncompared) = self.splits.units(&self.comparison).await?;
         let pass = self.pass(Task::Digest { beginnings: one_of_several });
         let gathered = pass.over(units).await?;
-        self.report.count(&gathered, not_moved);
+        self.report.count(&gathered, &uncompared);
         let mut differing = Ranges::differing(&gathered.source.ranges, &gathered.destination.ranges);
         // Ends that agree have the same identities: if one end has each once, so has the other. Two identities
         // that only begin alike are compared for nothing.
@@ -334,9 +344,9 @@ impl Looking {
         missing: Option<&mut Sorter<Spot>>,
     ) -> Result<(), VerifyError> {
         self.begin(Step::Comparing);
-        let (units, not_moved) = self.splits.units(&self.comparison).await?;
+        let (units, uncompared) = self.splits.units(&self.comparison).await?;
         let mut gathered = self.pass(Task::Lines(Arc::clone(chosen))).over(units).await?;
-        self.report.count(&gathered, not_moved);
+        self.report.count(&gathered, &uncompared);
         if let Some(again) = &self.comparison.again {
             // After the destination was read: it holds nothing that was committed later than this.
             let now = again.stand().await.map_err(VerifyError::Stand)?;
@@ -370,12 +380,18 @@ impl Looking {
 }
 
 impl Report {
-    fn count(&mut self, gathered: &Gathered, splits_not_moved: u64) {
+    fn count(&mut self, gathered: &Gathered, uncompared: &Uncompared) {
         self.source_records = gathered.source.records;
         self.set_aside = gathered.source.left_out;
         self.destination_records = gathered.destination.records;
         self.unreadable = gathered.destination.left_out;
-        self.splits_not_moved = splits_not_moved;
+        self.splits_not_moved = uncompared.not_moved;
+        self.splits_gone = uncompared.gone;
+    }
+
+    /// How many of the missing records a repair moves.
+    pub fn repairable(&self) -> u64 {
+        self.missing.records.saturating_sub(self.missing_undecided)
     }
 
     fn is_equal(&self) -> bool {

@@ -35,6 +35,15 @@ pub(super) struct Splits {
     destination: Vec<SplitId>,
 }
 
+/// How many splits of the source are left out.
+#[derive(Debug, Default)]
+pub(super) struct Uncompared {
+    /// They were not moved yet.
+    pub not_moved: u64,
+    /// They were moved, and the source does not list them any more.
+    pub gone: u64,
+}
+
 /// What a pass gave.
 #[derive(Default)]
 pub(super) struct Gathered {
@@ -86,29 +95,30 @@ impl Splits {
     }
 
     /// Everything that was moved, and all of the destination: source and destination by turns. Also says how
-    /// many splits of the source were not moved yet.
-    pub async fn units(&mut self, comparison: &Comparison) -> Result<(Vec<Unit>, u64), VerifyError> {
-        let moved: HashMap<&SplitId, &Moved> =
+    /// many splits of the source are not in it.
+    pub async fn units(&mut self, comparison: &Comparison) -> Result<(Vec<Unit>, Uncompared), VerifyError> {
+        let mut moved: HashMap<&SplitId, &Moved> =
             comparison.moved.iter().map(|(split, moved)| (split, moved)).collect();
-        let (mut units, mut not_moved) = (Vec::new(), 0_u64);
+        let (mut units, mut uncompared) = (Vec::new(), Uncompared::default());
         for (place, split) in comparison.source.splits().await.map_err(VerifyError::Read)?.iter().enumerate()
         {
             let number = self.number(End::Source, &split.id);
-            match moved.get(&split.id) {
+            match moved.remove(&split.id) {
                 Some(until) => {
                     let until = Some(Moved::clone(until));
                     units.push((place, Unit { until, ..Unit::all(End::Source, number, &split.id) }));
                 }
-                None => not_moved = not_moved.saturating_add(1),
+                None => uncompared.not_moved = uncompared.not_moved.saturating_add(1),
             }
         }
+        uncompared.gone = u64::try_from(moved.len()).unwrap_or(u64::MAX);
         let splits = comparison.destination.splits().await.map_err(VerifyError::Read)?;
         for (place, split) in splits.iter().enumerate() {
             let number = self.number(End::Destination, &split.id);
             units.push((place, Unit::all(End::Destination, number, &split.id)));
         }
         units.sort_by_key(|(place, _)| *place);
-        Ok((units.into_iter().map(|(_, unit)| unit).collect(), not_moved))
+        Ok((units.into_iter().map(|(_, unit)| unit).collect(), uncompared))
     }
 
     /// What was committed, or settled, since the comparison began: the destination may or may not have it.

@@ -271,7 +271,55 @@ async fn places_of_missing_records_come_in_order() {
     let all = ["s0 record 1", "s0 record 2", "s1 record 1", "s1 record 2"].map(str::to_owned).to_vec();
     assert_eq!(places(Winner::All).await, (4, all.clone()));
     // Of two twins only the ledger knows which one took effect: both places are given.
-    assert_eq!(places(Winner::First).await, (3, all));
+    assert_eq!(places(Winner::Claimed).await, (3, all));
+    // Without one nobody knows, across splits.
+    let decided = ["s0 record 2", "s1 record 2"].map(str::to_owned).to_vec();
+    assert_eq!(places(Winner::First).await, (3, decided.clone()));
+    assert_eq!(places(Winner::Last).await, (3, decided));
+}
+
+#[tokio::test]
+async fn across_splits_any_version_is_right_and_in_a_split_only_the_last() {
+    let source = Rows(vec![vec![(1, "old"), (1, "a")], vec![(1, "b")]]);
+    let look = async |text, winner| {
+        let destination = Rows(vec![vec![(1, text)]]);
+        compare(comparison(&source, &destination, by_id(), winner)).await.unwrap()
+    };
+    for text in ["a", "b"] {
+        let report = look(text, Winner::Last).await;
+        assert_eq!((report.equal, report.undecided), (true, 1), "{text}: {report:#?}");
+    }
+    for (text, winner) in [("old", Winner::Last), ("x", Winner::Last), ("a", Winner::Claimed)] {
+        assert_eq!(counts(&look(text, winner).await), [0, 0, 0, 1], "{text} {winner:?}");
+    }
+    assert!(look("old", Winner::First).await.equal);
+    // The same contents leave nothing to decide.
+    let source = Rows(vec![vec![(1, "a"), (1, "b")], vec![(1, "b")]]);
+    let none = Arc::new(comparison(&source, &Rows(vec![Vec::new()]), by_id(), Winner::Last));
+    let seen = super::look(none, Wanted { within: None, missing: true }).await.unwrap();
+    assert_eq!((seen.report.undecided, seen.report.repairable()), (0, 1));
+    assert_eq!(seen.missing.unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn an_undecided_record_that_is_missing_is_not_for_a_repair() {
+    let source = Rows(vec![vec![(1, "a")], vec![(1, "b")]]);
+    for (winner, repairable) in [(Winner::Claimed, 1), (Winner::First, 0), (Winner::Last, 0)] {
+        let comparison = comparison(&source, &Rows(vec![Vec::new()]), by_id(), winner);
+        let report = compare(comparison).await.unwrap();
+        assert_eq!((counts(&report), report.repairable()), ([1, 0, 0, 0], repairable), "{winner:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_moved_split_that_the_source_has_no_more_is_said() {
+    let rows = Rows(vec![vec![(1, "a")]]);
+    let comparison = Comparison {
+        moved: vec![(split(0), moved(1)), (split(1), moved(4))],
+        ..comparison(&rows, &rows, by_id(), Winner::All)
+    };
+    let report = compare(comparison).await.unwrap();
+    assert_eq!((report.equal, report.splits_gone, report.splits_not_moved), (true, 1, 0));
 }
 
 #[tokio::test]

@@ -12,38 +12,46 @@ use super::*;
 
 type Row = (i64, &'static str);
 
-/// Missing, duplicated, unexpected, different, as the words of the report mean them.
-fn oracle(source: &[Row], destination: &[Row], by_key: bool, winner: Winner) -> [u64; 4] {
-    let group = |rows: &[Row]| {
-        let mut groups: HashMap<(i64, &str), Vec<&'static str>> = HashMap::new();
-        for &(id, text) in rows {
-            groups.entry((id, if by_key { "" } else { text })).or_default().push(text);
-        }
-        groups
-    };
-    let (source, mut destination) = (group(source), group(destination));
-    let mut found = [0; 4];
-    for (id, arrivals) in source {
-        let mut wanted = match winner {
-            Winner::All => arrivals,
-            Winner::First => arrivals[..1].to_vec(),
-            Winner::Last => arrivals[arrivals.len() - 1..].to_vec(),
-        };
-        let mut left = destination.remove(&id).unwrap_or_default();
-        left.retain(|text| match wanted.iter().position(|wanted| wanted == text) {
-            Some(at) => {
-                wanted.swap_remove(at);
-                false
-            }
-            None => true,
-        });
-        let different = wanted.len().min(left.len());
-        found[0] += (wanted.len() - different) as u64;
-        found[1] += (left.len() - different) as u64;
-        found[3] += different as u64;
+/// Missing, duplicated, unexpected, different, as the words of the report mean them, and how many are undecided.
+fn oracle(splits: &[&[Row]], destination: &[Row], by_key: bool, winner: Winner) -> ([u64; 4], u64) {
+    let key = |row: &Row| (row.0, if by_key { "" } else { row.1 });
+    let mut there: HashMap<(i64, &str), Vec<&'static str>> = HashMap::new();
+    for row in destination {
+        there.entry(key(row)).or_default().push(row.1);
     }
-    found[2] = destination.values().map(|rows| rows.len() as u64).sum();
-    found
+    let (mut found, mut undecided) = ([0; 4], 0);
+    let ids: HashSet<_> = splits.iter().copied().flatten().map(key).collect();
+    for id in ids {
+        let mut left = there.remove(&id).unwrap_or_default();
+        let of = |split: &&[Row]| -> Vec<&'static str> {
+            split.iter().filter(|row| key(row) == id).map(|row| row.1).collect()
+        };
+        let arrivals: Vec<Vec<&'static str>> =
+            splits.iter().map(of).filter(|texts| !texts.is_empty()).collect();
+        if winner == Winner::All {
+            let mut wanted = arrivals.concat();
+            left.retain(|text| match wanted.iter().position(|wanted| wanted == text) {
+                Some(at) => {
+                    wanted.swap_remove(at);
+                    false
+                }
+                None => true,
+            });
+            let different = wanted.len().min(left.len());
+            found[0] += (wanted.len() - different) as u64;
+            found[1] += (left.len() - different) as u64;
+            found[3] += different as u64;
+            continue;
+        }
+        let one = |texts: &Vec<&'static str>| texts[if winner == Winner::Last { texts.len() - 1 } else { 0 }];
+        let right: HashSet<&str> = arrivals.iter().map(one).collect();
+        undecided += u64::from(right.len() > 1);
+        found[0] += u64::from(left.is_empty());
+        found[1] += left.len().saturating_sub(1) as u64;
+        found[3] += u64::from(!left.is_empty() && !left.iter().any(|text| right.contains(text)));
+    }
+    found[2] = there.values().map(|rows| rows.len() as u64).sum();
+    (found, undecided)
 }
 
 fn rows() -> impl Strategy<Value = Vec<Row>> {
@@ -51,7 +59,7 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
 }
 
 fn winners() -> impl Strategy<Value = Winner> {
-    prop::sample::select(vec![Winner::All, Winner::First, Winner::Last])
+    prop::sample::select(vec![Winner::All, Winner::Claimed, Winner::First, Winner::Last])
 }
 
 proptest! {
@@ -84,8 +92,9 @@ proptest! {
         let comparison = Comparison { has_twins, ..comparison(&ends.0, &ends.1, identity, winner) };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let report = runtime.block_on(compare(comparison)).unwrap();
-        let expected = oracle(&source, &destination, by_key, winner);
+        let (expected, undecided) = oracle(&[one, two], &destination, by_key, winner);
         prop_assert_eq!(counts(&report), expected, "{:#?}", report);
+        prop_assert_eq!(report.undecided, undecided, "{:#?}", report);
         prop_assert_eq!(report.equal, expected == [0; 4]);
     }
 
@@ -95,7 +104,7 @@ proptest! {
         let (found, missing) = joined(&source, &destination, winner, 1);
         prop_assert_eq!(
             [&found.missing, &found.duplicated, &found.unexpected, &found.different].map(|finds| finds.records),
-            oracle(&source, &destination, true, winner)
+            oracle(&[&source], &destination, true, winner).0
         );
         let (_, in_memory) = joined(&source, &destination, winner, 1 << 20);
         prop_assert_eq!(&missing, &in_memory);
@@ -103,10 +112,24 @@ proptest! {
         let of = |spot: &Spot| source[spot.ordinal as usize].0;
         match winner {
             Winner::All => prop_assert_eq!(missing.len() as u64, found.missing.records),
-            Winner::First | Winner::Last => {
+            Winner::Claimed | Winner::First | Winner::Last => {
                 let lost: HashSet<i64> = missing.iter().map(of).collect();
                 prop_assert_eq!(lost.len() as u64, found.missing.records);
                 prop_assert!(destination.iter().all(|(id, _)| !lost.contains(id)));
+                // Where no ledger decides, only the one that is expected: an earlier version written alone stays.
+                let places: usize = match winner {
+                    Winner::Claimed => {
+                        lost.iter().map(|id| source.iter().filter(|row| row.0 == *id).count()).sum()
+                    }
+                    _ => lost.len(),
+                };
+                prop_assert_eq!(missing.len(), places);
+                if winner == Winner::Last {
+                    for spot in &missing {
+                        let mut later = source.iter().skip(spot.ordinal as usize + 1);
+                        prop_assert!(later.all(|row| row.0 != of(spot)));
+                    }
+                }
             }
         }
     }
