@@ -1,17 +1,23 @@
 //! Records as bytes that mean the same on both ends.
 //!
 //! Two values have the same encoding exactly if they are the same value: an integer does not depend on
-//! its width, a string not on its layout, a timestamp not on its unit. Identities and comparisons are
+//! its width, a string not on its layout, a timestamp not on its unit; a list, a struct or a map is told apart by its
+//! children and how many they are, nulls among them. Identities and comparisons are
 //! digests of these bytes, so the encoding never changes once a ledger was written with it.
+
+pub mod nested;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Float64Array, GenericBinaryArray, Int64Array, RecordBatch,
     StringArray, UInt64Array,
 };
+use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+
+use nested::{Nested, Shape, flat_nulls, printed};
 
 /// Encodes the rows of a batch, column by column.
 pub struct Rows {
@@ -27,8 +33,11 @@ enum Column {
     Bytes(GenericBinaryArray<i64>),
     /// Days or ticks: a tag, the value, and how many nanoseconds one is.
     Time(u8, Int64Array, i128),
-    /// Everything else by its printed form.
-    Printed(ArrayRef),
+    /// A list, struct or map, and its parts in their order.
+    Nested(Box<(Nested, Vec<Column>)>),
+    /// Everything else by its printed form, which no other value of the type has: decimals have all their digits,
+    /// durations and intervals all their units, and a shared value is the whole of what is printed.
+    Printed(ArrayRef, Option<NullBuffer>),
 }
 
 impl Rows {
@@ -98,7 +107,14 @@ impl Column {
                 let ticks = cast(&to(DataType::Int32)?, &DataType::Int64)?;
                 Self::Time(b'c', ticks.as_primitive().clone(), nanoseconds(*unit))
             }
-            _ => Self::Printed(array.clone()),
+            _ => match Nested::of(array)? {
+                Some(nested) => {
+                    let parts = nested.parts().iter().map(|(_, part)| Self::new(part));
+                    let parts = parts.collect::<Result<_, _>>()?;
+                    Self::Nested(Box::new((nested, parts)))
+                }
+                None => Self::Printed(array.clone(), flat_nulls(array)),
+            },
         })
     }
 
@@ -110,7 +126,8 @@ impl Column {
             Self::Float(array) => array.is_null(row),
             Self::Text(array) => array.is_null(row),
             Self::Bytes(array) => array.is_null(row),
-            Self::Printed(array) => array.is_null(row),
+            Self::Nested(nested) => nested.0.is_null(row),
+            Self::Printed(_, nulls) => nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)),
         }
     }
 
@@ -141,15 +158,34 @@ impl Column {
                 into.push(*tag);
                 into.extend(i128::from(array.value(row)).saturating_mul(*scale).to_le_bytes());
             }
-            Self::Printed(array) => {
+            Self::Nested(nested) => return children(&nested.0, &nested.1, row, into),
+            Self::Printed(array, _) => {
                 let options = FormatOptions::default().with_display_error(false);
-                let printed =
-                    ArrayFormatter::try_new(array.as_ref(), &options)?.value(row).try_to_string()?;
-                counted(b'p', printed.as_bytes(), into);
+                let formatter = ArrayFormatter::try_new(array.as_ref(), &options)?;
+                counted(b'p', printed(&formatter, array, row)?.as_bytes(), into);
             }
         }
         Ok(())
     }
+}
+
+/// How many children there are, and then each of them as any value.
+fn children(nested: &Nested, parts: &[Column], row: usize, into: &mut Vec<u8>) -> Result<(), ArrowError> {
+    into.push(match nested.shape {
+        Shape::List => b'l',
+        Shape::Struct => b'r',
+        Shape::Map => b'm',
+    });
+    into.extend(nested.length(row).to_le_bytes());
+    for child in nested.span(row) {
+        for ((name, _), part) in nested.parts().iter().zip(parts) {
+            if let Some(name) = name {
+                counted(b's', name.as_bytes(), into);
+            }
+            part.encode(child, into)?;
+        }
+    }
+    Ok(())
 }
 
 fn nanoseconds(unit: TimeUnit) -> i128 {

@@ -364,6 +364,43 @@ fn without_a_key_records_are_compared_by_content_and_number() {
 }
 
 #[test]
+fn nested_values_that_are_printed_alike_are_not_the_same() {
+    for format in ["jsonl", "parquet"] {
+        let place = Place::keyed(0, "");
+        let lines = [
+            r#"{"id":1,"a":["a, b"],"o":{"p":"1"}}"#,
+            r#"{"id":1,"a":["a","b"],"o":{"p":"1"}}"#,
+            r#"{"id":1,"a":["",null],"o":{"p":"1"}}"#,
+            r#"{"id":1,"a":[null,""],"o":{"p":"1"}}"#,
+            r#"{"id":1,"a":["a","b"],"o":{"p":""}}"#,
+            r#"{"id":1,"a":["a","b"],"o":{"p":null}}"#,
+            r#"{"id":1,"a":["a","b"],"o":{"p":"1"}}"#,
+        ];
+        fs::write(place.path("orders.jsonl"), lines.join("\n") + "\n").unwrap();
+        let file = format!(
+            "name: orders\nsource: {{ files: {{ path: orders.jsonl }} }}\nidentity: hash\nduplicates: drop\n\
+             sink: {{ files: {{ path: out/, format: {format} }} }}\n"
+        );
+        fs::write(place.path("orders.yaml"), file).unwrap();
+        place.run();
+        // The last is the second once more.
+        let report = place.verify(&[], 0);
+        let counts = (&report["destination_records"], &report["twins"]);
+        assert_eq!(counts, (&6.into(), &1.into()), "{format}: {report:#}");
+        if format == "jsonl" {
+            let entries = fs::read_dir(place.path("out")).unwrap().map(|entry| entry.unwrap().path());
+            let part = entries.into_iter().find(|path| path.is_file()).unwrap();
+            let moved = fs::read_to_string(&part).unwrap();
+            let changed = moved.replacen(r#"["a, b"]"#, r#"["a","b"]"#, 1);
+            assert_ne!(changed, moved);
+            fs::write(&part, changed).unwrap();
+            let report = place.verify(&[], 4);
+            assert_eq!(report["missing"]["records"], 1, "{report:#}");
+        }
+    }
+}
+
+#[test]
 fn twins_and_dead_letters_stay_what_they_are() {
     let place = Place::keyed(200, "sqlite");
     let csv = fs::read_to_string(place.path("orders.csv")).unwrap();

@@ -14,6 +14,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use hapax_engine::canonical::nested::{Nested, Shape, flat_nulls, printed};
 
 /// What a record, or its identity, looks like in one comparison.
 pub(super) type Print = u128;
@@ -24,7 +25,7 @@ pub(super) struct Keys {
     start: [u64; 2],
     factors: [u64; 2],
     ends: [u64; 2],
-    kinds: [u64; 11],
+    kinds: [u64; 14],
 }
 
 /// A print while it is made: two halves that never meet, each under keys of its own.
@@ -45,6 +46,9 @@ enum Kind {
     Clock,
     Moment,
     Printed,
+    List,
+    Struct,
+    Map,
 }
 
 /// The upper and the lower half of a product, added without carry.
@@ -89,7 +93,22 @@ impl Keys {
     }
 
     fn kind(&self, kind: Kind) -> u64 {
-        let [null, boolean, integer, unsigned, float, text, bytes, date, clock, moment, printed] = self.kinds;
+        let [
+            null,
+            boolean,
+            integer,
+            unsigned,
+            float,
+            text,
+            bytes,
+            date,
+            clock,
+            moment,
+            printed,
+            list,
+            fields,
+            map,
+        ] = self.kinds;
         match kind {
             Kind::Null => null,
             Kind::Boolean => boolean,
@@ -102,6 +121,9 @@ impl Keys {
             Kind::Clock => clock,
             Kind::Moment => moment,
             Kind::Printed => printed,
+            Kind::List => list,
+            Kind::Struct => fields,
+            Kind::Map => map,
         }
     }
 
@@ -183,7 +205,10 @@ impl Keys {
                 let ticks = cast(&to(DataType::Int32)?, &DataType::Int64)?;
                 self.times(Kind::Clock, ticks.as_primitive(), nanoseconds(*unit), rows);
             }
-            _ => self.printed(array, rows)?,
+            _ => match Nested::of(array)? {
+                Some(nested) => self.nested(&nested, rows)?,
+                None => self.printed(array, rows)?,
+            },
         }
         Ok(())
     }
@@ -255,16 +280,50 @@ impl Keys {
         });
     }
 
+    /// Prints the children as if each were a record, and adds how many there are and their prints to every row.
+    fn nested(&self, nested: &Nested, rows: &mut [Halves]) -> Result<(), ArrowError> {
+        let (null, [one, two]) = (self.kind(Kind::Null), self.start);
+        let kind = self.kind(match nested.shape {
+            Shape::List => Kind::List,
+            Shape::Struct => Kind::Struct,
+            Shape::Map => Kind::Map,
+        });
+        let mut parts = Vec::with_capacity(nested.parts().len());
+        for (name, part) in nested.parts() {
+            let mut start = Halves(one, two);
+            if let Some(name) = name {
+                self.bytes(&mut start, self.kind(Kind::Text), name.as_bytes());
+            }
+            let mut children = vec![start; part.len()];
+            self.column(part, &mut children)?;
+            parts.push(children);
+        }
+        let [one, two] = self.factors;
+        for (row, halves) in rows.iter_mut().enumerate() {
+            if nested.is_null(row) {
+                self.word(halves, null, 0);
+                continue;
+            }
+            self.word(halves, kind, nested.length(row));
+            for child in nested.span(row) {
+                for child in parts.iter().filter_map(|part| part.get(child)) {
+                    halves.0 = fold(halves.0.wrapping_add(kind) ^ child.0, one);
+                    halves.1 = fold(halves.1.wrapping_add(kind) ^ child.1, two);
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn printed(&self, array: &ArrayRef, rows: &mut [Halves]) -> Result<(), ArrowError> {
         let (null, kind) = (self.kind(Kind::Null), self.kind(Kind::Printed));
         let options = FormatOptions::default().with_display_error(false);
-        let formatter = ArrayFormatter::try_new(array.as_ref(), &options)?;
+        let (formatter, nulls) = (ArrayFormatter::try_new(array.as_ref(), &options)?, flat_nulls(array));
         for (row, halves) in rows.iter_mut().enumerate() {
-            if array.is_null(row) {
+            if nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
                 self.word(halves, null, 0);
             } else {
-                let text = formatter.value(row).try_to_string()?;
-                self.bytes(halves, kind, text.as_bytes());
+                self.bytes(halves, kind, printed(&formatter, array, row)?.as_bytes());
             }
         }
         Ok(())
