@@ -1,4 +1,4 @@
-//! The engine's error codes, 100 to 199, 430 to 439 for repairs, and 449.
+//! The engine's error codes, 100 to 199, 430 to 439 for repairs, 449 and 452.
 
 use hapax_protocol::code::Code;
 
@@ -30,6 +30,8 @@ pub const UNPUBLISHED: Code = Code(431);
 pub const NOT_REPAIRED: Code = Code(432);
 /// The answer to a commit was lost on purpose.
 pub const ANSWER_LOST: Code = Code(449);
+/// A dead letter could put an older value over a newer one.
+pub const KEY_IS_THERE: Code = Code(452);
 
 /// All of them.
 pub const ALL: &[Code] = &[
@@ -47,4 +49,5 @@ pub const ALL: &[Code] = &[
     UNPUBLISHED,
     NOT_REPAIRED,
     ANSWER_LOST,
+    KEY_IS_THERE,
 ];

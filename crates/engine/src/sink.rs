@@ -61,6 +61,8 @@ impl Sink {
 pub struct Traits {
     /// What writing a record again does.
     pub effect: Effect,
+    /// Whether a record takes the place of an earlier one of its key, so that the last one stays.
+    pub replaces: bool,
     /// What keeps an earlier holder from writing.
     pub fencing: Fencing,
     /// Whether an acknowledged write stays.
@@ -204,6 +206,14 @@ pub trait Writer: Send {
     /// Writes records. Rows that the destination refuses for what they contain are returned and have had
     /// no effect; the others belong to the open commit.
     fn write<'a>(&'a mut self, records: &'a RecordBatch) -> Fut<'a, Vec<RefusedRow>, SinkError>;
+
+    /// Writes records as [`write`](Self::write), but refuses each whose key is there
+    /// ([`RefusedRow::key_is_there`]), also in the open commit. Called only if the destination
+    /// [`replaces`](Traits::replaces); one that cannot tell refuses all.
+    fn write_absent<'a>(&'a mut self, records: &'a RecordBatch) -> Fut<'a, Vec<RefusedRow>, SinkError> {
+        let refused = (0..records.num_rows()).map(RefusedRow::key_is_there).collect();
+        Box::pin(std::future::ready(Ok(refused)))
+    }
 
     /// Sets records aside. Setting aside the same place again changes nothing.
     fn set_aside<'a>(&'a mut self, letters: &'a [DeadLetter]) -> Fut<'a, (), SinkError>;

@@ -3,6 +3,8 @@
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
+use crate::codes;
+
 /// A function from batches to batches that looks at one record at a time.
 ///
 /// It must be deterministic: the same record gives the same result on every replay.
@@ -33,4 +35,13 @@ pub struct RefusedRow {
     pub code: hapax_protocol::code::Code,
     /// What is wrong with it, in words.
     pub reason: String,
+}
+
+impl RefusedRow {
+    /// A row that would take the place of a record which may be newer.
+    pub fn key_is_there(row: usize) -> Self {
+        let reason = "a record of this key is at the destination already, and a replay could put an older value \
+                      over it: drop the letter, or write the value yourself (HX0452)";
+        Self { row, code: codes::KEY_IS_THERE, reason: reason.to_owned() }
+    }
 }

@@ -491,3 +491,59 @@ fn a_twin_of_a_record_that_the_table_refuses_moves_in_its_place() {
         assert_eq!((amounts(), case.reasons().len()), (vec![10, 70], 0), "{duplicates}");
     }
 }
+
+#[test]
+fn a_replay_puts_no_older_value_over_a_newer_one() {
+    let case = Case::new(
+        "files: { path: \"@/in.csv\", schema: { id: int64, amount: int64 } }",
+        "sqlite: { path: \"@/out.db\", table: t, write: upsert }",
+        "identity: { key: [id] }\nduplicates: keep\n",
+    );
+    let db = Connection::open(case.path("out.db")).unwrap();
+    let table = |check: &str| {
+        format!("CREATE TABLE t(id INTEGER PRIMARY KEY, amount INTEGER {check}, note TEXT DEFAULT 'new')")
+    };
+    db.execute_batch(&table("CHECK (amount > 9)")).unwrap();
+    // Of the last key both are refused; one record the source itself refuses.
+    case.put("in.csv", "id,amount\n1,5\n1,20\n2,x\n2,30\n3,6\n3,7\n");
+    case.run().is(0, &["moved 2 records"]);
+    db.execute_batch(&format!(
+        "ALTER TABLE t RENAME TO old; {}; INSERT INTO t SELECT * FROM old; DROP TABLE old",
+        table("")
+    ))
+    .unwrap();
+    let rows = || {
+        let mut rows = db.prepare("SELECT id, amount FROM t ORDER BY id").unwrap();
+        let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        rows.map(Result::unwrap).collect::<Vec<(i64, i64)>>()
+    };
+    let replay = ["dead-letters", "replay", "--all"];
+    for said in [&["1 record moved", "HX0452"][..], &["HX0452"]] {
+        case.hapax(&replay).is(1, said);
+        assert_eq!((rows(), case.reasons().len()), (vec![(1, 20), (2, 30), (3, 7)], 3));
+    }
+    // What is readable now is as old as before.
+    // Where the row is gone, nothing newer is there.
+    db.execute_batch("DELETE FROM t WHERE id = 1").unwrap();
+    case.hapax(&replay).is(1, &["1 record moved", "HX0452"]);
+    assert_eq!(rows(), [(1, 5), (2, 30), (3, 7)]);
+}
+
+#[test]
+fn all_dead_letters_are_all_of_them() {
+    const BAD: usize = 100_001;
+    let case = Case::new(
+        "files: { path: \"@/in.csv\", schema: { id: int64 } }",
+        "sqlite: { path: \"@/out.db\", table: t }",
+        "",
+    );
+    case.put("in.csv", format!("id\n1\n{}", "x\n".repeat(BAD)));
+    case.run().is(0, &[]);
+    assert_eq!(case.reasons().len(), BAD);
+    let db = Connection::open(case.path("out.db")).unwrap();
+    let last = "SELECT split || ':' || max(ordinal) FROM _hapax_dead_letters GROUP BY split";
+    let last: String = db.query_row(last, [], |row| row.get(0)).unwrap();
+    case.hapax(&["dead-letters", "drop", "--place", &last]).is(0, &["1 record dropped"]);
+    case.hapax(&["dead-letters", "drop", "--all"]).is(0, &["100,000 records dropped"]);
+    assert_eq!(case.reasons().len(), 0);
+}

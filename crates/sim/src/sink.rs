@@ -17,7 +17,9 @@ use hapax_engine::sink::{
     Traits,
 };
 use hapax_engine::source::Source;
-use hapax_protocol::guarantee::{Durability, Fencing, InDoubt, LedgerFacts, LedgerPlace, LookUp, Retention};
+use hapax_protocol::guarantee::{
+    Durability, Effect, Fencing, InDoubt, LedgerFacts, LedgerPlace, LookUp, Retention,
+};
 use hapax_protocol::identity::{Place, RecordId};
 use hapax_protocol::lease::{Applicant, FencingToken, Lease, PipelineName};
 use hapax_protocol::position::{SplitId, Standing};
@@ -66,6 +68,7 @@ impl Destination for SimSink {
         let falls_back = now.plan.mechanism == MechanismKind::CoCommit;
         Traits {
             effect: now.plan.effect,
+            replaces: now.plan.effect == Effect::ByKey,
             fencing: if keeps { Fencing::Token } else { Fencing::None },
             durability: if falls_back { Durability::WithPosition } else { Durability::Durable },
             readers: None,

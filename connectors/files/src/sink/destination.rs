@@ -241,6 +241,7 @@ impl Destination for FileSink {
     fn traits(&self) -> Traits {
         Traits {
             effect: Effect::Insert,
+            replaces: false,
             fencing: Fencing::Token,
             durability: Durability::Durable,
             readers: None,

@@ -47,6 +47,7 @@ impl Destination for StdoutSink {
     fn traits(&self) -> Traits {
         Traits {
             effect: Effect::Insert,
+            replaces: false,
             fencing: Fencing::None,
             durability: Durability::Durable,
             readers: None,

@@ -65,6 +65,7 @@ pub(crate) fn insert(
             continue;
         }
         match statement.raw_execute() {
+            Ok(0) if plan.only_absent => refused.push(RefusedRow::key_is_there(row)),
             Ok(0) if !plan.may_skip => {
                 let reason = format!(
                     "table {} skips this row (a trigger, or a constraint with ON CONFLICT IGNORE)",

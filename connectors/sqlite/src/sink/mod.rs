@@ -145,6 +145,7 @@ impl Destination for Handle {
         };
         Traits {
             effect,
+            replaces: database.config.write == Write::Upsert,
             fencing: if database.positions { Fencing::Token } else { Fencing::None },
             // Without positions here none is kept at all: nothing can outlive the records.
             durability: Durability::WithPosition,

@@ -26,6 +26,9 @@ pub(crate) struct Plan {
     pub words: Vec<String>,
     /// Whether a row may leave the table as it was.
     pub(crate) may_skip: bool,
+    /// Whether a row is refused where its key is there.
+    pub(crate) only_absent: bool,
+    insert_absent: String,
 }
 
 impl Plan {
@@ -72,9 +75,25 @@ impl Plan {
         let never_null = never_null.collect();
         let table = table.map_or_else(|| config.table.clone(), |table| table.name.clone());
         let insert = insertion(config.write, &table, &columns, &key);
+        let insert_absent = insertion(Write::Ignore, &table, &columns, &key);
         // An upsert whose columns are all in the key has nothing to update either.
         let may_skip = config.write == Write::Ignore || (by_key && columns.len() == key.len());
-        Ok(Self { table, columns, insert, never_null, create, words, may_skip })
+        Ok(Self {
+            table,
+            columns,
+            insert,
+            never_null,
+            create,
+            words,
+            may_skip,
+            only_absent: false,
+            insert_absent,
+        })
+    }
+
+    /// The same by key, but without effect on a row that is there.
+    pub(crate) fn absent(&self) -> Self {
+        Self { insert: self.insert_absent.clone(), only_absent: true, ..self.clone() }
     }
 }
 

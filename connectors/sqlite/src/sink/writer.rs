@@ -14,6 +14,7 @@ use hapax_protocol::ledger::Claim;
 use hapax_protocol::position::{Checkpoint, SplitId, Standing};
 
 use super::desk::{Desk, Seat};
+use super::plan::Plan;
 use super::{Database, history, tables};
 use crate::connection::aside;
 use crate::fault::WriteFault;
@@ -104,6 +105,11 @@ impl SplitWriter {
         Ok(())
     }
 
+    fn plan(&self) -> Result<Arc<Plan>, SinkError> {
+        let unprepared = || WriteFault::Config("it was not prepared before it was written to").into();
+        self.database.plan().ok_or_else(unprepared)
+    }
+
     fn held_lease(&self) -> Result<Lease, SinkError> {
         self.lease.clone().ok_or_else(|| self.lost())
     }
@@ -138,10 +144,15 @@ impl Writer for SplitWriter {
 
     fn write<'a>(&'a mut self, records: &'a RecordBatch) -> Fut<'a, Vec<RefusedRow>, SinkError> {
         Box::pin(async move {
-            let unprepared =
-                || SinkError::from(WriteFault::Config("it was not prepared before it was written to"));
-            let plan = self.database.plan().ok_or_else(unprepared)?;
+            let plan = self.plan()?;
             let (split, records) = (self.split.clone(), records.clone());
+            self.inside(move |desk| desk.write(&split, &plan, &records)).await
+        })
+    }
+
+    fn write_absent<'a>(&'a mut self, records: &'a RecordBatch) -> Fut<'a, Vec<RefusedRow>, SinkError> {
+        Box::pin(async move {
+            let (plan, split, records) = (self.plan()?.absent(), self.split.clone(), records.clone());
             self.inside(move |desk| desk.write(&split, &plan, &records)).await
         })
     }

@@ -26,6 +26,15 @@ pub(super) struct Effect {
     pub refused: Vec<RefusedRow>,
 }
 
+/// Where records may take effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Onto {
+    /// Wherever the destination puts them.
+    Anything,
+    /// Only where nothing is.
+    Nothing,
+}
+
 /// Twins of earlier rows of the same batch: where such a row is refused, the first of them is tried instead.
 #[derive(Debug, Default)]
 struct Waiting(BTreeMap<Ordinal, VecDeque<usize>>);
@@ -50,6 +59,7 @@ pub(super) async fn write(
     split: &SplitId,
     batch: &Prepared,
     on_error: OnError,
+    onto: Onto,
 ) -> Result<Effect, RunError> {
     let failed = |error| RunError::sink_in(Some(split), error);
     let mut effect = Effect::default();
@@ -61,7 +71,11 @@ pub(super) async fn write(
         if passing.is_empty() {
             break;
         }
-        let refused = writer.write(&select(&batch.records, &passing)?).await.map_err(failed)?;
+        let records = select(&batch.records, &passing)?;
+        let refused = match onto {
+            Onto::Anything => writer.write(&records).await.map_err(failed)?,
+            Onto::Nothing => writer.write_absent(&records).await.map_err(failed)?,
+        };
         effect.moved = effect.moved.saturating_add(count(passing.len())).saturating_sub(count(refused.len()));
         let of_batch = refused
             .into_iter()

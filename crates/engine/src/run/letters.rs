@@ -8,6 +8,7 @@ use arrow::datatypes::SchemaRef;
 use hapax_protocol::identity::Place;
 use hapax_protocol::position::{SplitId, Totals};
 
+use super::effect::Onto;
 use super::prepare::{Prepared, count};
 use super::writer::SplitWriter;
 use super::{Job, OnError, Run, RunError, effect, in_place};
@@ -32,7 +33,8 @@ pub async fn drop_letters(run: Run, letters: &[DeadLetter]) -> Result<Letters, R
 }
 
 /// Moves dead letters whose cause was mended: each takes effect and is settled in the same commit, under
-/// its own identity and place, so that a letter is never moved twice and never beside its twin.
+/// its own identity and place, so that a letter is never moved twice and never beside its twin. Where the
+/// destination replaces, the last of a key moves, and only where no record of that key is.
 pub async fn replay_letters(run: Run, letters: &[DeadLetter]) -> Result<Letters, RunError> {
     settle(run, letters, true).await
 }
@@ -53,10 +55,19 @@ async fn settle(run: Run, letters: &[DeadLetter], replay: bool) -> Result<Letter
     for letter in letters.iter().filter(|letter| still.contains(&letter.place)) {
         by_split.entry(&letter.place.split).or_default().push(letter);
     }
+    let mut by_split: Vec<(&SplitId, Vec<&DeadLetter>)> = by_split.into_iter().collect();
+    // Of several letters of a key the last is the one that stays.
+    if job.run.sink.destination().traits().replaces {
+        by_split.reverse();
+        by_split.iter_mut().for_each(|(_, letters)| letters.reverse());
+    }
     let mut done = Letters::default();
     for (split, letters) in by_split {
         settle_split(&job, split, &letters, replay, &mut done).await?;
     }
+    done.moved.sort_unstable();
+    done.dropped.sort_unstable();
+    done.remaining.sort_unstable();
     // What becomes visible as a whole must be whole: the next run finishes what this source still has. Also where
     // nothing was left to move: an earlier replay may have died between its commit and this.
     if replay && in_place::all_moved(&job).await? {
@@ -147,7 +158,8 @@ async fn move_one(job: &Job, writer: &mut SplitWriter, letter: &DeadLetter) -> R
         return Ok(Outcome::LeftOut);
     }
     let split = &letter.place.split;
-    let effect = effect::write(writer.effects(), split, &prepared, OnError::SetAside).await?;
+    let onto = if job.run.sink.destination().traits().replaces { Onto::Nothing } else { Onto::Anything };
+    let effect = effect::write(writer.effects(), split, &prepared, OnError::SetAside, onto).await?;
     if let Some((_, of)) = effect.twins.first() {
         return Ok(Outcome::Remains(format!("twin: its identity was claimed by {of}")));
     }

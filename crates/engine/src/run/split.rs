@@ -10,6 +10,7 @@ use hapax_protocol::recovery::{self, Resolution};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::channel::{Receiver, Sender, bounded_in_bytes};
+use super::effect::Onto;
 use super::prepare::{Prepared, count};
 use super::writer::SplitWriter;
 use super::{Job, OnError, RunError, Stop, effect};
@@ -192,7 +193,8 @@ impl Attempt<'_> {
             return Err(self.stop_before(writing, error).await);
         }
         let on_error = self.job.run.on_error;
-        let effect = effect::write(writing.writer.effects(), &self.split.id, &batch, on_error).await?;
+        let effect =
+            effect::write(writing.writer.effects(), &self.split.id, &batch, on_error, Onto::Anything).await?;
         if on_error == OnError::Stop
             && let Some(first) = effect.refused.first()
         {

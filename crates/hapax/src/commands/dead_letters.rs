@@ -15,7 +15,7 @@ use crate::output::Output;
 use crate::output::figures::{counted, date};
 use crate::wiring::{Loaded, sink_failure};
 
-/// How many are taken at once.
+/// How many are shown at most.
 const LETTERS_MAX: usize = 100_000;
 
 #[derive(Debug, Subcommand)]
@@ -185,7 +185,7 @@ async fn settle(choice: &Choice, replay: bool, output: &Output) -> Result<Exit, 
     let letters = opened
         .sink
         .destination()
-        .dead_letters(&opened.loaded.pipeline.name, LETTERS_MAX)
+        .dead_letters(&opened.loaded.pipeline.name, usize::MAX)
         .await
         .map_err(|error| sink_failure(&error))?;
     let letters = chosen(letters, &wanted)?;

@@ -111,6 +111,7 @@ impl Destination for Table {
     fn traits(&self) -> Traits {
         Traits {
             effect: Effect::Insert,
+            replaces: false,
             fencing: Fencing::Token,
             durability: Durability::Durable,
             readers: None,
