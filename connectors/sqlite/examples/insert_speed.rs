@@ -128,7 +128,7 @@ async fn through_the_sink(path: &Path, batches: &[RecordBatch], commit_rows: usi
             }
             writer.flush().await.unwrap();
         }
-        Sink::Staged(_) => panic!("SQLite stages nothing"),
+        Sink::Staged(_) | Sink::Kept(_) => panic!("SQLite stages nothing"),
     }
     destination.finish(&lease).await.unwrap();
     say(&format!("hapax sink, commits of {commit_rows}, positions {positions}"), rows, started);

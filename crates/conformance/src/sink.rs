@@ -62,7 +62,7 @@ impl Pen {
         match sink {
             Sink::CoCommit(sink) => Self::CoCommit(sink.writer(split).await.unwrap()),
             Sink::Staged(sink) => Self::Staged(sink.writer(split).await.unwrap()),
-            Sink::Append(_) => panic!("a sink that only appends keeps no positions"),
+            Sink::Append(_) | Sink::Kept(_) => panic!("a sink that keeps no positions itself"),
         }
     }
 

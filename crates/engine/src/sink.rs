@@ -1,14 +1,18 @@
 //! The contract of a sink. Its mechanism is the variant: a sink cannot claim what it does not implement.
 
+mod kept;
+
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use hapax_protocol::guarantee::{Durability, Effect, Fencing, LedgerFacts, LookUp, Mechanism, SinkFacts};
-use hapax_protocol::identity::{Place, RecordId};
+use hapax_protocol::identity::{Duplicates, Place, RecordId};
 use hapax_protocol::lease::{Applicant, Lease, PipelineName};
 use hapax_protocol::ledger::Claim;
 use hapax_protocol::position::{Checkpoint, Epoch, SplitId, Standing};
+
+pub use kept::{Deadline, Kept, Past, Repeat, Sender, Sending, Sent, Target};
 
 use crate::Fut;
 use crate::dead_letter::{DeadLetter, SettledLetter, Settlement};
@@ -26,6 +30,8 @@ pub enum Sink {
     Staged(Arc<dyn StagedSink>),
     /// Only appends; keeps no position.
     Append(Arc<dyn AppendSink>),
+    /// Keeps nothing itself: positions, claims and dead letters are with a keeper.
+    Kept(Kept),
 }
 
 impl Sink {
@@ -35,6 +41,7 @@ impl Sink {
             Self::CoCommit(sink) => sink.as_ref(),
             Self::Staged(sink) => sink.as_ref(),
             Self::Append(sink) => sink.as_ref(),
+            Self::Kept(kept) => kept,
         }
     }
 
@@ -45,6 +52,7 @@ impl Sink {
             Self::CoCommit(_) => Mechanism::CoCommit,
             Self::Staged(sink) => Mechanism::Staged { look_up: sink.look_up_window() },
             Self::Append(_) => Mechanism::Append,
+            Self::Kept(kept) => kept.target.repeat().mechanism(),
         };
         SinkFacts {
             mechanism,
@@ -53,6 +61,12 @@ impl Sink {
             durability: traits.durability,
             readers: traits.readers,
         }
+    }
+
+    /// The ledger that counts for the calculus. A keeper is one, whatever is done about twins.
+    pub fn ledger(&self, duplicates: Duplicates) -> Option<LedgerFacts> {
+        let counts = matches!(self, Self::Kept(_)) || duplicates.need_ledger();
+        self.destination().traits().ledger.filter(|_| counts)
     }
 }
 

@@ -228,7 +228,7 @@ fn facts(source: &dyn Source, identity: &Identity, sink: &Sink, duplicates: Dupl
             Identity::Position => IdentityKind::Position,
         },
         sink: sink.facts(),
-        ledger: sink.destination().traits().ledger.filter(|_| duplicates.need_ledger()),
+        ledger: sink.ledger(duplicates),
         dead_letters: None,
         longest_outage: None,
     }

@@ -1,6 +1,7 @@
 //! The simulated destination, as the engine sees it.
 
 mod append;
+mod target;
 mod writer;
 
 use std::sync::Arc;
@@ -13,8 +14,8 @@ use hapax_engine::dead_letter::{DeadLetter, SettledLetter};
 use hapax_engine::fault::SinkError;
 use hapax_engine::history::{Remembered, Unfinished};
 use hapax_engine::sink::{
-    Append, AppendSink, CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Staged, StagedSink,
-    Traits,
+    Append, AppendSink, CoCommit, CoCommitSink, CommitSize, Destination, Kept, Shape, Sink, Staged,
+    StagedSink, Traits,
 };
 use hapax_engine::source::Source;
 use hapax_protocol::guarantee::{
@@ -29,6 +30,7 @@ use crate::plan::MechanismKind;
 use crate::process::Process;
 use crate::source::Simulated;
 use append::Appender;
+use target::SimTarget;
 use writer::Pen;
 
 /// The destination as one process sees it.
@@ -37,11 +39,13 @@ pub struct SimSink(Process);
 /// The destination as this process sees it.
 pub fn sink(process: &Process) -> Sink {
     let sink = Arc::new(SimSink(process.clone()));
+    let target = Arc::new(SimTarget(process.clone()));
     let mechanism = process.world.now().plan.mechanism;
     match mechanism {
         MechanismKind::CoCommit => Sink::CoCommit(sink),
         MechanismKind::Staged => Sink::Staged(sink),
         MechanismKind::Append => Sink::Append(sink),
+        MechanismKind::Kept(_) => Sink::Kept(Kept { target, keeper: sink }),
     }
 }
 

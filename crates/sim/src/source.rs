@@ -34,6 +34,9 @@ pub enum Simulated {
     /// The destination stands elsewhere.
     #[error("the destination stands elsewhere")]
     Diverged,
+    /// It is too late to send anything.
+    #[error("it is too late to send it")]
+    Late,
     /// There is no such thing in the simulated world.
     #[error("the simulated world has no such thing")]
     Absent,

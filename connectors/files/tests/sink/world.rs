@@ -39,7 +39,7 @@ pub fn shape() -> Shape {
 pub fn open(config: &SinkConfig) -> Result<Arc<dyn StagedSink>, SinkError> {
     match hapax_files::sink::open(config.clone(), &name())? {
         Sink::Staged(sink) => Ok(sink),
-        Sink::CoCommit(_) | Sink::Append(_) => panic!("a file is staged"),
+        Sink::CoCommit(_) | Sink::Append(_) | Sink::Kept(_) => panic!("a file is staged"),
     }
 }
 

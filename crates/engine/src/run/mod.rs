@@ -4,6 +4,7 @@ mod channel;
 mod effect;
 mod error;
 mod in_place;
+mod kept;
 mod letters;
 mod prepare;
 mod repair;
@@ -17,7 +18,7 @@ mod writer;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use hapax_protocol::guarantee::Effect;
+use hapax_protocol::guarantee::{Effect, Replay};
 use hapax_protocol::identity::{Duplicates, Identity};
 use hapax_protocol::lease::{Applicant, Lease};
 use hapax_protocol::position::Totals;
@@ -25,6 +26,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 pub use error::RunError;
+pub(crate) use kept::announces_of;
 pub use letters::{Letters, drop_letters, replay_letters};
 pub use repair::{Repair, Repaired};
 pub use resolve::resolve;
@@ -171,6 +173,11 @@ impl Run {
         let identifier = Identifier::new(&self.identity, &self.schema()).map_err(RunError::Identity)?;
         if self.duplicates.need_ledger() && self.sink.destination().traits().ledger.is_none() {
             return Err(RunError::NoLedger);
+        }
+        // What may have been sent is known by its place: it must come back at the same.
+        let announced = matches!(&self.sink, Sink::Kept(kept) if kept.target.repeat().is_announced());
+        if announced && self.source.facts().replay != Replay::Exact {
+            return Err(RunError::PlacesMove);
         }
         let destination = self.sink.destination();
         destination.prepare(&self.shape()).await.map_err(RunError::sink)?;

@@ -121,7 +121,9 @@ impl Repair {
                 done.refused = done.refused.saturating_add(1);
                 done.refusal.get_or_insert(refused.reason);
             }
-            let is_full = |open: &Open| open.full(size) || open.totals.moved >= size.records_max;
+            let is_full = |open: &Open| {
+                open.full(size) || open.totals.moved >= size.records_max || writing.writer.announces()
+            };
             if writing.open.as_ref().is_some_and(is_full) {
                 commit(&mut attempt, &mut writing, done).await?;
             }

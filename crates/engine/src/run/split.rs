@@ -169,7 +169,8 @@ impl Attempt<'_> {
             };
             let Some((batch, _room)) = next else { break };
             self.write(writing, batch, size).await?;
-            if writing.open.as_ref().is_some_and(|open| open.full(size))
+            let is_due = |open: &Open| open.full(size) || writing.writer.announces();
+            if writing.open.as_ref().is_some_and(is_due)
                 && let Some(end) = self.commit(writing).await?
             {
                 return Ok(end);
@@ -193,8 +194,11 @@ impl Attempt<'_> {
             return Err(self.stop_before(writing, error).await);
         }
         let on_error = self.job.run.on_error;
-        let effect =
-            effect::write(writing.writer.effects(), &self.split.id, &batch, on_error, Onto::Anything).await?;
+        let (split, position) = (&self.split.id, writing.standing.position.clone());
+        let writer = &mut writing.writer;
+        let announced = writer.announce(position.as_ref(), &batch.through, &self.job.run.clock).await;
+        let fate = announced.map_err(|e| self.sink(e))?;
+        let effect = effect::write(writer, split, &batch, on_error, Onto::Anything, fate).await?;
         if on_error == OnError::Stop
             && let Some(first) = effect.refused.first()
         {
@@ -203,6 +207,7 @@ impl Attempt<'_> {
             return Err(self.rejected(&batch.refusal(first)?));
         }
         batch.refuse(&effect.refused)?;
+        batch.refuse(&effect.in_doubt.iter().map(|row| in_doubt(*row)).collect::<Vec<_>>())?;
         let suppressed = match self.job.run.duplicates {
             Duplicates::DeadLetter => {
                 let twins: Vec<RefusedRow> = effect.twins.iter().map(|(row, of)| twin_of(*row, of)).collect();
@@ -350,6 +355,12 @@ impl Attempt<'_> {
 fn twin_of(row: usize, of: &Place) -> RefusedRow {
     let reason = format!("twin: its identity was claimed by {of}");
     RefusedRow { row, code: codes::TWIN, reason }
+}
+
+/// A row that may have taken effect already.
+fn in_doubt(row: usize) -> RefusedRow {
+    let reason = "in doubt: it was sent, and whether it took effect is not known".to_owned();
+    RefusedRow { row, code: codes::IN_DOUBT, reason }
 }
 
 impl Open {

@@ -247,7 +247,7 @@ impl CoCommit for Pen {
         Box::pin(async move {
             let effects = self.close().map_err(CommitError::Refused)?;
             let request = self.request(checkpoint.clone(), effects);
-            let answer = self.process.commit(move |world| request.arrive(world)).await;
+            let answer = self.process.send(Site::Commit, move |world| request.arrive(world)).await;
             outcome(answer)
         })
     }
@@ -295,7 +295,7 @@ impl Staged for Pen {
             };
             let effects = self.process.world.now().sink.staged.get(&self.session).cloned();
             let request = self.request(checkpoint, effects.unwrap_or_default());
-            let answer = self.process.commit(move |world| request.arrive(world)).await;
+            let answer = self.process.send(Site::Commit, move |world| request.arrive(world)).await;
             outcome(answer)?;
             self.chain = self.chain.saturating_add(1);
             // Decided; what is left is to give things their names. Whoever comes next does it if this one dies.
