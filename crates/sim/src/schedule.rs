@@ -53,9 +53,9 @@ impl Outcome {
     pub fn violations(&self) -> Vec<String> {
         let mut violations: Vec<String> =
             self.unexplained.iter().map(|words| format!("unexplained: {words}")).collect();
-        // A pipeline that stopped for good has not moved the rest.
+        // A pipeline that stopped for good has not moved the rest, or does so split by split.
         let counts = match self.is_stopped {
-            true => Counts { lost: 0, stuck: 0, ..self.counts },
+            true => Counts { lost: 0, stuck: 0, restless: 0, ..self.counts },
             false => self.counts,
         };
         let kept = counts.kept();

@@ -249,8 +249,11 @@ impl Inner {
 
     /// A holder has a split now.
     pub fn took_over(&mut self, split: &SplitId, token: FencingToken) {
-        let split = short(split_number(split));
-        self.log.events.push(Event::TookOver { split, token: token.get() });
+        let number = split_number(split);
+        // What a keeper holds beside the splits is nothing a reader sees.
+        if number != usize::MAX {
+            self.log.events.push(Event::TookOver { split: short(number), token: token.get() });
+        }
     }
 
     /// Keeps the state before a commit, for a destination that may fall back to it.

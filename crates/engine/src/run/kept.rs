@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use hapax_planted::{Mistake, planted};
 use hapax_protocol::code::Code;
 use hapax_protocol::guarantee::{InDoubt, Window};
 use hapax_protocol::identity::Token;
@@ -173,7 +174,9 @@ impl KeptWriter {
         through: &Position,
         clock: &Arc<dyn Clock>,
     ) -> Result<Fate, SinkError> {
-        let Some(board) = &mut self.board else { return Ok(Fate::Send) };
+        let Some(board) = self.board.as_mut().filter(|_| !planted(Mistake::Unannounced)) else {
+            return Ok(Fate::Send);
+        };
         let now = clock.unix_ms();
         let open = board.open(position).cloned();
         if open.is_some() && self.repeat.in_doubt() == InDoubt::Hold {

@@ -149,7 +149,10 @@ impl Destination for Table {
     }
 
     fn standings<'a>(&'a self, _: &'a PipelineName) -> Fut<'a, Vec<(SplitId, Standing)>, SinkError> {
-        Box::pin(async { Ok(Vec::new()) })
+        let held = self.0.lock().unwrap();
+        let standings = held.standings.iter().map(|(split, (_, standing))| (split.clone(), standing.clone()));
+        let standings = standings.collect();
+        Box::pin(async { Ok(standings) })
     }
 
     fn dead_letters<'a>(&'a self, _: &'a PipelineName, _: usize) -> Fut<'a, Vec<DeadLetter>, SinkError> {
