@@ -110,6 +110,7 @@ impl Split {
             through: at(to),
             epoch: self.standing.epoch.next(),
             totals: self.standing.totals.plus(Totals { read: to - self.stands_at(), ..Totals::default() }),
+            again: Vec::new(),
             made_unix_ms: 1_000 * to,
         }
     }

@@ -123,6 +123,7 @@ impl Board {
             through: announcement.encoded(),
             epoch: self.standing.epoch.next(),
             totals: Totals::default(),
+            again: Vec::new(),
             made_unix_ms,
         };
         self.keeper.commit(&checkpoint).await.map_err(|error| match error {

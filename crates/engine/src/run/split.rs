@@ -1,11 +1,12 @@
 //! One split: read, prepare, claim, write, commit, acknowledge.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hapax_planted::{Mistake, planted};
 use hapax_protocol::identity::{Duplicates, Place};
-use hapax_protocol::position::{Checkpoint, Position, Standing, Totals};
+use hapax_protocol::position::{Checkpoint, Ordinal, Position, Standing, Totals};
 use hapax_protocol::recovery::{self, Resolution};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -13,7 +14,7 @@ use super::channel::{Receiver, Sender, bounded_in_bytes};
 use super::effect::Onto;
 use super::prepare::{Prepared, count};
 use super::writer::SplitWriter;
-use super::{Job, OnError, RunError, Stop, effect};
+use super::{Job, OnError, RunError, Stop, effect, repair};
 use crate::batch::{Batch, Rejected};
 use crate::codes;
 use crate::crash::{self, Point};
@@ -107,6 +108,8 @@ pub(super) struct Writing {
 pub(super) struct Open {
     through: Position,
     pub totals: Totals,
+    /// What a repair moves again.
+    pub again: Vec<Range<Ordinal>>,
     bytes: u64,
     due: tokio::time::Instant,
 }
@@ -229,10 +232,15 @@ impl Attempt<'_> {
         let totals =
             Totals { moved: effect.moved, suppressed, set_aside: count(letters.len()), ..batch.counts };
         let due = tokio::time::Instant::now() + Duration::from_millis(size.interval_ms);
-        let open = writing.open.take();
+        let mut open = writing.open.take();
+        let mut again = open.as_mut().map(|open| std::mem::take(&mut open.again)).unwrap_or_default();
+        if self.refusals == Refusals::Leave {
+            repair::note_moved(&mut again, &batch, &effect);
+        }
         writing.open = Some(Open {
             through: batch.through,
             totals: open.as_ref().map_or(totals, |open| open.totals.plus(totals)),
+            again,
             bytes: open.as_ref().map_or(bytes, |open| open.bytes.saturating_add(bytes)),
             due: open.map_or(due, |open| open.due),
         });
@@ -247,6 +255,7 @@ impl Attempt<'_> {
             through: open.through,
             epoch: writing.standing.epoch.next(),
             totals: writing.standing.totals.plus(open.totals),
+            again: open.again,
             made_unix_ms: self.job.run.clock.unix_ms(),
         };
         if planted(Mistake::AcknowledgeBeforeCommit) {
