@@ -20,6 +20,7 @@ use crate::fault::{CommitError, SinkError};
 use crate::history::{Remembered, Unfinished};
 use crate::source::Source;
 use crate::transform::RefusedRow;
+use crate::wire::{Taken, WireBatch, WireFormat};
 
 /// Where records go, by how effect and progress meet there.
 #[derive(Clone)]
@@ -122,6 +123,11 @@ pub trait Destination: Send + Sync {
     /// Makes the destination ready for records of this shape: creates what is missing, refuses what does
     /// not fit. Doing it again changes nothing.
     fn prepare<'a>(&'a self, shape: &'a Shape) -> Fut<'a, (), SinkError>;
+
+    /// The bytes that it takes for records of this shape as they are, if it takes any. Changes nothing.
+    fn wire<'a>(&'a self, _shape: &'a Shape) -> Fut<'a, Option<WireFormat>, SinkError> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
 
     /// Gives the lease to a new holder and fences every earlier one. Refuses if the stored positions
     /// were made by another definition of the pipeline.
@@ -227,6 +233,12 @@ pub trait Writer: Send {
     fn write_absent<'a>(&'a mut self, records: &'a RecordBatch) -> Fut<'a, Vec<RefusedRow>, SinkError> {
         let refused = (0..records.num_rows()).map(RefusedRow::key_is_there).collect();
         Box::pin(std::future::ready(Ok(refused)))
+    }
+
+    /// Writes records as bytes of the [format](Destination::wire) that both ends agreed on. Called only where there is
+    /// one.
+    fn write_wire<'a>(&'a mut self, _batch: &'a WireBatch) -> Fut<'a, Taken, SinkError> {
+        Box::pin(std::future::ready(Ok(Taken::Nothing)))
     }
 
     /// Sets records aside. Setting aside the same place again changes nothing.
