@@ -18,6 +18,7 @@ use hapax_engine::sink::{
     StagedSink, Traits,
 };
 use hapax_engine::source::Source;
+use hapax_engine::wire::WireFormat;
 use hapax_protocol::guarantee::{
     Durability, Effect, Fencing, InDoubt, LedgerFacts, LedgerPlace, LookUp, Retention,
 };
@@ -28,7 +29,7 @@ use hapax_protocol::position::{SplitId, Standing};
 use crate::fault::Site;
 use crate::plan::MechanismKind;
 use crate::process::Process;
-use crate::source::Simulated;
+use crate::source::{Simulated, wire_format};
 use append::Appender;
 use target::SimTarget;
 use writer::Pen;
@@ -50,7 +51,7 @@ pub fn sink(process: &Process) -> Sink {
 }
 
 /// The records of a batch.
-fn records(batch: &RecordBatch) -> Vec<Record> {
+pub fn records(batch: &RecordBatch) -> Vec<Record> {
     let column = |at: usize| {
         let column = batch.columns().get(at).and_then(|column| column.as_primitive_opt::<Int64Type>());
         column.map_or(&[][..], |column| column.values())
@@ -95,6 +96,10 @@ impl Destination for SimSink {
 
     fn prepare<'a>(&'a self, _: &'a Shape) -> Fut<'a, (), SinkError> {
         Box::pin(async { Ok(()) })
+    }
+
+    fn wire<'a>(&'a self, _: &'a Shape) -> Fut<'a, Option<WireFormat>, SinkError> {
+        Box::pin(async { Ok(Some(wire_format())) })
     }
 
     fn acquire<'a>(&'a self, applicant: &'a Applicant) -> Fut<'a, Lease, SinkError> {
