@@ -109,3 +109,23 @@ fn state_that_is_not_there_is_said_to_be_elsewhere() {
         assert_eq!(said["state_is_there"], false);
     }
 }
+
+#[test]
+fn a_letter_whose_schema_was_mended_moves_as_the_page_says() {
+    let place = Place::new();
+    fs::write(place.path("in.csv"), "id,day\n1,2026-01-31\n2,unknown\n").unwrap();
+    let replay = ["dead-letters", "replay", "p.yaml", "--all"];
+    place.pipeline("{ path: in.csv, schema: { id: int64, day: date } }", TABLE);
+    place.says(&["run", "p.yaml"], 0);
+    place.pipeline("{ path: in.csv, schema: { id: int64, day: string } }", TABLE);
+    let said = place.says(&replay, 1);
+    assert!(said.contains("HX0325") && said.contains("`transform`"), "{said}");
+    // The transform of the page.
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors/HX0325.md");
+    let page = fs::read_to_string(page).unwrap();
+    let transform = page.lines().find(|line| line.starts_with("transform: ")).unwrap();
+    let text = fs::read_to_string(place.path("p.yaml")).unwrap();
+    fs::write(place.path("p.yaml"), format!("{text}{transform}\n")).unwrap();
+    assert!(place.says(&replay, 0).contains("1 record moved"));
+    place.says(&["verify", "p.yaml"], 0);
+}
