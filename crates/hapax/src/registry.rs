@@ -105,9 +105,19 @@ pub fn scratch(sink: &Section, place: &Path) -> Result<Section, OpenError> {
 
 /// The directory that holds the destination of a section; `None` if it stands in none.
 pub fn home(sink: &Section) -> Option<PathBuf> {
+    location(sink)?.parent().map(Path::to_owned)
+}
+
+/// Where a destination in the file system is, from the root; `None` if it is elsewhere.
+pub fn location(sink: &Section) -> Option<PathBuf> {
     let path = sink.text("path").filter(|path| *path != "-")?;
-    let path = std::path::absolute(path.strip_prefix("file://").unwrap_or(path)).ok()?;
-    path.parent().map(Path::to_owned)
+    let path = path.strip_prefix("file://").unwrap_or(path);
+    if path.contains("://") { None } else { std::path::absolute(path).ok() }
+}
+
+/// Whether the destination is a file that is there.
+pub fn is_file(sink: &Section) -> bool {
+    location(sink).is_some_and(|path| path.is_file())
 }
 
 /// Whether opening the source already takes away what it reads.
@@ -198,9 +208,10 @@ fn sqlite_source(section: &Section) -> Vec<Mistake> {
     mistakes
 }
 
-/// The key that a failure to open is about, if it is the file's fault rather than the system's.
-pub fn blamed_key(code: Code) -> Option<&'static str> {
+/// The key of a section that a failure to open is about, if it is the file's fault rather than the system's.
+pub fn blamed_key(code: Code, section: &Section) -> Option<&'static str> {
     match code {
+        hapax_files::codes::COLUMNS => section.place("schema").map(|_| "schema"),
         hapax_files::codes::SOURCE_CONFIG => Some("path"),
         hapax_files::sink::codes::REMOTE_DESTINATION | hapax_files::sink::codes::FORMAT_UNKNOWN => {
             Some("path")

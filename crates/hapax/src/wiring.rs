@@ -81,7 +81,7 @@ impl Loaded {
             OpenError::Source(error) => error.fault.as_ref(),
             OpenError::Sink(error) => error.fault.as_ref(),
         };
-        match registry::blamed_key(fault.code()) {
+        match registry::blamed_key(fault.code(), section) {
             Some(key) => {
                 let span = section.place(key).unwrap_or(section.span);
                 self.mistake(Mistake::new(fault.code(), span, fault.to_string()).helped(fault.help()))
