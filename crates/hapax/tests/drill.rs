@@ -380,9 +380,9 @@ fn a_source_that_changes_is_not_blamed_on_the_destination() {
 #[test]
 fn planted_mistakes_are_found() {
     for (mistake, round, provoked_by) in [
-        ("no-fence", "23", "stalled at position-read:1 while another ran"),
-        ("blind-retry", "4", "answer-lost-before:1"),
-        ("cached-position", "5", "answer-lost-before:5"),
+        ("no-fence", "17", "stalled at position-read:1 while another ran"),
+        ("blind-retry", "6", "answer-lost-before:1"),
+        ("cached-position", "28", "answer-lost-before:7"),
         ("filter-alone", "0", "to which nothing is done"),
     ] {
         let place = Place::new();

@@ -15,11 +15,14 @@ use crate::codes;
 use crate::fault::SinkError;
 use crate::sink::{CommitSize, Kept, Past, Repeat, Sender, Sending, Sent, Shape, Target};
 
+/// Values that were sent, each with its token.
+type Seen = Vec<(i64, Option<Token>)>;
+
 /// A service that writes down what it was sent.
 #[derive(Clone)]
 struct Service {
     repeat: Repeat,
-    sent: Arc<Mutex<Vec<(i64, Option<Token>)>>>,
+    sent: Arc<Mutex<Seen>>,
     /// From how many records on it answers no more.
     silent_from: Arc<Mutex<usize>>,
 }
