@@ -326,12 +326,12 @@ fn standing(row: &Row, from: usize) -> Result<Standing, Error> {
     })
 }
 
-const ADVANCE: &str = "UPDATE _hapax_positions SET position = $1, epoch = $2, read = $3, moved = $4, \
+const ADVANCE: &str = "UPDATE _hapax_positions SET position = $1, epoch = $2::bigint, read = $3, moved = $4, \
                        suppressed = $5, set_aside = $6, filtered = $7 WHERE pipeline = $8 AND split = $9";
 
 /// What must hold for the holder of `$10` to move a position from `$11`. A commit may leave the position where it is:
 /// only the epoch then tells one from the next.
-const FENCE: &str = "token = $10 AND position IS NOT DISTINCT FROM $11 AND epoch = $2 - 1 \
+const FENCE: &str = "token = $10 AND position IS NOT DISTINCT FROM $11 AND epoch = $2::bigint - 1 \
                      AND EXISTS (SELECT 1 FROM _hapax_leases WHERE pipeline = $8 AND token = $10)";
 
 /// Nothing must: the planted mistake.
