@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::task::AbortHandle;
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
 use crate::address::{Address, Server, Url};
@@ -12,8 +13,8 @@ use crate::fault::ServerFault;
 use crate::tls;
 
 /// The oldest version of the server that has what is needed: 64-bit transaction ids (`xid8`,
-/// `pg_current_xact_id`).
-pub(crate) const VERSION_MIN: u32 = 13;
+/// `pg_current_xact_id`), and scans of a range of pages.
+pub(crate) const VERSION_MIN: u32 = 14;
 
 /// How long a server that answered before is waited for when it does not answer any more.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -72,8 +73,8 @@ impl Database {
         let connected = config.connect(connector).await;
         let (client, connection) = connected.map_err(|source| ServerFault::of_connecting(server, source))?;
         // Ends by itself when the session is dropped, after it told the server.
-        tokio::spawn(connection);
-        let session = Session { client, server: server.clone() };
+        let connection = tokio::spawn(connection).abort_handle();
+        let session = Session { client, server: server.clone(), connection };
         let said = session.client.simple_query(SETTINGS).await;
         session
             .check_version(&said.map_err(|source| ServerFault::of(server, "opening a session", source))?)?;
@@ -86,6 +87,7 @@ impl Database {
 pub(crate) struct Session {
     client: Client,
     server: Server,
+    connection: AbortHandle,
 }
 
 impl Session {
@@ -97,6 +99,12 @@ impl Session {
     /// Which server it is.
     pub(crate) fn server(&self) -> &Server {
         &self.server
+    }
+
+    /// Ends the connection at once, in the middle of what is being sent. A session that is only dropped receives the
+    /// rest of it first.
+    pub(crate) fn hang_up(&self) {
+        self.connection.abort();
     }
 
     fn check_version(&self, said: &[SimpleQueryMessage]) -> Result<(), ServerFault> {

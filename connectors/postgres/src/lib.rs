@@ -7,6 +7,8 @@
 pub mod codes;
 pub mod config;
 pub mod fault;
+pub mod source;
+pub mod source_config;
 
 mod address;
 mod client;

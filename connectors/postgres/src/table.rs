@@ -18,7 +18,8 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    fn of(relkind: &str) -> Self {
+    /// By its letter in the catalog.
+    pub(crate) fn of(relkind: &str) -> Self {
         match relkind {
             "r" => Self::Table,
             "p" => Self::Partitioned,
