@@ -6,7 +6,7 @@ use hapax_protocol::guarantee::{Completeness, Replay, Window};
 use serde_json::{Value, json};
 
 use crate::kit::Database;
-use crate::reading::{behind, numbers, open, suite, try_open};
+use crate::reading::{behind, numbers, open, passed, suite, try_open};
 
 /// A table whose rows the database stamps twice: with its time, and with the transaction's number.
 const STAMPED: &str = "\
@@ -15,16 +15,6 @@ const STAMPED: &str = "\
     CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS \
       $$ BEGIN NEW.at := now(); NEW.xid := pg_current_xact_id(); RETURN NEW; END $$; \
     CREATE TRIGGER stamp BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION stamp()";
-
-/// Waits until the horizon of transactions lies behind all that `t` holds but `ahead` rows: transactions of all
-/// databases of a server are numbered together, and other tests have theirs.
-async fn passed(database: &Database, ahead: i64) {
-    let sql = "SELECT count(*) FROM t WHERE xid >= pg_snapshot_xmin(pg_current_snapshot())";
-    let began = std::time::Instant::now();
-    while database.count(sql).await > ahead {
-        assert!(began.elapsed().as_secs() < 20, "other transactions stay open");
-    }
-}
 
 fn by_clock() -> Value {
     json!({ "table": "t", "read": "incremental", "cursor": "at", "cursor_set_by": "database" })
@@ -42,7 +32,7 @@ async fn both_cursors_pass_the_suite() {
     for _ in 0..3 {
         database.sql("INSERT INTO t (id, part) SELECT g + (SELECT count(*) FROM t), g % 3 FROM generate_series(1, 40) g").await;
     }
-    passed(&database, 0).await;
+    passed(&database, "t", 0).await;
     suite(&database, 120, by_transaction()).await;
     let source = open(&database, by_clock()).await;
     let batches = behind(&source, None).await;
@@ -65,13 +55,13 @@ async fn what_is_still_open_is_read_when_it_has_committed() {
         // The second one was written later and is there already; but nothing may be read past the first.
         assert_eq!(numbers(&behind(&source, None).await), Vec::<i64>::new());
         early.batch_execute("COMMIT").await.unwrap();
-        passed(&database, 0).await;
+        passed(&database, "t", 0).await;
         let batches = behind(&source, None).await;
         assert_eq!(numbers(&batches), [1, 2]);
         // Changes arrive again, later than what they changed; what did not change does not.
         database.sql("UPDATE t SET note = 'changed' WHERE id = 1").await;
         let through = batches.last().unwrap().through.clone();
-        passed(&database, 0).await;
+        passed(&database, "t", 0).await;
         let batches = behind(&source, Some(&through)).await;
         assert_eq!((numbers(&batches), batches[0].ordinals.of(0)), (vec![1], 2));
         let through = batches.last().unwrap().through.clone();
@@ -85,7 +75,7 @@ async fn rows_that_change_while_they_are_read_arrive_as_they_were_and_as_they_ar
     database.sql(STAMPED).await;
     database.sql("INSERT INTO t (id, part) SELECT g, 1 FROM generate_series(1, 5000) g").await;
     for keys in [by_clock(), by_transaction()] {
-        passed(&database, 0).await;
+        passed(&database, "t", 0).await;
         let source = open(&database, keys).await;
         let split = source.splits().await.unwrap().remove(0).id;
         let mut reader = source.open(&split, None).await.unwrap();
@@ -105,7 +95,7 @@ async fn rows_that_change_while_they_are_read_arrive_as_they_were_and_as_they_ar
             .collect();
         assert!(all.iter().all(|id| seen.contains(id)));
         let through = batches.last().unwrap().through.clone();
-        passed(&database, 0).await;
+        passed(&database, "t", 0).await;
         let mut again = numbers(&behind(&source, Some(&through)).await);
         again.sort_unstable();
         assert_eq!(again, [3, 4000]);
@@ -128,11 +118,11 @@ async fn a_prepared_transaction_holds_the_horizon_back() {
     let error = clock.open(&split, None).await.err().unwrap();
     assert_eq!(error.fault.code().to_string(), "HX0543");
     assert!(error.to_string().contains(&gid));
-    passed(&database, 1).await;
+    passed(&database, "t", 1).await;
     let first = behind(&transaction, None).await;
     assert_eq!(numbers(&first), [1]);
     database.sql(&format!("COMMIT PREPARED '{gid}'")).await;
-    passed(&database, 0).await;
+    passed(&database, "t", 0).await;
     assert_eq!(numbers(&behind(&clock, None).await), [1, 2, 3]);
     assert_eq!(numbers(&behind(&transaction, Some(&first[0].through)).await), [2, 3]);
 }
@@ -143,7 +133,7 @@ async fn a_position_ahead_of_the_server_is_refused() {
     database.sql(STAMPED).await;
     database.sql("INSERT INTO t (id, part, xid) VALUES (1, 1, '5')").await;
     let source = open(&database, by_transaction()).await;
-    passed(&database, 0).await;
+    passed(&database, "t", 0).await;
     let through = behind(&source, None).await.pop().unwrap().through;
     let mut bytes = through.as_bytes().to_vec();
     let at = bytes.iter().position(|byte| *byte == b'5').unwrap();

@@ -77,3 +77,13 @@ pub fn numbers<'a>(batches: impl IntoIterator<Item = &'a Batch>) -> Vec<i64> {
     let column = |records: &RecordBatch| records.column(0).as_primitive::<Int64Type>().values().to_vec();
     batches.into_iter().flat_map(|batch| column(&batch.records)).collect()
 }
+
+/// Waits until the horizon of transactions lies behind all that a table holds but `ahead` rows: transactions of all
+/// databases of a server are numbered together, and other tests have theirs.
+pub async fn passed(database: &Database, table: &str, ahead: i64) {
+    let sql = format!("SELECT count(*) FROM {table} WHERE xid >= pg_snapshot_xmin(pg_current_snapshot())");
+    let began = std::time::Instant::now();
+    while database.count(&sql).await > ahead {
+        assert!(began.elapsed().as_secs() < 20, "other transactions stay open");
+    }
+}

@@ -5,7 +5,7 @@ use hapax_protocol::position::{Position, SplitId};
 use serde_json::json;
 
 use crate::kit::Database;
-use crate::reading::{behind, numbers, open, refused, suite, try_open};
+use crate::reading::{behind, numbers, open, passed, refused, suite, try_open};
 
 #[tokio::test]
 async fn mistakes_have_their_own_error() {
@@ -127,6 +127,7 @@ async fn a_role_that_may_only_read_is_enough() {
     assert_eq!(denied(json!({ "table": "shop.hidden" })).await, "HX0507");
     assert_eq!(denied(json!({ "query": "SELECT * FROM shop.hidden" })).await, "HX0507");
     database.sql(&format!("GRANT SELECT ON shop.t TO {role}")).await;
+    passed(&database, "shop.t", 0).await;
     let by_xid = json!({ "table": "shop.t", "read": "incremental", "cursor": "xid" });
     for keys in [json!({ "table": "shop.t" }), by_xid] {
         let source = try_open(&url, keys).await.unwrap();
