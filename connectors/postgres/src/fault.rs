@@ -2,8 +2,11 @@
 
 mod read;
 mod server;
+mod write;
+
+pub use server::ServerFault;
+pub(crate) use server::{is_gone, words};
+pub use write::WriteFault;
 
 pub use crate::address::Server;
 pub use read::ReadFault;
-pub use server::ServerFault;
-pub(crate) use server::words;

@@ -54,7 +54,7 @@ pub(super) async fn reread(
 fn here(plan: &Plan, object: &Map<String, Json>) -> Option<String> {
     let condition = |column: &Column| {
         let value = text(object.get(&column.name)?, column.of.base)?;
-        Some(format!("t.{} = {}::{}", quoted(&column.name), literal(&value), column.of.name))
+        Some(format!("t.{} = {}::{}", quoted(&column.name), literal(&value), column.of.plain))
     };
     let conditions: Option<Vec<_>> = plan.key_columns().map(condition).collect();
     conditions.filter(|all| !all.is_empty()).map(|all| all.join(" AND "))
@@ -66,7 +66,7 @@ fn as_kept(column: &Column, object: &Map<String, Json>) -> String {
     let value = object.get(&column.name).and_then(|json| text(json, column.of.base));
     let value = value.map_or("NULL".to_owned(), |value| literal(&value));
     let form = if column.of.base == Base::Other { "::text" } else { "" };
-    format!("{value}::{}{form} AS {name}", column.of.name)
+    format!("{value}::{}{form} AS {name}", column.of.plain)
 }
 
 /// A value in the text form of its type; `None` for NULL.

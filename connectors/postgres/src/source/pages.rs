@@ -65,14 +65,14 @@ pub(super) fn of_split<'a>(parts: &'a [Part], split: &SplitId) -> Option<(usize,
 
 /// Whether a table, or what it consists of, has pages.
 pub(super) fn has_pages(table: &Table) -> bool {
-    matches!(table.kind, Kind::Table | Kind::Partitioned | Kind::MaterializedView)
+    matches!(table.kind, Kind::Table | Kind::Unlogged | Kind::Partitioned | Kind::MaterializedView)
 }
 
 /// The tables with pages that a table consists of, itself first.
 pub(super) async fn parts(session: &Session, table: &Table) -> Result<Vec<Part>, SourceError> {
     let sql = "WITH RECURSIVE family AS (SELECT $1::oid AS oid UNION \
                SELECT i.inhrelid FROM pg_inherits i JOIN family f ON i.inhparent = f.oid) \
-               SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text FROM family f \
+               SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text FROM family f \
                JOIN pg_class c ON c.oid = f.oid JOIN pg_namespace n ON n.oid = c.relnamespace \
                WHERE c.relkind <> 'p' ORDER BY c.oid <> $1, n.nspname, c.relname";
     let doing = "listing partitions";
@@ -80,7 +80,7 @@ pub(super) async fn parts(session: &Session, table: &Table) -> Result<Vec<Part>,
     for row in session.query(sql, &[&table.oid]).await.map_err(session.fault(doing))? {
         let text = |index: usize| row.try_get::<_, &str>(index).map_err(session.fault(doing));
         let (schema, name) = (text(1)?, text(2)?);
-        let kind = Kind::of(text(3)?);
+        let kind = Kind::of(text(3)?, text(4)?);
         if kind == Kind::Foreign {
             return Err(ReadFault::Config(
                 "a partition of the table is a foreign table: read it with a `query`",

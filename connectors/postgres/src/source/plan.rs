@@ -162,7 +162,7 @@ impl Plan {
         let Some(name) = &config.mark else {
             return Err(ReadFault::Config("`read: marked` needs a `mark`").into());
         };
-        if !table.is_some_and(|table| table.kind == Kind::Table) {
+        if !table.is_some_and(|table| matches!(table.kind, Kind::Table | Kind::Unlogged)) {
             return Err(ReadFault::Config(
                 "`read: marked` marks the rows of one table, neither partitioned nor a view",
             )
@@ -200,7 +200,7 @@ impl Plan {
 
     /// The condition of the rows behind a key.
     pub(super) fn behind(&self, key: &[String]) -> String {
-        let value = |(column, value): (&Column, &String)| format!("{}::{}", literal(value), column.of.name);
+        let value = |(column, value): (&Column, &String)| format!("{}::{}", literal(value), column.of.plain);
         let values: Vec<_> = self.key_columns().zip(key).map(value).collect();
         format!("({}) > ({})", self.order(), values.join(", "))
     }
@@ -316,7 +316,7 @@ fn horizon(column: &Column, config: &SourceConfig) -> Result<Horizon, ReadFault>
 fn marking(column: &Column, config: &SourceConfig) -> Result<Marking, ReadFault> {
     let name = quoted(&column.name);
     let words = config.mark_from.as_ref().zip(config.mark_to.as_ref());
-    let typed = |word: &str| format!("{}::{}", literal(word), column.of.name);
+    let typed = |word: &str| format!("{}::{}", literal(word), column.of.plain);
     match (column.of.element, column.of.base, words) {
         (None, Base::Timestamptz | Base::Timestamp | Base::Date, None) => {
             Ok(Marking { waits: format!("t.{name} IS NULL"), set: format!("{name} = clock_timestamp()") })

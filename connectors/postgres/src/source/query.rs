@@ -16,7 +16,8 @@ const SQL: &str = "\
       SELECT n, oid, modifier, 0 AS depth FROM asked UNION ALL \
       SELECT b.n, t.typbasetype, t.typtypmod, b.depth + 1 FROM base b JOIN pg_type t ON t.oid = b.oid \
       WHERE t.typtype = 'd') \
-    SELECT format_type(a.oid, a.modifier), t.oid, t.typtype::text, b.modifier, e.oid, e.typtype::text \
+    SELECT format_type(a.oid, a.modifier), t.oid, t.typtype::text, b.modifier, e.oid, e.typtype::text, \
+      format_type(t.oid, -1) \
     FROM asked a JOIN LATERAL (SELECT * FROM base WHERE base.n = a.n ORDER BY depth DESC LIMIT 1) b ON true \
     JOIN pg_type t ON t.oid = b.oid LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A' ORDER BY a.n";
 
@@ -64,9 +65,15 @@ fn column(name: &str, row: &tokio_postgres::Row) -> Result<Column, tokio_postgre
     };
     Ok(Column {
         name: name.to_owned(),
-        of: Type { base: Base::of(oid, kind, row.try_get(3)?), element, name: row.try_get(0)? },
+        of: Type {
+            base: Base::of(oid, kind, row.try_get(3)?),
+            element,
+            name: row.try_get(0)?,
+            plain: row.try_get(6)?,
+        },
         not_null: false,
         default: false,
         generated: false,
+        numbered: false,
     })
 }

@@ -3,7 +3,7 @@ use arrow::array::AsArray;
 use super::*;
 
 fn of(base: Base, element: bool) -> Type {
-    Type { base, element: element.then_some(23), name: String::new() }
+    Type { base, element: element.then_some(23), name: String::new(), plain: String::new() }
 }
 
 fn array(count: i32, first: i32, elements: &[Option<&[u8]>]) -> Vec<u8> {
