@@ -37,8 +37,8 @@ pub fn schema() -> serde_json::Value {
         },
         System {
             name: POSTGRES,
-            summary: "A table of a PostgreSQL database.",
-            source: None,
+            summary: "A PostgreSQL database.",
+            source: Some(generator.subschema_for::<hapax_postgres::source_config::SourceConfig>().to_value()),
             sink: Some(generator.subschema_for::<hapax_postgres::config::SinkConfig>().to_value()),
         },
     ];
@@ -79,6 +79,11 @@ pub async fn open_source(section: &Section) -> Result<Arc<dyn Source>, OpenError
         SQLITE => {
             let source =
                 hapax_sqlite::source::Sqlite::open(section.read()?).await.map_err(OpenError::Source)?;
+            Ok(Arc::new(source))
+        }
+        POSTGRES => {
+            let config = section.read()?;
+            let source = hapax_postgres::source::Postgres::open(config).await.map_err(OpenError::Source)?;
             Ok(Arc::new(source))
         }
         _ => Err(unknown(section).into()),
@@ -161,6 +166,7 @@ pub fn check(pipeline: &Pipeline) -> Vec<Mistake> {
     let source = match pipeline.source.system.as_str() {
         FILES => pipeline.source.read::<hapax_files::config::SourceConfig>().err(),
         SQLITE => pipeline.source.read::<hapax_sqlite::config::SourceConfig>().err(),
+        POSTGRES => pipeline.source.read::<hapax_postgres::source_config::SourceConfig>().err(),
         _ => None,
     };
     let sink = match pipeline.sink.system.as_str() {
@@ -170,8 +176,8 @@ pub fn check(pipeline: &Pipeline) -> Vec<Mistake> {
         _ => None,
     };
     let mut mistakes: Vec<Mistake> = source.into_iter().chain(sink).collect();
-    if pipeline.source.system == SQLITE {
-        mistakes.extend(sqlite_source(&pipeline.source));
+    if matches!(pipeline.source.system.as_str(), SQLITE | POSTGRES) {
+        mistakes.extend(database_source(&pipeline.source));
     }
     mistakes.extend(same_place(pipeline));
     mistakes.sort_by_key(|mistake| mistake.span.start);
@@ -204,7 +210,7 @@ fn onto_itself(sink: &Section, key: &str) -> Mistake {
         .helped("Write to another file or table.")
 }
 
-fn sqlite_source(section: &Section) -> Vec<Mistake> {
+fn database_source(section: &Section) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
     match (section.key_place("table"), section.key_place("query")) {
         (Some(table), Some(query)) => mistakes.push(
@@ -217,9 +223,13 @@ fn sqlite_source(section: &Section) -> Vec<Mistake> {
             .helped("Keep one: `table` reads all of it, `query` is a SELECT of your own."),
         ),
         (None, None) => mistakes.push(
-            Mistake::new(codes::MISSING_KEY, section.span, "`source.sqlite` needs `table` or `query`")
-                .labelled("which records?")
-                .helped("Add `table: NAME`, or `query: SELECT …`."),
+            Mistake::new(
+                codes::MISSING_KEY,
+                section.span,
+                format!("`source.{}` needs `table` or `query`", section.system),
+            )
+            .labelled("which records?")
+            .helped("Add `table: NAME`, or `query: SELECT …`."),
         ),
         _ => {}
     }
@@ -249,6 +259,12 @@ pub fn blamed_key(code: Code) -> Option<&'static str> {
         hapax_sqlite::codes::NO_TYPE => Some("schema"),
         hapax_sqlite::codes::BAD_QUERY => Some("query"),
         hapax_sqlite::codes::CONFIG => Some("path"),
+        hapax_postgres::codes::NO_TABLE => Some("table"),
+        hapax_postgres::source::codes::BAD_QUERY => Some("query"),
+        hapax_postgres::source::codes::CONFIG => Some("read"),
+        hapax_postgres::source::codes::NO_COLUMN
+        | hapax_postgres::source::codes::NULL_CURSOR
+        | hapax_postgres::source::codes::COLUMN_UNFIT => Some("cursor"),
         _ => None,
     }
 }
