@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 pub mod proxy;
+pub mod server;
 pub mod sink;
 pub mod source;
 pub mod types;

@@ -1,0 +1,128 @@
+//! Connections to a server.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio_postgres::{Client, Error, SimpleQueryMessage};
+
+use crate::address::{Address, Server, Url};
+use crate::fault::ServerFault;
+use crate::tls;
+
+/// The oldest version of the server that has what is needed: 64-bit transaction ids (`xid8`,
+/// `pg_current_xact_id`).
+pub(crate) const VERSION_MIN: u32 = 13;
+
+/// How long a server that answered before is waited for when it does not answer any more.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long between two attempts to connect to it.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What is set for each session: values in one form, whatever the server's defaults; no timeouts that are meant
+/// for people at a prompt; a commit that was confirmed is on the disk.
+const SETTINGS: &str = "\
+    SET client_min_messages = warning; SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; \
+    SET IntervalStyle = 'postgres'; SET bytea_output = 'hex'; SET extra_float_digits = 1; \
+    SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
+    SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'; \
+    SELECT current_setting('server_version_num'), current_setting('server_version')";
+
+/// One database, and how to get there.
+#[derive(Debug, Clone)]
+pub(crate) struct Database {
+    address: Arc<Address>,
+    /// Whether it answered once.
+    answered: Arc<AtomicBool>,
+}
+
+impl Database {
+    /// Reads the URL. Connects to nothing.
+    pub(crate) fn new(url: &Url) -> Result<Self, ServerFault> {
+        Ok(Self { address: Arc::new(Address::read(url)?), answered: Arc::new(AtomicBool::new(false)) })
+    }
+
+    /// Which server it is, in words.
+    pub(crate) fn server(&self) -> &Server {
+        &self.address.server
+    }
+
+    /// Opens a session. A server that answered before is waited for, at most [`PATIENCE`].
+    pub(crate) async fn session(&self) -> Result<Session, ServerFault> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.connect().await {
+                Err(fault)
+                    if fault.is_unreachable()
+                        && self.answered.load(Ordering::Relaxed)
+                        && Instant::now() < until =>
+                {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                connected => return connected,
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Session, ServerFault> {
+        let Address { config, check, server } = &*self.address;
+        let connector = tls::connector(check)?;
+        let connected = config.connect(connector).await;
+        let (client, connection) = connected.map_err(|source| ServerFault::of_connecting(server, source))?;
+        // Ends by itself when the session is dropped, after it told the server.
+        tokio::spawn(connection);
+        let session = Session { client, server: server.clone() };
+        let said = session.client.simple_query(SETTINGS).await;
+        session
+            .check_version(&said.map_err(|source| ServerFault::of(server, "opening a session", source))?)?;
+        self.answered.store(true, Ordering::Relaxed);
+        Ok(session)
+    }
+}
+
+/// One connection. Dropping it takes an open transaction back, as soon as the server notices.
+pub(crate) struct Session {
+    client: Client,
+    server: Server,
+}
+
+impl Session {
+    /// Sorts what the server said.
+    pub(crate) fn fault(&self, doing: &'static str) -> impl Fn(Error) -> ServerFault + use<'_> {
+        move |source| ServerFault::of(&self.server, doing, source)
+    }
+
+    /// Which server it is.
+    pub(crate) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    fn check_version(&self, said: &[SimpleQueryMessage]) -> Result<(), ServerFault> {
+        let row = said.iter().rev().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) if row.len() == 2 => Some(row),
+            _ => None,
+        });
+        let text = |index| row.and_then(|row| row.get(index)).unwrap_or_default();
+        let number: u32 = text(0).parse().unwrap_or(0);
+        if number / 10_000 >= VERSION_MIN {
+            return Ok(());
+        }
+        Err(ServerFault::TooOld { server: self.server.clone(), version: text(1).to_owned() })
+    }
+}
+
+impl Deref for Session {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl DerefMut for Session {
+    fn deref_mut(&mut self) -> &mut Client {
+        &mut self.client
+    }
+}

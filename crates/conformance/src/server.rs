@@ -1,0 +1,30 @@
+//! The real servers that tests talk to.
+
+use std::path::Path;
+
+/// The URL of a PostgreSQL whose user may create databases and roles: `HAPAX_POSTGRES_URL`, or what
+/// `services/postgres start` left. A test makes a database of its own there and drops it.
+///
+/// Panics where there is none, with the command that starts it.
+pub fn postgres() -> String {
+    find("HAPAX_POSTGRES_URL", "postgres")
+}
+
+/// The URL of a MariaDB or MySQL whose user may create databases and users: `HAPAX_MYSQL_URL`, or what
+/// `services/mysql start` left. It ends with `/`. A test makes a database of its own there and drops it.
+///
+/// Panics where there is none, with the command that starts it.
+pub fn mysql() -> String {
+    find("HAPAX_MYSQL_URL", "mysql")
+}
+
+fn find(variable: &str, service: &str) -> String {
+    if let Ok(url) = std::env::var(variable) {
+        return url;
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.cache/services").join(service);
+    match std::fs::read_to_string(folder.join("url")) {
+        Ok(url) => url.trim().to_owned(),
+        Err(_) => panic!("this test needs a server; start it: services/{service} start"),
+    }
+}
