@@ -76,7 +76,8 @@ impl Address {
         if !matches!(parsed.scheme(), "mysql" | "mariadb") {
             return Err(bad("it does not begin with mysql://"));
         }
-        let host = parsed.host_str().filter(|host| !host.is_empty()).ok_or_else(|| bad("it names no host"))?;
+        let host =
+            parsed.host_str().filter(|host| !host.is_empty()).ok_or_else(|| bad("it names no host"))?;
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let plain = |part: &str| decoded(part).ok_or_else(|| bad("a part of it is not UTF-8"));
         let database = plain(parsed.path().trim_start_matches('/'))?;
@@ -173,7 +174,8 @@ impl Address {
         session.takes_files = number(&row, 1) == Some(1);
         session.packet_bytes_max = number(&row, 2).unwrap_or(0);
         session.say("setting up the session", SETTINGS).await?;
-        let limit = format!("SET SESSION innodb_lock_wait_timeout = {LOCK_TIMEOUT_S}, lock_wait_timeout = 60");
+        let limit =
+            format!("SET SESSION innodb_lock_wait_timeout = {LOCK_TIMEOUT_S}, lock_wait_timeout = 60");
         session.say("setting up the session", &limit).await?;
         let level = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
         session.say("setting up the session", level).await?;
@@ -290,7 +292,8 @@ mod tests {
 
     #[test]
     fn addresses_are_read_and_show_no_password() {
-        let address = Address::read("mysql://ann:p%40ss%2Fword@db.example:3307/shop?ssl-mode=required").unwrap();
+        let address =
+            Address::read("mysql://ann:p%40ss%2Fword@db.example:3307/shop?ssl-mode=required").unwrap();
         assert_eq!((address.place(), address.database()), ("db.example:3307/shop", "shop"));
         assert_eq!(Opts::from(address.options.clone()).pass(), Some("p@ss/word"));
         assert_eq!(address.encryption, Encryption::Required);

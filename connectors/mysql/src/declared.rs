@@ -29,7 +29,8 @@ impl Declared {
         let mut words = name.split_whitespace();
         let bare = words.next().unwrap_or_default().to_ascii_lowercase();
         let (inside, behind) = rest.rsplit_once(')').unwrap_or(("", ""));
-        let unsigned = words.chain(behind.split_whitespace()).any(|word| word.eq_ignore_ascii_case("unsigned"));
+        let unsigned =
+            words.chain(behind.split_whitespace()).any(|word| word.eq_ignore_ascii_case("unsigned"));
         let members = if inside.starts_with('\'') { members(inside) } else { Vec::new() };
         let numbers = if members.is_empty() {
             inside.split(',').filter_map(|number| number.trim().parse().ok()).collect()
@@ -46,7 +47,16 @@ impl Declared {
     fn is_text(&self) -> bool {
         matches!(
             self.name.as_str(),
-            "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" | "json" | "uuid" | "inet4" | "inet6"
+            "char"
+                | "varchar"
+                | "tinytext"
+                | "text"
+                | "mediumtext"
+                | "longtext"
+                | "json"
+                | "uuid"
+                | "inet4"
+                | "inet6"
         )
     }
 
@@ -269,7 +279,7 @@ fn created(data_type: &DataType, server: &Server, key_chars: Option<u32>) -> Opt
 
 fn decimal(precision: u8, scale: i8, server: &Server) -> Option<String> {
     let places = u8::try_from(scale.max(0)).ok()?;
-    let zeros = u8::try_from(scale.min(0).unsigned_abs()).ok()?;
+    let zeros = scale.min(0).unsigned_abs();
     let digits = precision.checked_add(zeros)?.max(places);
     (digits <= DIGITS_MAX && places <= server.scale_max()).then(|| format!("decimal({digits},{places})"))
 }
@@ -345,7 +355,10 @@ mod tests {
         ] {
             assert_eq!(takes(declared, &data_type), None, "{declared}");
         }
-        assert_eq!(takes("datetime", &DataType::Timestamp(TimeUnit::Microsecond, None)), Some(Takes::Moment(0)));
+        assert_eq!(
+            takes("datetime", &DataType::Timestamp(TimeUnit::Microsecond, None)),
+            Some(Takes::Moment(0))
+        );
     }
 
     #[test]

@@ -85,9 +85,8 @@ impl Table {
     /// The columns of the best key to read by: the primary key, else a unique index whose columns are never NULL.
     pub(crate) fn reading_key(&self) -> Option<Vec<String>> {
         let orders = |name: &String| {
-            self.column(name).is_some_and(|column| {
-                column.not_null && Declared::read(&column.declared).is_ordered()
-            })
+            self.column(name)
+                .is_some_and(|column| column.not_null && Declared::read(&column.declared).is_ordered())
         };
         let mut keys = self.unique.iter().filter_map(Index::whole);
         keys.find(|columns| columns.iter().all(orders))

@@ -184,12 +184,18 @@ impl Fault for DatabaseFault {
 
     fn help(&self) -> String {
         let text = match self {
-            Self::BadUrl(_) => "Write `mysql://user:password@host:3306/database`; take the password from `${env:NAME}`.",
+            Self::BadUrl(_) => {
+                "Write `mysql://user:password@host:3306/database`; take the password from `${env:NAME}`."
+            }
             Self::WrongPassword { .. } => {
                 "Check user and password in `url`; in a URL, `@`, `:` and `/` of a password are written %40, %3A and %2F."
             }
-            Self::NoDatabase { .. } => "Create the database, or name another one behind the last `/` of `url`.",
-            Self::Denied { .. } => "Grant what is missing; docs/connectors/mysql.md lists what each use needs.",
+            Self::NoDatabase { .. } => {
+                "Create the database, or name another one behind the last `/` of `url`."
+            }
+            Self::Denied { .. } => {
+                "Grant what is missing; docs/connectors/mysql.md lists what each use needs."
+            }
             Self::Gone { .. } | Self::Silent { .. } => {
                 "Check host and port, and that the server runs. Then run again: it goes on behind the last commit."
             }

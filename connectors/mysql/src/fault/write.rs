@@ -56,7 +56,9 @@ pub enum WriteFault {
         column: String,
     },
     /// A type would change values.
-    #[error("column {column:?} of table {table:?} is {found}, which would not keep {data_type} values as they are")]
+    #[error(
+        "column {column:?} of table {table:?} is {found}, which would not keep {data_type} values as they are"
+    )]
     ColumnType {
         /// The table.
         table: String,
@@ -88,7 +90,9 @@ pub enum WriteFault {
         create: String,
     },
     /// More than one unique index.
-    #[error("table {table:?} is unique by ({key}), but also by ({other}): a record could replace the row of another key")]
+    #[error(
+        "table {table:?} is unique by ({key}), but also by ({other}): a record could replace the row of another key"
+    )]
     SeveralKeys {
         /// The table.
         table: String,

@@ -54,7 +54,8 @@ impl Text {
             let length = text.bytes.len() - start;
             if length > row_bytes_max {
                 text.bytes.truncate(start);
-                let reason = format!("the row takes {length} bytes of SQL, and the server takes {row_bytes_max}");
+                let reason =
+                    format!("the row takes {length} bytes of SQL, and the server takes {row_bytes_max}");
                 text.refused.push(RefusedRow { row, code: codes::VALUE_UNHELD, reason });
                 continue;
             }
@@ -156,7 +157,12 @@ fn row_bytes_max(session: &Session) -> usize {
 
 /// Takes rows as a file. LOCAL leaves out rows with a key that is there, and bends values that do not fit, with a
 /// warning: if there is one, or a row too few, everything of the file is taken back. Whether it stays.
-async fn loaded(session: &mut Session, load: &str, file: Vec<u8>, rows: usize) -> Result<bool, DatabaseFault> {
+async fn loaded(
+    session: &mut Session,
+    load: &str,
+    file: Vec<u8>,
+    rows: usize,
+) -> Result<bool, DatabaseFault> {
     if rows == 0 {
         return Ok(true);
     }

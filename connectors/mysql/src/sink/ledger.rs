@@ -113,7 +113,11 @@ impl Claimer<'_> {
         // Of ours in the open commit, those that this statement claimed are new, and the rest is replayed. Which is
         // which shows where all of them are one or the other; a mixture passes either way.
         let all_new = fresh == taken;
-        Ok(known.into_iter().filter(|(_, _, ours)| !(*ours && all_new)).map(|(id, place, _)| (id, place)).collect())
+        Ok(known
+            .into_iter()
+            .filter(|(_, _, ours)| !(*ours && all_new))
+            .map(|(id, place, _)| (id, place))
+            .collect())
     }
 
     /// Takes back what these arrivals claimed in the open commit.

@@ -223,7 +223,9 @@ fn unambiguous(table: &Table, key: &[String], supplied: impl Fn(&str) -> bool) -
     if !table.unique.iter().any(|index| Table::is_unique_by(index, key)) {
         let create = format!(
             "CREATE UNIQUE INDEX {} ON {} ({})",
-            quoted(&format!("{}_{}", table.name, key.join("_")).chars().take(NAME_CHARS_MAX).collect::<String>()),
+            quoted(
+                &format!("{}_{}", table.name, key.join("_")).chars().take(NAME_CHARS_MAX).collect::<String>()
+            ),
             quoted(&table.name),
             quoted_list(key)
         );

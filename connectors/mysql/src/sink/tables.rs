@@ -57,7 +57,9 @@ const TABLES: [(&str, &str); 6] = [
 ];
 
 /// Those that are missing. Refuses those that an engine without transactions keeps.
-pub(crate) async fn missing(session: &mut Session) -> Result<Vec<&'static str>, hapax_engine::fault::SinkError> {
+pub(crate) async fn missing(
+    session: &mut Session,
+) -> Result<Vec<&'static str>, hapax_engine::fault::SinkError> {
     let names: Vec<String> = TABLES.iter().map(|(name, _)| format!("'{name}'")).collect();
     let sql = format!(
         "SELECT TABLE_NAME, ENGINE FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() \
@@ -162,9 +164,8 @@ pub(crate) async fn hold(
     pipeline: &PipelineName,
     split: &SplitId,
 ) -> Result<Option<Found>, DatabaseFault> {
-    let sql = format!(
-        "SELECT token, {STANDING} FROM _hapax_positions WHERE pipeline = ? AND split = ? FOR UPDATE"
-    );
+    let sql =
+        format!("SELECT token, {STANDING} FROM _hapax_positions WHERE pipeline = ? AND split = ? FOR UPDATE");
     let params = (pipeline.as_str(), split.as_str().as_bytes());
     let row = session.first("locking a split", &sql, params).await?;
     Ok(row.map(|row| Found {

@@ -64,9 +64,9 @@ impl<'a> Columns<'a> {
                 out.push(if form == Form::Sql { b',' } else { b'\t' });
             }
             if !values.is_null(row) {
-                values.push(row, form, &target.takes, out).map_err(|why| {
-                    (codes::VALUE_UNHELD, format!("{} {why}", target.name))
-                })?;
+                values
+                    .push(row, form, &target.takes, out)
+                    .map_err(|why| (codes::VALUE_UNHELD, format!("{} {why}", target.name)))?;
                 continue;
             }
             match target.null {
@@ -251,7 +251,9 @@ fn micros(value: i64, per_second: i64, takes: &Takes) -> Result<i64, String> {
     };
     let nanos = value.rem_euclid(per_second) * (1_000_000_000 / per_second);
     if nanos % 10_i64.pow(9 - places) != 0 {
-        return Err(format!("has more than the {places} digits of a second's fraction that its column keeps"));
+        return Err(format!(
+            "has more than the {places} digits of a second's fraction that its column keeps"
+        ));
     }
     Ok(nanos / 1_000)
 }
@@ -265,7 +267,8 @@ fn push_text(text: &str, form: Form, takes: &Takes, out: &mut Vec<u8>) -> Result
             return Err(format!("is {text:?}, which is none of its ENUM's members"));
         }
         Takes::SomeOf(members)
-            if !text.is_empty() && !text.split(',').all(|part| members.iter().any(|member| member == part)) =>
+            if !text.is_empty()
+                && !text.split(',').all(|part| members.iter().any(|member| member == part)) =>
         {
             return Err(format!("is {text:?}, which has what is none of its SET's members"));
         }

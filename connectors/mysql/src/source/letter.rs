@@ -105,9 +105,7 @@ fn of_json(json: &Json, bytes: bool) -> Value {
             (None, None, Some(number)) => Value::Double(number),
             (None, None, None) => Value::Bytes(number.to_string().into_bytes()),
         },
-        Json::String(text) if bytes => {
-            Value::Bytes(unhex(text).unwrap_or_else(|| text.clone().into_bytes()))
-        }
+        Json::String(text) if bytes => Value::Bytes(unhex(text).unwrap_or_else(|| text.clone().into_bytes())),
         Json::String(text) => Value::Bytes(text.clone().into_bytes()),
         Json::Array(_) | Json::Object(_) => Value::Bytes(json.to_string().into_bytes()),
     }

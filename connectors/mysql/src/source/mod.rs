@@ -86,7 +86,8 @@ impl Mysql {
 const SET_BY_DATABASE: &str = "the database sets the cursor to the time of the statement at each insert and update, no statement waits longer than a second between its start and its first row, and rows are not deleted";
 
 /// What an incremental read rests on where a program sets the cursor.
-const SET_BY_APPLICATION: &str = "the cursor is in UTC by a clock that agrees with the server's, and rows are not deleted";
+const SET_BY_APPLICATION: &str =
+    "the cursor is in UTC by a clock that agrees with the server's, and rows are not deleted";
 
 /// What a query without a cursor, or a table without a key, cannot check.
 const REPEATS: &str = "the query gives the same rows in the same order whenever it is asked, because it has no key to go on from";

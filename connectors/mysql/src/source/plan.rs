@@ -202,11 +202,7 @@ async fn of_table(session: &mut Session, name: &str) -> Result<(Plan, Vec<Found>
     let found: Vec<Found> = table
         .columns
         .iter()
-        .map(|column| Found {
-            name: column.name.clone(),
-            declared: column.declared.clone(),
-            data_type: None,
-        })
+        .map(|column| Found { name: column.name.clone(), declared: column.declared.clone(), data_type: None })
         .collect();
     let key = table.reading_key().unwrap_or_default();
     let part = |name: &String| found.iter().find(|column| column.name == *name).map(Key::of);
@@ -225,11 +221,7 @@ fn plan(name: String, walk: Walk, from: String, keys: Vec<Key>) -> Plan {
     Plan { name, walk, incremental: false, from, keys, cursor: None, horizon: None, schema }
 }
 
-async fn of_query(
-    session: &mut Session,
-    query: &str,
-    name: &str,
-) -> Result<(Plan, Vec<Found>), SourceError> {
+async fn of_query(session: &mut Session, query: &str, name: &str) -> Result<(Plan, Vec<Found>), SourceError> {
     let query = query.trim().trim_end_matches(';').trim_end();
     let bad = |reason: String| ReadFault::BadQuery { reason };
     // What stands in brackets is one SELECT, or nothing that can be prepared.
@@ -260,7 +252,8 @@ fn declared_of(column: &Column) -> String {
     let unsigned = if flags.contains(ColumnFlags::UNSIGNED_FLAG) { " unsigned" } else { "" };
     let (length, places) = (column.column_length(), column.decimals());
     let integer = |name: &str| format!("{name}{unsigned}");
-    let fraction = |name: &str| if places == 0 || places > 6 { name.to_owned() } else { format!("{name}({places})") };
+    let fraction =
+        |name: &str| if places == 0 || places > 6 { name.to_owned() } else { format!("{name}({places})") };
     match column.column_type() {
         ColumnType::MYSQL_TYPE_TINY if length == 1 => "tinyint(1)".to_owned(),
         ColumnType::MYSQL_TYPE_TINY => integer("tinyint"),

@@ -108,7 +108,8 @@ fn pull(bytes: &[u8]) -> Option<(Value, &[u8])> {
         }
         b'b' => {
             let (length, rest) = rest.split_first_chunk::<8>()?;
-            let (content, rest) = rest.split_at_checked(usize::try_from(u64::from_be_bytes(*length)).ok()?)?;
+            let (content, rest) =
+                rest.split_at_checked(usize::try_from(u64::from_be_bytes(*length)).ok()?)?;
             (Value::Bytes(content.to_vec()), rest)
         }
         b'm' => {
@@ -175,7 +176,9 @@ mod tests {
         let mark = Mark { ordinal: 255, key };
         assert_eq!(Mark::decode(&mark.encode()), Some(mark.clone()));
         assert!(Mark { ordinal: 256, key: Vec::new() }.encode() > mark.encode());
-        for wrong in [&b""[..], &[2, 0], &[1, 0, 0, 0, 0, 0, 0, 0, 0, b'x'], &[1, 0, 0, 0, 0, 0, 0, 0, 0, b'i', 1]] {
+        for wrong in
+            [&b""[..], &[2, 0], &[1, 0, 0, 0, 0, 0, 0, 0, 0, b'x'], &[1, 0, 0, 0, 0, 0, 0, 0, 0, b'i', 1]]
+        {
             assert_eq!(Mark::decode(&Position::new(wrong)), None);
         }
     }

@@ -25,6 +25,9 @@ use crate::fault::{DatabaseFault, ReadFault};
 /// How many bytes a row is taken for before any was read: a page of rows that are larger is dropped in part.
 const ROW_BYTES: usize = 1_024;
 
+/// What a page brought, and the connection it came by if that is still good.
+type Turned = (Option<Session>, Result<Option<Records>, SourceError>);
+
 /// A place in one split of a table or a query.
 pub(crate) struct Reader {
     address: Arc<Address>,
@@ -36,7 +39,7 @@ pub(crate) struct Reader {
     session: Option<Session>,
     row_bytes: usize,
     /// The page that is being read. It goes on where the future that began it was dropped.
-    page: Option<JoinHandle<(Option<Session>, Result<Option<Records>, SourceError>)>>,
+    page: Option<JoinHandle<Turned>>,
 }
 
 impl Reader {
@@ -48,20 +51,10 @@ impl Reader {
         after: Option<Position>,
         mark: Option<Mark>,
     ) -> Self {
-        Self {
-            address,
-            plan,
-            split,
-            range,
-            after,
-            mark,
-            session: None,
-            row_bytes: ROW_BYTES,
-            page: None,
-        }
+        Self { address, plan, split, range, after, mark, session: None, row_bytes: ROW_BYTES, page: None }
     }
 
-    fn begin_page(&mut self, limit: ReadLimit) -> JoinHandle<(Option<Session>, Result<Option<Records>, SourceError>)> {
+    fn begin_page(&mut self, limit: ReadLimit) -> JoinHandle<Turned> {
         let rows = (limit.bytes_max / self.row_bytes.max(1)).clamp(1, limit.records_max.max(1));
         let page = Page {
             plan: Arc::clone(&self.plan),
@@ -180,8 +173,9 @@ impl Page {
         let mut found = found.map_err(|source| fault(&place, source))?;
         let most = u64::try_from(self.limit.records_max).unwrap_or(u64::MAX);
         while let Some(row) = found.next().await.map_err(|source| fault(&place, source))? {
-            let key: Vec<Value> =
-                (width..width + self.plan.keys.len()).filter_map(|index| row.as_ref(index).cloned()).collect();
+            let key: Vec<Value> = (width..width + self.plan.keys.len())
+                .filter_map(|index| row.as_ref(index).cloned())
+                .collect();
             if self.plan.walk == Walk::UniqueCursor && key == last && taken > 0 {
                 return Err(self.tied(&key).into());
             }

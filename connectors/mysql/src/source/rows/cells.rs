@@ -141,10 +141,13 @@ impl Cells {
                 builder.append_value(days.ok_or("a date")?);
             }
             Self::Moment { builder, per_second } => {
-                builder.append_value(moment(value, *per_second).ok_or("a date and time of its column's precision")?);
+                builder.append_value(
+                    moment(value, *per_second).ok_or("a date and time of its column's precision")?,
+                );
             }
             Self::Time { builder, per_second } => {
-                builder.append_value(time(value, *per_second).ok_or("a time of day of its column's precision")?);
+                builder
+                    .append_value(time(value, *per_second).ok_or("a time of day of its column's precision")?);
             }
             Self::Decimal { builder, precision, scale } => {
                 let number = digits(value, *precision, *scale).and_then(|digits| digits.parse().ok());
