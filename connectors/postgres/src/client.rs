@@ -1,15 +1,19 @@
 //! Connections to a server.
 
+use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio_postgres::{Client, Error, SimpleQueryMessage};
+use tokio_postgres::{Client, Error, SimpleQueryMessage, Statement};
 
 use crate::address::{Address, Server, Url};
 use crate::fault::ServerFault;
 use crate::tls;
+
+/// The temporary table of a session, where a batch waits on its way into a table that takes it by key or by a cast.
+pub(crate) const STAGE: &str = "pg_temp._hapax_batch";
 
 /// The oldest version of the server that has what is needed: 64-bit transaction ids (`xid8`,
 /// `pg_current_xact_id`).
@@ -73,7 +77,7 @@ impl Database {
         let (client, connection) = connected.map_err(|source| ServerFault::of_connecting(server, source))?;
         // Ends by itself when the session is dropped, after it told the server.
         tokio::spawn(connection);
-        let session = Session { client, server: server.clone() };
+        let session = Session { client, server: server.clone(), prepared: Mutex::default(), stage: None };
         let said = session.client.simple_query(SETTINGS).await;
         session
             .check_version(&said.map_err(|source| ServerFault::of(server, "opening a session", source))?)?;
@@ -86,6 +90,10 @@ impl Database {
 pub(crate) struct Session {
     client: Client,
     server: Server,
+    /// What was prepared on it, by its text.
+    prepared: Mutex<HashMap<String, Statement>>,
+    /// The statement that created its temporary table.
+    stage: Option<String>,
 }
 
 impl Session {
@@ -97,6 +105,31 @@ impl Session {
     /// Which server it is.
     pub(crate) fn server(&self) -> &Server {
         &self.server
+    }
+
+    /// Prepares a statement once. Only for texts of which there are few.
+    pub(crate) async fn prepared(&self, sql: String) -> Result<Statement, Error> {
+        let known = self.prepared.lock().unwrap_or_else(PoisonError::into_inner).get(&sql).cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let statement = self.client.prepare(&sql).await?;
+        self.prepared.lock().unwrap_or_else(PoisonError::into_inner).insert(sql, statement.clone());
+        Ok(statement)
+    }
+
+    /// Creates the temporary table of this session, if it has not this one already. Not in a transaction.
+    pub(crate) async fn stage(&mut self, create: &str) -> Result<(), ServerFault> {
+        if self.stage.as_deref() == Some(create) {
+            return Ok(());
+        }
+        let sql = format!("DROP TABLE IF EXISTS {STAGE}; {create}");
+        let made = self.client.batch_execute(&sql).await;
+        made.map_err(|source| ServerFault::of(&self.server, "creating a temporary table", source))?;
+        // What was prepared for another one of this name.
+        self.prepared.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.stage = Some(create.to_owned());
+        Ok(())
     }
 
     fn check_version(&self, said: &[SimpleQueryMessage]) -> Result<(), ServerFault> {

@@ -51,6 +51,8 @@ pub(crate) struct Type {
     pub element: Option<Oid>,
     /// As PostgreSQL writes it: `numeric(12,2)`, `timestamp with time zone`.
     pub name: String,
+    /// The same without a length or a domain around it, so that a cast to it cuts nothing off.
+    pub plain: String,
 }
 
 /// One column.
@@ -60,8 +62,10 @@ pub(crate) struct Column {
     pub of: Type,
     pub not_null: bool,
     pub default: bool,
-    /// It computes itself, or numbers itself always.
+    /// It computes itself.
     pub generated: bool,
+    /// It numbers itself always, unless it is told otherwise.
+    pub numbered: bool,
 }
 
 const SQL: &str = "\
@@ -72,7 +76,8 @@ const SQL: &str = "\
       SELECT b.attnum, t.typbasetype, t.typtypmod, b.depth + 1 FROM base b JOIN pg_type t ON t.oid = b.oid \
       WHERE t.typtype = 'd') \
     SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.atthasdef OR a.attidentity <> '', \
-      a.attgenerated <> '' OR a.attidentity = 'a', t.oid, t.typtype::text, b.modifier, e.oid, e.typtype::text \
+      a.attgenerated <> '', t.oid, t.typtype::text, b.modifier, e.oid, e.typtype::text, \
+      a.attidentity = 'a', format_type(t.oid, -1) \
     FROM pg_attribute a JOIN LATERAL (SELECT * FROM base WHERE base.attnum = a.attnum ORDER BY depth DESC LIMIT 1) b \
       ON true JOIN pg_type t ON t.oid = b.oid LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A' \
     WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
@@ -89,10 +94,16 @@ impl Column {
             };
             Ok(Self {
                 name: row.try_get(0)?,
-                of: Type { base: Base::of(oid, kind, row.try_get(7)?), element, name: row.try_get(1)? },
+                of: Type {
+                    base: Base::of(oid, kind, row.try_get(7)?),
+                    element,
+                    name: row.try_get(1)?,
+                    plain: row.try_get(11)?,
+                },
                 not_null: row.try_get(2)?,
                 default: row.try_get(3)?,
                 generated: row.try_get(4)?,
+                numbered: row.try_get(10)?,
             })
         };
         rows.iter().map(column).collect()

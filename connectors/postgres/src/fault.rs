@@ -1,6 +1,10 @@
 //! What can go wrong, by operation, and what a person does about it.
 
 mod server;
+mod write;
+
+pub use server::ServerFault;
+pub(crate) use server::{is_gone, words};
+pub use write::WriteFault;
 
 pub use crate::address::Server;
-pub use server::ServerFault;

@@ -11,6 +11,7 @@ use crate::name::{TableName, quoted};
 pub(crate) enum Kind {
     Table,
     Partitioned,
+    Unlogged,
     View,
     MaterializedView,
     Foreign,
@@ -18,13 +19,14 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    fn of(relkind: &str) -> Self {
-        match relkind {
-            "r" => Self::Table,
-            "p" => Self::Partitioned,
-            "v" => Self::View,
-            "m" => Self::MaterializedView,
-            "f" => Self::Foreign,
+    fn of(relkind: &str, persistence: &str) -> Self {
+        match (relkind, persistence) {
+            ("r", "p") => Self::Table,
+            ("r", "u") => Self::Unlogged,
+            ("p", _) => Self::Partitioned,
+            ("v", _) => Self::View,
+            ("m", _) => Self::MaterializedView,
+            ("f", _) => Self::Foreign,
             _ => Self::Other,
         }
     }
@@ -34,10 +36,11 @@ impl Kind {
         match self {
             Self::Table => "table",
             Self::Partitioned => "partitioned table",
+            Self::Unlogged => "unlogged table, which a crash of the server empties",
             Self::View => "view",
             Self::MaterializedView => "materialized view",
             Self::Foreign => "foreign table",
-            Self::Other => "sequence, index or type",
+            Self::Other => "temporary table, sequence, index or type",
         }
     }
 }
@@ -62,7 +65,7 @@ impl Table {
     /// Describes what stands under a name, in the first schema of the search path that has it if the name gives
     /// none; `None` if there is nothing.
     pub(crate) async fn load(session: &Session, name: &TableName) -> Result<Option<Self>, Error> {
-        let sql = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text \
+        let sql = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text \
                    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
                    WHERE c.relname = $1 AND CASE WHEN $2::text IS NULL THEN pg_table_is_visible(c.oid) \
                    ELSE n.nspname = $2 END";
@@ -70,7 +73,7 @@ impl Table {
         let oid = row.try_get(0)?;
         let columns = Column::all(session, oid).await?;
         let (unique, has_primary_key) = unique(session, oid).await?;
-        let kind = Kind::of(row.try_get(3)?);
+        let kind = Kind::of(row.try_get(3)?, row.try_get(4)?);
         let (schema, name) = (row.try_get(1)?, row.try_get(2)?);
         Ok(Some(Self { oid, schema, name, kind, columns, unique, has_primary_key }))
     }

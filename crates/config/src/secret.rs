@@ -36,7 +36,8 @@ impl Secrets {
     /// Values shorter than this, in bytes, are not replaced: they would match by chance.
     pub const BYTES_MIN: usize = 4;
 
-    pub(crate) fn add(&mut self, value: Secret, reference: &str) {
+    /// Keeps one more value out of what is printed; `reference` stands in its place.
+    pub fn add(&mut self, value: Secret, reference: &str) {
         if value.expose().len() >= Self::BYTES_MIN && !self.0.iter().any(|(known, _)| *known == value) {
             self.0.push((value, reference.to_owned()));
             // The longest first: a value may be part of another.

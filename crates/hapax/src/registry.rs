@@ -16,6 +16,7 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 
 const FILES: &str = "files";
+const POSTGRES: &str = "postgres";
 const SQLITE: &str = "sqlite";
 
 /// The JSON Schema of a pipeline file.
@@ -33,6 +34,12 @@ pub fn schema() -> serde_json::Value {
             summary: "A SQLite database.",
             source: Some(generator.subschema_for::<hapax_sqlite::config::SourceConfig>().to_value()),
             sink: Some(generator.subschema_for::<hapax_sqlite::config::SinkConfig>().to_value()),
+        },
+        System {
+            name: POSTGRES,
+            summary: "A table of a PostgreSQL database.",
+            source: None,
+            sink: Some(generator.subschema_for::<hapax_postgres::config::SinkConfig>().to_value()),
         },
     ];
     let definitions = generator.take_definitions(true);
@@ -86,6 +93,7 @@ pub async fn open_sink(section: &Section, name: &PipelineName) -> Result<Sink, O
             hapax_files::sink::open(config, name).map_err(OpenError::Sink)
         }
         SQLITE => hapax_sqlite::sink::open(section.read()?).await.map_err(OpenError::Sink),
+        POSTGRES => hapax_postgres::sink::open(section.read()?).await.map_err(OpenError::Sink),
         _ => Err(unknown(section).into()),
     }
 }
@@ -98,9 +106,29 @@ pub fn scratch(sink: &Section, place: &Path) -> Result<Section, OpenError> {
             config.path_within(place).map_err(OpenError::Sink)?
         }
         SQLITE => place.join("destination.db").display().to_string(),
+        POSTGRES => {
+            let message = "a drill makes its destinations in a directory, and this one is on a server";
+            return Err(Mistake::new(codes::CONFLICT, sink.span, message)
+                .helped("Drill the same pipeline with a `files` or `sqlite` sink.")
+                .into());
+        }
         _ => return Err(unknown(sink).into()),
     };
     Ok(sink.with_text("path", path))
+}
+
+/// The password that a section's URL holds, whether it came through a reference or not.
+pub fn password(section: &Section) -> Option<&str> {
+    section.text("url").and_then(address::password)
+}
+
+/// The same section as written, without the password in its URL.
+pub fn without_password(section: &Section) -> Section {
+    let written = section.written();
+    match written.get("url").and_then(|url| url.as_str()) {
+        Some(url) => section.with_text("url", address::without_password(url)),
+        None => section.clone(),
+    }
 }
 
 /// The directory that holds the destination of a section; `None` if it stands in none.
@@ -138,6 +166,7 @@ pub fn check(pipeline: &Pipeline) -> Vec<Mistake> {
     let sink = match pipeline.sink.system.as_str() {
         FILES => pipeline.sink.read::<hapax_files::sink_config::SinkConfig>().err(),
         SQLITE => pipeline.sink.read::<hapax_sqlite::config::SinkConfig>().err(),
+        POSTGRES => pipeline.sink.read::<hapax_postgres::config::SinkConfig>().err(),
         _ => None,
     };
     let mut mistakes: Vec<Mistake> = source.into_iter().chain(sink).collect();
@@ -152,18 +181,27 @@ pub fn check(pipeline: &Pipeline) -> Vec<Mistake> {
 /// A pipeline that reads what it writes would never end, or move each record onto itself.
 fn same_place(pipeline: &Pipeline) -> Option<Mistake> {
     let (source, sink) = (&pipeline.source, &pipeline.sink);
+    if let (Some(from), Some(to)) = (source.text("url"), sink.text("url"))
+        && address::without_password(from) == address::without_password(to)
+        && source.text("table").is_some()
+        && source.text("table") == sink.text("table")
+    {
+        return Some(onto_itself(sink, "table"));
+    }
     let path = |section: &Section| section.text("path").and_then(|path| std::path::absolute(path).ok());
     let (from, to) = (path(source)?, path(sink)?);
     let same = source.system == sink.system
         && from == to
         && source.text("path") != Some("-")
         && (source.system != SQLITE || source.text("table") == sink.text("table"));
-    same.then(|| {
-        let span = sink.place("path").unwrap_or(sink.span);
-        Mistake::new(codes::CONFLICT, span, "the destination is the source itself")
-            .labelled("the same as in `source`")
-            .helped("Write to another file or table.")
-    })
+    same.then(|| onto_itself(sink, "path"))
+}
+
+fn onto_itself(sink: &Section, key: &str) -> Mistake {
+    let span = sink.place(key).unwrap_or(sink.span);
+    Mistake::new(codes::CONFLICT, span, "the destination is the source itself")
+        .labelled("the same as in `source`")
+        .helped("Write to another file or table.")
 }
 
 fn sqlite_source(section: &Section) -> Vec<Mistake> {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use hapax_config::{File, Mistake, OnError, Pipeline, Section, Spanned, closest};
+use hapax_config::{File, Mistake, OnError, Pipeline, Secret, Section, Spanned, closest};
 use hapax_engine::clock::SystemClock;
 use hapax_engine::fault::{Fault, SinkError, SinkErrorKind, SourceError};
 use hapax_engine::identify::{Identifier, IdentifierError};
@@ -61,7 +61,11 @@ impl Loaded {
         let read = hapax_config::read(&file, &registry::schema(), &Process);
         let pipeline =
             read.map_err(|mistakes| Failure::Mistakes { file: Box::new(file.clone()), mistakes })?;
-        output.keep_secret(pipeline.secrets.clone());
+        let mut secrets = pipeline.secrets.clone();
+        for password in [&pipeline.source, &pipeline.sink].into_iter().filter_map(registry::password) {
+            secrets.add(Secret::new(password), "***");
+        }
+        output.keep_secret(secrets);
         let mistakes = registry::check(&pipeline);
         if mistakes.is_empty() {
             Ok(Self { file, pipeline })
@@ -348,7 +352,8 @@ fn meets(level: Level, asked: Level) -> bool {
 
 /// Keys that may change while positions and identities keep their meaning: how a value is read, and how
 /// records are written. Without them a dead letter whose cause is the schema could never be replayed.
-const MAY_CHANGE: [&str; 5] = ["schema", "null_values", "record_bytes_max", "write", "positions"];
+const MAY_CHANGE: [&str; 7] =
+    ["schema", "null_values", "record_bytes_max", "write", "positions", "create", "schema_changes"];
 
 /// A digest of what positions and identities mean: where records come from and go to, and what tells them
 /// apart. References stand in it as written: a new password is no new meaning, and no secret ends up in a
@@ -356,10 +361,10 @@ const MAY_CHANGE: [&str; 5] = ["schema", "null_values", "record_bytes_max", "wri
 fn definition(pipeline: &Pipeline, duplicates: Duplicates) -> String {
     let text = format!(
         "source {}\nidentity {}\nledger {}\nsink {}\n",
-        pipeline.source.canonical(&MAY_CHANGE),
+        registry::without_password(&pipeline.source).canonical(&MAY_CHANGE),
         pipeline.identity.value,
         duplicates.need_ledger(),
-        pipeline.sink.canonical(&MAY_CHANGE),
+        registry::without_password(&pipeline.sink).canonical(&MAY_CHANGE),
     );
     blake3::hash(text.as_bytes()).to_hex().chars().take(32).collect()
 }

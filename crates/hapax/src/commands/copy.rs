@@ -12,7 +12,8 @@ use crate::wiring::Loaded;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Addresses: data.csv · 'data/*.jsonl.gz' · s3://bucket/x.parquet · - · sqlite:shop.db?table=orders\n\
+    after_help = "Addresses: data.csv · 'data/*.jsonl.gz' · s3://bucket/x.parquet · - · sqlite:shop.db?table=orders ·\n\
+                        postgres://user:password@host/shop?table=orders\n\
                         Running the same command again goes on where it stopped: positions are kept at the destination."
 )]
 pub struct Arguments {

@@ -198,10 +198,11 @@ fn section_words(section: &Section) -> String {
     let value = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let mut keys: Vec<(&String, String)> =
         written.as_object().into_iter().flatten().map(|(key, found)| (key, value(found))).collect();
-    keys.sort_by_key(|(key, _)| key.as_str() != "path");
+    let leads = |key: &str| matches!(key, "path" | "url");
+    keys.sort_by_key(|(key, _)| !leads(key));
     let parts: Vec<String> = keys
         .into_iter()
-        .map(|(key, value)| if key == "path" { value } else { format!("{key} {value}") })
+        .map(|(key, value)| if leads(key) { value } else { format!("{key} {value}") })
         .collect();
     format!("{}: {}", section.system, parts.join(", "))
 }

@@ -1,6 +1,6 @@
 //! Addresses as they are typed: `data.csv`, `-`, `sqlite:shop.db?table=orders`.
 
-use super::{FILES, SQLITE};
+use super::{FILES, POSTGRES, SQLITE};
 use crate::codes;
 use crate::exit::{Exit, Failure, Report};
 
@@ -33,6 +33,9 @@ impl Endpoint {
         if let Some(rest) = address.strip_prefix("sqlite:") {
             return Self::sqlite(address, rest.strip_prefix("//").unwrap_or(rest), side);
         }
+        if address.starts_with("postgres://") || address.starts_with("postgresql://") {
+            return Self::server(POSTGRES, address, side);
+        }
         if DATABASES.iter().any(|extension| path.to_lowercase().ends_with(extension)) {
             return Self::sqlite(address, address, side);
         }
@@ -43,7 +46,8 @@ impl Endpoint {
         {
             return Err(refusal(
                 format!("`{address}` names the system `{scheme}`, which Hapax does not know"),
-                "Write a path (`data.csv`, `data/*.parquet`, `-`), a URL (`s3://…`), or `sqlite:FILE?table=NAME`.",
+                "Write a path (`data.csv`, `data/*.parquet`, `-`), a URL (`s3://…`), `sqlite:FILE?table=NAME`, or \
+                 `postgres://USER:PASSWORD@HOST/DATABASE?table=NAME`.",
             ));
         }
         Self::files(address, format, side)
@@ -65,8 +69,12 @@ impl Endpoint {
 
     /// What the end is, without how it is read or written.
     pub fn place(&self) -> String {
-        let settings = self.settings.iter().filter(|(key, _)| matches!(*key, "path" | "table" | "query"));
-        let words: Vec<String> = settings.map(|(key, value)| format!("{key}={value}")).collect();
+        let settings = self.settings.iter().filter_map(|(key, value)| match *key {
+            "path" | "table" | "query" => Some(format!("{key}={value}")),
+            "url" => Some(format!("{key}={}", without_password(value))),
+            _ => None,
+        });
+        let words: Vec<String> = settings.collect();
         format!("{} {}", self.system, words.join(" "))
     }
 
@@ -115,6 +123,29 @@ impl Endpoint {
         Ok(Self { system: SQLITE, settings })
     }
 
+    /// A database behind a URL, in whose query the table or a SELECT stands beside what the URL itself takes.
+    fn server(system: &'static str, address: &str, side: Side) -> Result<Self, Failure> {
+        let (place, parameters) = address.rsplit_once('?').unwrap_or((address, ""));
+        let (mut what, mut rest) = (Vec::new(), Vec::new());
+        for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
+            match parameter.split_once('=') {
+                Some(("table", name)) => what.push(("table", decoded(name))),
+                Some(("query", sql)) if side == Side::Source => what.push(("query", decoded(sql))),
+                _ => rest.push(parameter),
+            }
+        }
+        if what.is_empty() {
+            return Err(refusal(
+                format!("`{}` does not say which table", without_password(address)),
+                "Add `?table=NAME` (or `&table=NAME`) to the URL.",
+            ));
+        }
+        let url = if rest.is_empty() { place.to_owned() } else { format!("{place}?{}", rest.join("&")) };
+        let mut settings = vec![("url", url)];
+        settings.extend(what);
+        Ok(Self { system, settings })
+    }
+
     /// The end that `init` writes for a system's bare name; `None` if it is no such name.
     pub fn sample(system: &str, side: Side) -> Option<Self> {
         let (path, database) = match side {
@@ -126,6 +157,13 @@ impl Endpoint {
             SQLITE => Some(Self {
                 system: SQLITE,
                 settings: vec![("path", database.into()), ("table", "data".into())],
+            }),
+            POSTGRES => Some(Self {
+                system: POSTGRES,
+                settings: vec![
+                    ("url", "postgres://hapax@localhost:5432/database".into()),
+                    ("table", if side == Side::Source { "data" } else { "copy" }.into()),
+                ],
             }),
             _ => None,
         }
@@ -178,11 +216,49 @@ impl Endpoint {
                 "# read: incremental         # only what is new since the last run, by a `cursor`",
                 "# cursor: updated_at",
             ],
+            (POSTGRES, Side::Sink) => &[
+                "# url: postgres://hapax:${env:PGPASSWORD}@localhost:5432/database",
+                "# write: upsert             # append | upsert | ignore; the last two need `identity: { key: … }`",
+                "# schema_changes: add       # adds columns that the table has not; without it the run is refused",
+            ],
+            (POSTGRES, Side::Source) => {
+                &["# url: postgres://hapax:${env:PGPASSWORD}@localhost:5432/database"]
+            }
             _ => &[
                 "# write: upsert             # append | upsert | ignore; the last two need `identity: { key: … }`",
             ],
         }
     }
+}
+
+/// A URL without the password in it.
+pub fn without_password(url: &str) -> String {
+    let parts = url.split_once("://").and_then(|(scheme, rest)| {
+        let (credentials, place) = rest.split_once('@')?;
+        let (user, _) = credentials.split_once(':')?;
+        Some(format!("{scheme}://{user}@{place}"))
+    });
+    parts.unwrap_or_else(|| url.to_owned())
+}
+
+/// The password in a URL, if there is one.
+pub fn password(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let (credentials, _) = rest.split_once('@')?;
+    credentials.split_once(':').map(|(_, password)| password).filter(|password| !password.is_empty())
+}
+
+/// Text with its `%XX` resolved.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, behind @ ..] = rest {
+        let hex = behind.get(..2).filter(|_| *first == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
+        let byte = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        bytes.push(byte.unwrap_or(*first));
+        rest = behind.get(if byte.is_some() { 2 } else { 0 }..).unwrap_or_default();
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn refusal(message: String, help: &str) -> Failure {
@@ -212,16 +288,36 @@ mod tests {
             assert_eq!(source(address), Ok(sqlite.clone()));
         }
         assert_eq!(source("sqlite:/x/a?query=SELECT 1").map(|e| e.settings.len()), Ok(2));
+        let settings =
+            vec![("url", "postgresql://u:p%20w@h:1/d?sslmode=require".into()), ("table", "a.\"b c\"".into())];
+        let address = "postgresql://u:p%20w@h:1/d?table=a.%22b%20c%22&sslmode=require";
+        assert_eq!(source(address), Ok(Endpoint { system: POSTGRES, settings }));
     }
 
     #[test]
     fn what_is_no_address_is_refused() {
         assert!(source("a.db").is_err_and(|m| m.contains("which table")));
-        assert!(source("postgres://x/y").is_err_and(|m| m.contains("`postgres`")));
+        assert!(source("gopher://x/y").is_err_and(|m| m.contains("`gopher`")));
+        assert!(
+            source("postgres://u:secret@x/y")
+                .is_err_and(|m| m.contains("which table") && !m.contains("secret"))
+        );
         assert!(source("a.txt").is_err_and(|m| m.contains("format")));
         assert!(source("-").is_err_and(|m| m.contains("format")));
         assert!(source("a.db?tabel=t").is_err_and(|m| m.contains("tabel=t")));
         assert!(Endpoint::read("a.db?query=x", None, Side::Sink).is_err());
+    }
+
+    #[test]
+    fn a_password_is_no_part_of_a_place() {
+        let place = |url: &str| Endpoint::read(url, None, Side::Sink).map(|end| end.place()).ok();
+        assert_eq!(
+            place("postgres://u:secret@h/d?table=t"),
+            Some("postgres url=postgres://u@h/d table=t".into())
+        );
+        assert_eq!(place("postgres://u@h/d?table=t"), place("postgres://u:new@h/d?table=t"));
+        assert_eq!(password("postgres://u:secret@h/d"), Some("secret"));
+        assert_eq!(password("postgres://u@h:1/d"), None);
     }
 
     #[test]

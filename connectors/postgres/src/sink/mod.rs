@@ -1,0 +1,339 @@
+//! The sink: records, positions, dead letters and the ledger in one transaction.
+
+mod declared;
+mod encode;
+mod history;
+mod ledger;
+mod load;
+mod plan;
+mod privilege;
+mod tables;
+mod way;
+mod writer;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::datatypes::SchemaRef;
+use hapax_engine::Fut;
+use hapax_engine::dead_letter::{DeadLetter, SettledLetter};
+use hapax_engine::fault::SinkError;
+use hapax_engine::history::{Remembered, Unfinished};
+use hapax_engine::sink::{CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Traits};
+use hapax_engine::source::{Nothing, Source};
+use hapax_protocol::guarantee::{Durability, Effect, Fencing, InDoubt, LedgerFacts, LedgerPlace, Retention};
+use hapax_protocol::identity::{Place, RecordId};
+use hapax_protocol::lease::{Applicant, Lease, PipelineName};
+use hapax_protocol::position::{SplitId, Standing};
+use tokio::sync::OnceCell;
+
+use crate::client::{Database, Session};
+use crate::config::{SinkConfig, Write};
+use crate::fault::{ServerFault, WriteFault};
+use crate::name::TableName;
+use crate::table::Table;
+use declared::Known;
+use plan::Plan;
+use tables::{Application, Tables};
+use writer::SplitWriter;
+
+/// How much belongs into one commit.
+const COMMIT: CommitSize =
+    CommitSize { records_max: 500_000, bytes_max: 32 * 1024 * 1024, interval_ms: 1_000 };
+
+/// How many sessions are kept for whoever needs one next.
+const IDLE_MAX: usize = 16;
+
+/// Two that make tables at once do it one after the other: a number of our own for PostgreSQL's advisory locks.
+const ONE_AT_A_TIME: &str = "SELECT pg_advisory_xact_lock(5208493021)";
+
+/// A table that records are written to. Connects to nothing before it is asked for something.
+pub async fn open(config: SinkConfig) -> Result<Sink, SinkError> {
+    if config.table.is_empty() {
+        return Err(WriteFault::Config("`table` is empty").into());
+    }
+    let name = TableName::read(&config.table)?;
+    let database = Database::new(&config.url)?;
+    let target = Target {
+        config,
+        name,
+        database,
+        tables: OnceCell::new(),
+        plan: Mutex::new(None),
+        idle: Mutex::new(Vec::new()),
+    };
+    Ok(Sink::CoCommit(Arc::new(Handle(Arc::new(target)))))
+}
+
+/// One table of one database.
+pub(crate) struct Target {
+    config: SinkConfig,
+    name: TableName,
+    database: Database,
+    tables: OnceCell<Tables>,
+    plan: Mutex<Option<Arc<Plan>>>,
+    /// Sessions that nobody uses now, without a transaction.
+    idle: Mutex<Vec<Session>>,
+}
+
+impl Target {
+    fn plan(&self) -> Option<Arc<Plan>> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A session without a transaction.
+    async fn session(&self) -> Result<Session, ServerFault> {
+        loop {
+            let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            match idle {
+                Some(session) if session.is_closed() => {}
+                Some(session) => return Ok(session),
+                None => return self.database.session().await,
+            }
+        }
+    }
+
+    /// Leaves a session without a transaction to whoever needs one next.
+    fn leave(&self, session: Session) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if !session.is_closed() && idle.len() < IDLE_MAX {
+            idle.push(session);
+        }
+    }
+
+    /// The tables of Hapax: in the schema of the table, or where it would be created.
+    async fn tables(&self) -> Result<Tables, SinkError> {
+        let tables = self.tables.get_or_try_init(async || {
+            let session = self.session().await?;
+            let schema = self.schema(&session).await.map_err(session.fault("looking for the table"))?;
+            let Some(schema) = schema else {
+                let schema = self.name.schema.clone().unwrap_or_else(|| "to create tables in".to_owned());
+                let server = session.server().clone();
+                return Err(SinkError::from(WriteFault::NoSchema { server, schema }));
+            };
+            self.leave(session);
+            Ok(Tables { schema })
+        });
+        tables.await.cloned()
+    }
+
+    async fn schema(&self, session: &Session) -> Result<Option<String>, tokio_postgres::Error> {
+        if let Some(schema) = &self.name.schema {
+            let sql = "SELECT nspname::text FROM pg_namespace WHERE nspname = $1";
+            let row = session.query_opt(sql, &[schema]).await?;
+            return row.map(|row| row.try_get(0)).transpose();
+        }
+        if let Some(table) = Table::load(session, &self.name).await? {
+            return Ok(Some(table.schema));
+        }
+        session.query_one("SELECT current_schema()::text", &[]).await?.try_get(0)
+    }
+
+    /// The name of the table in SQL, whether it is there or not.
+    fn full_name(&self, tables: &Tables) -> TableName {
+        TableName { schema: Some(tables.schema.clone()), table: self.name.table.clone() }
+    }
+
+    async fn check(&self, shape: &Shape) -> Result<Vec<String>, SinkError> {
+        let tables = self.tables().await?;
+        let session = self.session().await?;
+        let looked = session.fault("looking at the table");
+        let name = self.full_name(&tables);
+        let table = Table::load(&session, &name).await.map_err(&looked)?;
+        let fields = shape.schema.fields().iter().map(AsRef::as_ref);
+        let known = Known::look_up(&session, fields).await.map_err(&looked)?;
+        let mut preparation = plan::prepare(&self.config, shape, &known, &name.sql(), table.as_ref())?;
+        let missing = tables.missing(&session).await.map_err(&looked)?;
+        let staged = match &table {
+            Some(table) if preparation.statements.is_empty() => {
+                Plan::make(&self.config, shape, &known, table)?.stage.is_some()
+            }
+            _ => self.config.write != Write::Append,
+        };
+        privilege::check(&session, &tables, table.as_ref(), &self.config, staged, !missing.is_empty())
+            .await?;
+        if !missing.is_empty() {
+            preparation.words.push(format!("create the tables {} in the same schema", missing.join(", ")));
+        }
+        drop(looked);
+        self.leave(session);
+        Ok(preparation.words)
+    }
+
+    async fn prepare(&self, shape: &Shape) -> Result<(), SinkError> {
+        // Refuses what the privileges do not allow, with the statement that gives them.
+        self.check(shape).await?;
+        let tables = self.tables().await?;
+        let session = self.session().await?;
+        let made = session.fault("making the table ready");
+        let name = self.full_name(&tables);
+        let fields = shape.schema.fields().iter().map(AsRef::as_ref);
+        let known = Known::look_up(&session, fields).await.map_err(&made)?;
+        session.batch_execute(&format!("BEGIN; {ONE_AT_A_TIME}")).await.map_err(&made)?;
+        let table = Table::load(&session, &name).await.map_err(&made)?;
+        let preparation = plan::prepare(&self.config, shape, &known, &name.sql(), table.as_ref())?;
+        for statement in &preparation.statements {
+            session.batch_execute(statement).await.map_err(&made)?;
+        }
+        tables.create(&session).await.map_err(&made)?;
+        let table = Table::load(&session, &name).await.map_err(&made)?;
+        let table = table.ok_or_else(|| WriteFault::NoTable { table: name.sql() })?;
+        let plan = Plan::make(&self.config, shape, &known, &table)?;
+        session.batch_execute("COMMIT").await.map_err(&made)?;
+        drop(made);
+        self.leave(session);
+        *self.plan.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(plan));
+        Ok(())
+    }
+
+    async fn acquire(&self, applicant: &Applicant) -> Result<Lease, SinkError> {
+        let tables = self.tables().await?;
+        let session = self.session().await?;
+        let failed = session.fault("acquiring the lease");
+        session.batch_execute(&format!("BEGIN; {ONE_AT_A_TIME}")).await.map_err(&failed)?;
+        tables.create(&session).await.map_err(&failed)?;
+        match tables.acquire(&session, applicant).await.map_err(&failed)? {
+            Application::Granted(lease) => {
+                session.batch_execute("COMMIT").await.map_err(&failed)?;
+                drop(failed);
+                self.leave(session);
+                Ok(lease)
+            }
+            Application::OtherDefinition => {
+                let pipeline = applicant.pipeline.to_string();
+                Err(WriteFault::OtherDefinition { pipeline, server: session.server().clone() }.into())
+            }
+        }
+    }
+
+    async fn remembered(
+        &self,
+        pipeline: &PipelineName,
+        places: &[Place],
+    ) -> Result<Vec<Remembered>, SinkError> {
+        let tables = self.tables().await?;
+        let session = self.session().await?;
+        let failed = session.fault("reading the history");
+        // One picture of all tables, whoever commits meanwhile.
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
+        session.batch_execute(begin).await.map_err(&failed)?;
+        let remembered = tables.remembered(&session, pipeline, places).await.map_err(&failed)?;
+        session.batch_execute("COMMIT").await.map_err(&failed)?;
+        drop(failed);
+        self.leave(session);
+        Ok(remembered)
+    }
+}
+
+struct Handle(Arc<Target>);
+
+/// Asks the tables in a session of its own, and leaves that to the next.
+macro_rules! ask {
+    ($target:expr, $doing:literal, $method:ident, $($argument:expr),+) => {
+        Box::pin(async move {
+            let tables = $target.tables().await?;
+            let session = $target.session().await?;
+            let asked = tables.$method(&session, $($argument),+).await.map_err(session.fault($doing))?;
+            $target.leave(session);
+            Ok(asked)
+        })
+    };
+}
+
+impl Destination for Handle {
+    fn traits(&self) -> Traits {
+        let effect = match self.0.config.write {
+            Write::Append => Effect::Insert,
+            Write::Upsert | Write::Ignore => Effect::ByKey,
+        };
+        let ledger = LedgerFacts {
+            place: LedgerPlace::InsideCommit,
+            retention: Retention::Unbounded,
+            in_doubt: InDoubt::Resend,
+        };
+        Traits {
+            effect,
+            replaces: self.0.config.write == Write::Upsert,
+            fencing: Fencing::Token,
+            // A failover to a replica that lags forgets both.
+            durability: Durability::WithPosition,
+            readers: None,
+            ledger: Some(ledger),
+        }
+    }
+
+    fn commit_size(&self) -> CommitSize {
+        COMMIT
+    }
+
+    fn check<'a>(&'a self, shape: &'a Shape) -> Fut<'a, Vec<String>, SinkError> {
+        Box::pin(self.0.check(shape))
+    }
+
+    fn prepare<'a>(&'a self, shape: &'a Shape) -> Fut<'a, (), SinkError> {
+        Box::pin(self.0.prepare(shape))
+    }
+
+    fn acquire<'a>(&'a self, applicant: &'a Applicant) -> Fut<'a, Lease, SinkError> {
+        Box::pin(self.0.acquire(applicant))
+    }
+
+    /// Each commit is visible as it is made.
+    fn finish<'a>(&'a self, _lease: &'a Lease) -> Fut<'a, (), SinkError> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn standings<'a>(&'a self, pipeline: &'a PipelineName) -> Fut<'a, Vec<(SplitId, Standing)>, SinkError> {
+        ask!(self.0, "reading positions", standings, pipeline)
+    }
+
+    fn dead_letters<'a>(
+        &'a self,
+        pipeline: &'a PipelineName,
+        letters_max: usize,
+    ) -> Fut<'a, Vec<DeadLetter>, SinkError> {
+        ask!(self.0, "reading dead letters", dead_letters, pipeline, letters_max)
+    }
+
+    fn settled_letters<'a>(
+        &'a self,
+        pipeline: &'a PipelineName,
+        letters_max: usize,
+    ) -> Fut<'a, Vec<SettledLetter>, SinkError> {
+        ask!(self.0, "reading settled letters", settled_letters, pipeline, letters_max)
+    }
+
+    fn remembered<'a>(
+        &'a self,
+        pipeline: &'a PipelineName,
+        places: &'a [Place],
+    ) -> Fut<'a, Vec<Remembered>, SinkError> {
+        Box::pin(self.0.remembered(pipeline, places))
+    }
+
+    fn claimant<'a>(
+        &'a self,
+        pipeline: &'a PipelineName,
+        id: &'a RecordId,
+    ) -> Fut<'a, Option<Place>, SinkError> {
+        ask!(self.0, "reading the ledger", claimant, pipeline, id)
+    }
+
+    /// A transaction is over or never was.
+    fn unfinished<'a>(&'a self, _pipeline: &'a PipelineName) -> Fut<'a, Vec<Unfinished>, SinkError> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn read_back(&self, schema: SchemaRef) -> Fut<'_, Arc<dyn Source>, SinkError> {
+        Box::pin(async move {
+            let nothing: Arc<dyn Source> = Arc::new(Nothing(schema));
+            Ok(nothing)
+        })
+    }
+}
+
+impl CoCommitSink for Handle {
+    fn writer(&self, split: &SplitId) -> Fut<'_, Box<dyn CoCommit>, SinkError> {
+        let writer: Box<dyn CoCommit> = Box::new(SplitWriter::new(Arc::clone(&self.0), split.clone()));
+        Box::pin(std::future::ready(Ok(writer)))
+    }
+}
