@@ -16,6 +16,7 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 
 const FILES: &str = "files";
+const MYSQL: &str = "mysql";
 const POSTGRES: &str = "postgres";
 const SQLITE: &str = "sqlite";
 
@@ -34,6 +35,12 @@ pub fn schema() -> serde_json::Value {
             summary: "A SQLite database.",
             source: Some(generator.subschema_for::<hapax_sqlite::config::SourceConfig>().to_value()),
             sink: Some(generator.subschema_for::<hapax_sqlite::config::SinkConfig>().to_value()),
+        },
+        System {
+            name: MYSQL,
+            summary: "A table of a MySQL or MariaDB database.",
+            source: Some(generator.subschema_for::<hapax_mysql::config::SourceConfig>().to_value()),
+            sink: Some(generator.subschema_for::<hapax_mysql::config::SinkConfig>().to_value()),
         },
         System {
             name: POSTGRES,
@@ -81,6 +88,11 @@ pub async fn open_source(section: &Section) -> Result<Arc<dyn Source>, OpenError
                 hapax_sqlite::source::Sqlite::open(section.read()?).await.map_err(OpenError::Source)?;
             Ok(Arc::new(source))
         }
+        MYSQL => {
+            let source =
+                hapax_mysql::source::Mysql::open(section.read()?).await.map_err(OpenError::Source)?;
+            Ok(Arc::new(source))
+        }
         POSTGRES => {
             let config = section.read()?;
             let source = hapax_postgres::source::Postgres::open(config).await.map_err(OpenError::Source)?;
@@ -98,6 +110,7 @@ pub async fn open_sink(section: &Section, name: &PipelineName) -> Result<Sink, O
             hapax_files::sink::open(config, name).map_err(OpenError::Sink)
         }
         SQLITE => hapax_sqlite::sink::open(section.read()?).await.map_err(OpenError::Sink),
+        MYSQL => hapax_mysql::sink::open(section.read()?).await.map_err(OpenError::Sink),
         POSTGRES => hapax_postgres::sink::open(section.read()?).await.map_err(OpenError::Sink),
         _ => Err(unknown(section).into()),
     }
@@ -111,7 +124,7 @@ pub fn scratch(sink: &Section, place: &Path) -> Result<Section, OpenError> {
             config.path_within(place).map_err(OpenError::Sink)?
         }
         SQLITE => place.join("destination.db").display().to_string(),
-        POSTGRES => {
+        MYSQL | POSTGRES => {
             let message = "a drill makes its destinations in a directory, and this one is on a server";
             return Err(Mistake::new(codes::CONFLICT, sink.span, message)
                 .helped("Drill the same pipeline with a `files` or `sqlite` sink.")
@@ -175,19 +188,21 @@ pub fn kind(section: &Section) -> String {
 pub fn check(pipeline: &Pipeline) -> Vec<Mistake> {
     let source = match pipeline.source.system.as_str() {
         FILES => pipeline.source.read::<hapax_files::config::SourceConfig>().err(),
+        MYSQL => pipeline.source.read::<hapax_mysql::config::SourceConfig>().err(),
         SQLITE => pipeline.source.read::<hapax_sqlite::config::SourceConfig>().err(),
         POSTGRES => pipeline.source.read::<hapax_postgres::source_config::SourceConfig>().err(),
         _ => None,
     };
     let sink = match pipeline.sink.system.as_str() {
         FILES => pipeline.sink.read::<hapax_files::sink_config::SinkConfig>().err(),
+        MYSQL => pipeline.sink.read::<hapax_mysql::config::SinkConfig>().err(),
         SQLITE => pipeline.sink.read::<hapax_sqlite::config::SinkConfig>().err(),
         POSTGRES => pipeline.sink.read::<hapax_postgres::config::SinkConfig>().err(),
         _ => None,
     };
     let mut mistakes: Vec<Mistake> = source.into_iter().chain(sink).collect();
-    if matches!(pipeline.source.system.as_str(), SQLITE | POSTGRES) {
-        mistakes.extend(database_source(&pipeline.source));
+    if matches!(pipeline.source.system.as_str(), MYSQL | POSTGRES | SQLITE) {
+        mistakes.extend(table_source(&pipeline.source));
     }
     mistakes.extend(same_place(pipeline));
     mistakes.sort_by_key(|mistake| mistake.span.start);
@@ -220,7 +235,7 @@ fn onto_itself(sink: &Section, key: &str) -> Mistake {
         .helped("Write to another file or table.")
 }
 
-fn database_source(section: &Section) -> Vec<Mistake> {
+fn table_source(section: &Section) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
     match (section.key_place("table"), section.key_place("query")) {
         (Some(table), Some(query)) => mistakes.push(
@@ -265,6 +280,11 @@ pub fn blamed_key(code: Code, section: &Section) -> Option<&'static str> {
             Some("path")
         }
         hapax_files::sink::codes::UNFITTING => Some("format"),
+        hapax_mysql::codes::NO_TABLE => Some("table"),
+        hapax_mysql::codes::NO_COLUMN | hapax_mysql::codes::NO_HORIZON => Some("cursor"),
+        hapax_mysql::codes::NO_TYPE => Some("schema"),
+        hapax_mysql::codes::BAD_QUERY => Some("query"),
+        hapax_mysql::codes::BAD_URL | hapax_mysql::codes::CONFIG => Some("url"),
         hapax_sqlite::codes::NO_TABLE => Some("table"),
         hapax_sqlite::codes::NO_COLUMN => Some("cursor"),
         hapax_sqlite::codes::NO_TYPE => Some("schema"),
