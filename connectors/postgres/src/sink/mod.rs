@@ -54,6 +54,9 @@ pub async fn open(config: SinkConfig) -> Result<Sink, SinkError> {
         return Err(WriteFault::Config("`table` is empty").into());
     }
     let name = TableName::read(&config.table)?;
+    for name in name.schema.iter().chain([&name.table]) {
+        plan::short(name)?;
+    }
     let database = Database::new(&config.url)?;
     let target = Target {
         config,
