@@ -51,6 +51,25 @@ pub struct SourceConfig {
     pub mark_to: Option<String>,
 }
 
+impl SourceConfig {
+    /// Everything that a table holds.
+    pub fn of_table(url: Url, table: impl Into<String>) -> Self {
+        Self {
+            url,
+            table: Some(table.into()),
+            query: None,
+            read: Read::Snapshot,
+            key: None,
+            cursor: None,
+            cursor_set_by: None,
+            lateness: None,
+            mark: None,
+            mark_from: None,
+            mark_to: None,
+        }
+    }
+}
+
 /// What a run reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

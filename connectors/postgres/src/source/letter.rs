@@ -41,7 +41,7 @@ pub(super) async fn reread(
             kept.ok_or_else(|| failed("it is no record any more".to_owned()))?
         }
     };
-    let mut rows = Rows::new(&plan.columns, &plan.schema);
+    let mut rows = Rows::new(plan);
     rows.push(&row, letter.place.ordinal);
     let done = rows.finish().map_err(|source| ReadFault::Batch { of: plan.name.clone(), source })?;
     match done.rejected.into_iter().next() {

@@ -7,6 +7,7 @@ mod civil;
 mod copy;
 mod horizon;
 mod letter;
+mod marked;
 mod numeric;
 mod pages;
 mod plan;
@@ -36,6 +37,7 @@ use crate::fault::ReadFault;
 use crate::name::quoted;
 use crate::source_config::SourceConfig;
 use horizon::Bounds;
+use marked::Worker;
 use pages::Part;
 use plan::{Horizon, Plan, Walk};
 use position::{At, Mark};
@@ -53,9 +55,18 @@ pub struct Postgres {
 impl Postgres {
     /// Opens it, with the columns and types that it has. Reads only.
     pub async fn open(config: SourceConfig) -> Result<Self, SourceError> {
+        Self::make(config, None).await
+    }
+
+    /// Opens it, to read these columns as these types.
+    pub async fn with_schema(config: SourceConfig, schema: SchemaRef) -> Result<Self, SourceError> {
+        Self::make(config, Some(schema)).await
+    }
+
+    async fn make(config: SourceConfig, schema: Option<SchemaRef>) -> Result<Self, SourceError> {
         let database = Database::new(&config.url)?;
         let session = database.session().await?;
-        let plan = Plan::make(&session, &config).await?;
+        let plan = Plan::make(&session, &config, schema).await?;
         Ok(Self { database, plan: Arc::new(plan), snapshot: Mutex::new(None) })
     }
 
@@ -86,7 +97,10 @@ impl Postgres {
                 Ok(whole(self.plan.name.as_str()))
             }
             Walk::Cursor(_) => Ok(whole(self.plan.name.as_str())),
-            Walk::Marked(_) => Ok(whole(self.plan.name.as_str())),
+            Walk::Marked(_) => {
+                let splits = marked::splits(&self.plan);
+                Ok(splits.into_iter().map(|id| Split { id, source_bytes: None }).collect())
+            }
         }
     }
 
@@ -103,6 +117,13 @@ impl Postgres {
             None => None,
         };
         let ordinal = mark.as_ref().map_or(0, |mark| mark.ordinal);
+        if let Walk::Marked(marking) = &self.plan.walk {
+            if !marked::splits(&self.plan).contains(&split) {
+                return Err(foreign().into());
+            }
+            let (plan, database) = (Arc::clone(&self.plan), self.database.clone());
+            return Ok(Box::new(Worker::new(plan, marking.clone(), database, split, after, ordinal)));
+        }
         let mut start = Start { split: split.clone(), after, ordinal, page: 0, pages: None, began_us: 0 };
         let at = mark.as_ref().map(|mark| &mark.at);
         let session = self.database.session().await?;
@@ -256,7 +277,7 @@ const BY_TRANSACTION: &str = "each transaction that writes a row sets its cursor
 const BY_CLOCK: &str = "each transaction that writes a row sets its cursor to a time of its own, not before it began (`now()`), the server's clock does not go back, and rows are not deleted";
 
 /// What a cursor of an application's time cannot check.
-const BY_PROGRAM: &str = "every write of a row sets its cursor, and rows are not deleted";
+const BY_PROGRAM: &str = "every write of a row sets its cursor, no row appears later after that than `lateness` says, and rows are not deleted";
 
 /// What a mark cannot check.
 const MARKED: &str = "nobody but Hapax marks a row that waits, and a row that is marked does not wait again";

@@ -64,6 +64,9 @@ pub(super) struct Plan {
     pub keys: Vec<usize>,
     /// Whether the key is only what the file says.
     pub declared: bool,
+    /// The columns as they are decoded.
+    pub decoded: SchemaRef,
+    /// The columns as they are delivered.
     pub schema: SchemaRef,
 }
 
@@ -75,21 +78,41 @@ pub(super) struct Found {
     pub table: Option<Table>,
 }
 
+impl Found {
+    /// Leaves the columns of a schema, in its order.
+    fn choose(&mut self, schema: &SchemaRef) -> Result<(), ReadFault> {
+        let place = |name: &String| position(&self.columns, name, &self.name, "schema");
+        let places: Result<Vec<usize>, _> = schema.fields().iter().map(|field| place(field.name())).collect();
+        self.columns = places?.into_iter().filter_map(|index| self.columns.get(index).cloned()).collect();
+        Ok(())
+    }
+}
+
 impl Plan {
-    /// Decides.
-    pub(super) async fn make(session: &Session, config: &SourceConfig) -> Result<Self, SourceError> {
+    /// Decides. `given` fixes the columns; without it they are those that are there.
+    pub(super) async fn make(
+        session: &Session,
+        config: &SourceConfig,
+        given: Option<SchemaRef>,
+    ) -> Result<Self, SourceError> {
         unambiguous(config)?;
-        let found = match (&config.table, &config.query) {
+        let mut found = match (&config.table, &config.query) {
             (Some(table), None) => of_table(session, table).await?,
             (None, Some(sql)) => query::describe(session, sql).await?,
             _ => return Err(ReadFault::Config("it needs either `table` or `query`").into()),
         };
+        if let Some(given) = &given {
+            found.choose(given)?;
+        }
         let (keys, declared) = keys(config, &found)?;
+        let decoded: SchemaRef =
+            Arc::new(Schema::new(found.columns.iter().map(Column::field).collect::<Vec<_>>()));
         let mut plan = Self {
             name: found.name.clone(),
             walk: Walk::Number,
             from: found.from.clone(),
-            schema: Arc::new(Schema::new(found.columns.iter().map(Column::field).collect::<Vec<_>>())),
+            schema: given.unwrap_or_else(|| Arc::clone(&decoded)),
+            decoded,
             columns: found.columns.into(),
             keys,
             declared,
@@ -162,11 +185,13 @@ impl Plan {
         let Some(name) = &config.mark else {
             return Err(ReadFault::Config("`read: marked` needs a `mark`").into());
         };
-        if !table.is_some_and(|table| matches!(table.kind, Kind::Table | Kind::Unlogged)) {
-            return Err(ReadFault::Config(
-                "`read: marked` marks the rows of one table, neither partitioned nor a view",
-            )
-            .into());
+        let alone = match table.filter(|table| matches!(table.kind, Kind::Table | Kind::Unlogged)) {
+            Some(table) => pages::parts(session, table).await?.len() == 1,
+            None => false,
+        };
+        if !alone {
+            let words = "`read: marked` marks the rows of one table: no view, no partitions, no children";
+            return Err(ReadFault::Config(words).into());
         }
         if self.keys.is_empty() {
             return Err(ReadFault::NoRowKey { of: self.name.clone() }.into());

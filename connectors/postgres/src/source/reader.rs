@@ -12,7 +12,7 @@ use hapax_protocol::position::{Ordinal, Position, SplitId};
 use super::copy::{Copied, Row, Trouble};
 use super::plan::{Plan, Walk};
 use super::position::{At, Mark};
-use super::rows::Rows;
+use super::rows::{Finished, Rows};
 use super::text;
 use crate::client::Session;
 use crate::fault::ReadFault;
@@ -64,7 +64,7 @@ impl Reader {
     ) -> Result<Self, SourceError> {
         let sql = format!("COPY ({select}) TO STDOUT (FORMAT BINARY)");
         let stream = session.copy_out(&sql).await.map_err(session.fault("reading"))?;
-        let rows = Rows::new(&plan.columns, &plan.schema);
+        let rows = Rows::new(&plan);
         let Start { split, after, ordinal, page, pages, began_us } = start;
         let copied = Copied::new(stream);
         let last = None;
@@ -149,11 +149,7 @@ impl Reader {
     fn at(&self, row: &Row) -> Result<At, ReadFault> {
         match (&self.plan.walk, self.pages) {
             (Walk::Pages(_), Some(pages)) => {
-                let place = row.fields().last().flatten().and_then(|tid| {
-                    let (page, row) = tid.split_first_chunk::<4>()?;
-                    Some((u32::from_be_bytes(*page), u16::from_be_bytes(row.try_into().ok()?)))
-                });
-                let (page, row) = place.ok_or_else(|| self.malformed())?;
+                let (page, row) = tid(row).ok_or_else(|| self.malformed())?;
                 Ok(At::Page { file: pages.file, page, row })
             }
             (Walk::Key | Walk::Cursor(_), _) => Ok(At::Key { began_us: self.began_us, key: self.key(row) }),
@@ -177,15 +173,32 @@ impl Reader {
         }
         let through = Mark { ordinal: self.ordinal, at }.encode();
         let after = self.after.replace(through.clone());
-        let all = Ordinals::From(first);
-        let ordinals = match done.kept {
-            None => all,
-            Some(kept) => all.pick(kept),
-        };
-        let split = self.split.clone();
-        let (records, rejected) = (done.records, done.rejected);
-        Ok(Some(Batch { split, after, through, records, ordinals, rejected, source_bytes }))
+        Ok(Some(batch(self.split.clone(), after, through, first, done, source_bytes)))
     }
+}
+
+/// Where a row stands in its table, if that is its last value: the page, and the number on the page.
+pub(super) fn tid(row: &Row) -> Option<(u32, u16)> {
+    let (page, number) = row.fields().last().flatten()?.split_first_chunk::<4>()?;
+    Some((u32::from_be_bytes(*page), u16::from_be_bytes(number.try_into().ok()?)))
+}
+
+/// A batch of what was collected, whose first record is `first`.
+pub(super) fn batch(
+    split: SplitId,
+    after: Option<Position>,
+    through: Position,
+    first: Ordinal,
+    done: Finished,
+    source_bytes: u64,
+) -> Batch {
+    let all = Ordinals::From(first);
+    let ordinals = match done.kept {
+        None => all,
+        Some(kept) => all.pick(kept),
+    };
+    let (records, rejected) = (done.records, done.rejected);
+    Batch { split, after, through, records, ordinals, rejected, source_bytes }
 }
 
 impl SplitReader for Reader {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{BooleanArray, RecordBatch, RecordBatchOptions};
-use arrow::compute::filter_record_batch;
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use hapax_engine::batch::Rejected;
@@ -12,14 +12,16 @@ use hapax_protocol::position::Ordinal;
 use super::cell::Cells;
 use super::codes;
 use super::copy::Row;
+use super::plan::Plan;
 use super::text;
 use crate::column::Column;
 
 /// Rows, column by column.
 pub(super) struct Rows {
     columns: Arc<[Column]>,
+    decoded: SchemaRef,
     schema: SchemaRef,
-    /// The same, with NULL allowed everywhere: a row that is left out has some.
+    /// The columns as they are decoded, with NULL allowed everywhere: a row that is left out has some.
     loose: SchemaRef,
     cells: Vec<Cells>,
     keep: Vec<bool>,
@@ -37,12 +39,14 @@ pub(super) struct Finished {
 }
 
 impl Rows {
-    pub(super) fn new(columns: &Arc<[Column]>, schema: &SchemaRef) -> Self {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let Plan { columns, decoded, schema, .. } = plan;
         let loose = |field: &Arc<Field>| field.as_ref().clone().with_nullable(true);
         Self {
             columns: Arc::clone(columns),
+            decoded: Arc::clone(decoded),
             schema: Arc::clone(schema),
-            loose: Arc::new(Schema::new(schema.fields().iter().map(loose).collect::<Vec<_>>())),
+            loose: Arc::new(Schema::new(decoded.fields().iter().map(loose).collect::<Vec<_>>())),
             cells: columns.iter().map(|column| Cells::new(&column.of)).collect(),
             keep: Vec::new(),
             rejected: Vec::new(),
@@ -90,12 +94,12 @@ impl Rows {
         let rejected = std::mem::take(&mut self.rejected);
         let bytes = std::mem::take(&mut self.bytes);
         let mut arrays = Vec::with_capacity(self.cells.len());
-        for (cells, field) in self.cells.iter_mut().zip(self.schema.fields()) {
+        for (cells, field) in self.cells.iter_mut().zip(self.decoded.fields()) {
             arrays.push(cells.finish(field)?);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(keep.len()));
         if rejected.is_empty() {
-            let records = RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)?;
+            let records = self.deliver(arrays, &options)?;
             return Ok(Finished { records, kept: None, rejected, bytes });
         }
         let kept = keep.iter().enumerate().filter_map(|(row, keep)| keep.then_some(row)).collect();
@@ -103,8 +107,22 @@ impl Rows {
         let left = filter_record_batch(&loose, &BooleanArray::from(keep))?;
         let options = RecordBatchOptions::new().with_row_count(Some(left.num_rows()));
         let columns = left.columns().to_vec();
-        let records = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
+        let records = self.deliver(columns, &options)?;
         Ok(Finished { records, kept: Some(kept), rejected, bytes })
+    }
+
+    /// The columns in the types that were asked for. What has no place in one of those is NULL there.
+    fn deliver(
+        &self,
+        mut columns: Vec<ArrayRef>,
+        options: &RecordBatchOptions,
+    ) -> Result<RecordBatch, ArrowError> {
+        for (column, field) in columns.iter_mut().zip(self.schema.fields()) {
+            if column.data_type() != field.data_type() {
+                *column = cast(column, field.data_type())?;
+            }
+        }
+        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, options)
     }
 }
 

@@ -8,6 +8,7 @@ mod kit;
 mod columns;
 mod incremental;
 mod late_commit;
+mod marked;
 mod reading;
 mod refusal;
 mod snapshot;
