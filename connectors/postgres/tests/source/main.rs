@@ -6,6 +6,7 @@
 mod kit;
 
 mod columns;
+mod faults;
 mod incremental;
 mod late_commit;
 mod marked;
