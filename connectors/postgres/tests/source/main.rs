@@ -12,4 +12,5 @@ mod late_commit;
 mod marked;
 mod reading;
 mod refusal;
+mod replica;
 mod snapshot;
