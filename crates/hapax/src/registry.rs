@@ -237,8 +237,8 @@ fn table_source(section: &Section) -> Vec<Mistake> {
                 section.span,
                 format!("`source.{}` needs `table` or `query`", section.system),
             )
-                .labelled("which records?")
-                .helped("Add `table: NAME`, or `query: SELECT …`."),
+            .labelled("which records?")
+            .helped("Add `table: NAME`, or `query: SELECT …`."),
         ),
         _ => {}
     }
