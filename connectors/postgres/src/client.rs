@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::task::AbortHandle;
 use tokio_postgres::{Client, Error, SimpleQueryMessage, Statement};
 
 use crate::address::{Address, Server, Url};
@@ -16,8 +17,8 @@ use crate::tls;
 pub(crate) const STAGE: &str = "pg_temp._hapax_batch";
 
 /// The oldest version of the server that has what is needed: 64-bit transaction ids (`xid8`,
-/// `pg_current_xact_id`).
-pub(crate) const VERSION_MIN: u32 = 13;
+/// `pg_current_xact_id`), and scans of a range of pages.
+pub(crate) const VERSION_MIN: u32 = 14;
 
 /// How long a server that answered before is waited for when it does not answer any more.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -76,11 +77,13 @@ impl Database {
         let connected = config.connect(connector).await;
         let (client, connection) = connected.map_err(|source| ServerFault::of_connecting(server, source))?;
         // Ends by itself when the session is dropped, after it told the server.
-        tokio::spawn(connection);
-        let session = Session { client, server: server.clone(), prepared: Mutex::default(), stage: None };
+        let connection = tokio::spawn(connection).abort_handle();
+        let (server, prepared) = (server.clone(), Mutex::default());
+        let session = Session { client, server, connection, prepared, stage: None };
         let said = session.client.simple_query(SETTINGS).await;
-        session
-            .check_version(&said.map_err(|source| ServerFault::of(server, "opening a session", source))?)?;
+        session.check_version(
+            &said.map_err(|source| ServerFault::of(&session.server, "opening a session", source))?,
+        )?;
         self.answered.store(true, Ordering::Relaxed);
         Ok(session)
     }
@@ -90,6 +93,7 @@ impl Database {
 pub(crate) struct Session {
     client: Client,
     server: Server,
+    connection: AbortHandle,
     /// What was prepared on it, by its text.
     prepared: Mutex<HashMap<String, Statement>>,
     /// The statement that created its temporary table.
@@ -105,6 +109,12 @@ impl Session {
     /// Which server it is.
     pub(crate) fn server(&self) -> &Server {
         &self.server
+    }
+
+    /// Ends the connection at once, in the middle of what is being sent. A session that is only dropped receives the
+    /// rest of it first.
+    pub(crate) fn hang_up(&self) {
+        self.connection.abort();
     }
 
     /// Prepares a statement once. Only for texts of which there are few.

@@ -1,5 +1,6 @@
 //! What can go wrong, by operation, and what a person does about it.
 
+mod read;
 mod server;
 mod write;
 
@@ -8,3 +9,4 @@ pub(crate) use server::{is_gone, words};
 pub use write::WriteFault;
 
 pub use crate::address::Server;
+pub use read::ReadFault;

@@ -8,6 +8,8 @@ pub mod codes;
 pub mod config;
 pub mod fault;
 pub mod sink;
+pub mod source;
+pub mod source_config;
 
 mod address;
 mod client;

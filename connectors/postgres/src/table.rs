@@ -19,7 +19,8 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    fn of(relkind: &str, persistence: &str) -> Self {
+    /// By its letters in the catalog: its kind, and what becomes of it in a crash.
+    pub(crate) fn of(relkind: &str, persistence: &str) -> Self {
         match (relkind, persistence) {
             ("r", "p") => Self::Table,
             ("r", "u") => Self::Unlogged,

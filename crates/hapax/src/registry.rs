@@ -44,8 +44,8 @@ pub fn schema() -> serde_json::Value {
         },
         System {
             name: POSTGRES,
-            summary: "A table of a PostgreSQL database.",
-            source: None,
+            summary: "A PostgreSQL database.",
+            source: Some(generator.subschema_for::<hapax_postgres::source_config::SourceConfig>().to_value()),
             sink: Some(generator.subschema_for::<hapax_postgres::config::SinkConfig>().to_value()),
         },
     ];
@@ -91,6 +91,11 @@ pub async fn open_source(section: &Section) -> Result<Arc<dyn Source>, OpenError
         MYSQL => {
             let source =
                 hapax_mysql::source::Mysql::open(section.read()?).await.map_err(OpenError::Source)?;
+            Ok(Arc::new(source))
+        }
+        POSTGRES => {
+            let config = section.read()?;
+            let source = hapax_postgres::source::Postgres::open(config).await.map_err(OpenError::Source)?;
             Ok(Arc::new(source))
         }
         _ => Err(unknown(section).into()),
@@ -146,9 +151,19 @@ pub fn without_password(section: &Section) -> Section {
 
 /// The directory that holds the destination of a section; `None` if it stands in none.
 pub fn home(sink: &Section) -> Option<PathBuf> {
+    location(sink)?.parent().map(Path::to_owned)
+}
+
+/// Where a destination in the file system is, from the root; `None` if it is elsewhere.
+pub fn location(sink: &Section) -> Option<PathBuf> {
     let path = sink.text("path").filter(|path| *path != "-")?;
-    let path = std::path::absolute(path.strip_prefix("file://").unwrap_or(path)).ok()?;
-    path.parent().map(Path::to_owned)
+    let path = path.strip_prefix("file://").unwrap_or(path);
+    if path.contains("://") { None } else { std::path::absolute(path).ok() }
+}
+
+/// Whether the destination is a file that is there.
+pub fn is_file(sink: &Section) -> bool {
+    location(sink).is_some_and(|path| path.is_file())
 }
 
 /// Whether opening the source already takes away what it reads.
@@ -175,6 +190,7 @@ pub fn check(pipeline: &Pipeline) -> Vec<Mistake> {
         FILES => pipeline.source.read::<hapax_files::config::SourceConfig>().err(),
         MYSQL => pipeline.source.read::<hapax_mysql::config::SourceConfig>().err(),
         SQLITE => pipeline.source.read::<hapax_sqlite::config::SourceConfig>().err(),
+        POSTGRES => pipeline.source.read::<hapax_postgres::source_config::SourceConfig>().err(),
         _ => None,
     };
     let sink = match pipeline.sink.system.as_str() {
@@ -185,8 +201,8 @@ pub fn check(pipeline: &Pipeline) -> Vec<Mistake> {
         _ => None,
     };
     let mut mistakes: Vec<Mistake> = source.into_iter().chain(sink).collect();
-    if matches!(pipeline.source.system.as_str(), MYSQL | SQLITE) {
-        mistakes.extend(table_source(&pipeline.source));
+    if matches!(pipeline.source.system.as_str(), MYSQL | SQLITE | POSTGRES) {
+        mistakes.extend(database_source(&pipeline.source));
     }
     mistakes.extend(same_place(pipeline));
     mistakes.sort_by_key(|mistake| mistake.span.start);
@@ -219,7 +235,7 @@ fn onto_itself(sink: &Section, key: &str) -> Mistake {
         .helped("Write to another file or table.")
 }
 
-fn table_source(section: &Section) -> Vec<Mistake> {
+fn database_source(section: &Section) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
     match (section.key_place("table"), section.key_place("query")) {
         (Some(table), Some(query)) => mistakes.push(
@@ -255,9 +271,10 @@ fn table_source(section: &Section) -> Vec<Mistake> {
     mistakes
 }
 
-/// The key that a failure to open is about, if it is the file's fault rather than the system's.
-pub fn blamed_key(code: Code) -> Option<&'static str> {
+/// The key of a section that a failure to open is about, if it is the file's fault rather than the system's.
+pub fn blamed_key(code: Code, section: &Section) -> Option<&'static str> {
     match code {
+        hapax_files::codes::COLUMNS => section.place("schema").map(|_| "schema"),
         hapax_files::codes::SOURCE_CONFIG => Some("path"),
         hapax_files::sink::codes::REMOTE_DESTINATION | hapax_files::sink::codes::FORMAT_UNKNOWN => {
             Some("path")
@@ -273,6 +290,12 @@ pub fn blamed_key(code: Code) -> Option<&'static str> {
         hapax_sqlite::codes::NO_TYPE => Some("schema"),
         hapax_sqlite::codes::BAD_QUERY => Some("query"),
         hapax_sqlite::codes::CONFIG => Some("path"),
+        hapax_postgres::codes::NO_TABLE => Some("table"),
+        hapax_postgres::source::codes::BAD_QUERY => Some("query"),
+        hapax_postgres::source::codes::CONFIG => Some("read"),
+        hapax_postgres::source::codes::NO_COLUMN
+        | hapax_postgres::source::codes::NULL_CURSOR
+        | hapax_postgres::source::codes::COLUMN_UNFIT => Some("cursor"),
         _ => None,
     }
 }

@@ -1,4 +1,5 @@
-//! What is remembered beside the records: each commit, and each dead letter that was settled.
+//! What is remembered beside the records: each commit, what a repair's moved again, and each dead letter that was
+//! settled.
 
 use hapax_engine::dead_letter::{Ending, SettledLetter, Settlement};
 use hapax_engine::history::{Committed, Remembered};
@@ -38,6 +39,13 @@ pub(crate) async fn remember(
         lease.pipeline.as_str().into(),
     ];
     session.run("remembering the commit", sql, Params::Positional(params)).await?;
+    let sql =
+        "REPLACE INTO _hapax_moved_again (pipeline, split, epoch, first, records) VALUES (?, ?, ?, ?, ?)";
+    for again in &checkpoint.again {
+        let records = again.end.saturating_sub(again.start);
+        let of = (lease.pipeline.as_str(), split.as_str().as_bytes(), checkpoint.epoch.get());
+        session.run("remembering the commit", sql, (of.0, of.1, of.2, again.start, records)).await?;
+    }
     Ok(())
 }
 
@@ -102,33 +110,33 @@ pub(crate) async fn remembered(
     let mut answers = Vec::with_capacity(places.len());
     for place in places {
         let of = (pipeline.as_str(), place.split.as_str().as_bytes(), place.ordinal);
+        let settled = session.first(doing, &endings, of).await?.as_ref().map(settled);
+        let settled_in = match &settled {
+            Some(settled) => settled_in(session, pipeline, place, settled.settlement.epoch).await?,
+            None => None,
+        };
         answers.push(Remembered {
             commit: commit_of(session, pipeline, place).await?,
             letter: session.first(doing, &letters, of).await?.as_ref().map(letter),
-            settled: session.first(doing, &endings, of).await?.as_ref().map(settled),
+            settled,
+            settled_in,
+            again: moved_again(session, pipeline, place).await?,
         });
     }
     Ok(answers)
 }
 
-/// The commit that brought the position past a place: the last of those that begin before it and read something.
-async fn commit_of(
-    session: &mut Session,
-    pipeline: &PipelineName,
-    place: &Place,
-) -> Result<Option<Committed>, DatabaseFault> {
-    let sql = "SELECT epoch, token, holder, first, `read`, moved, suppressed, set_aside, filtered, position, \
-               made_unix_ms FROM _hapax_commits WHERE pipeline = ? AND split = ? AND first <= ? AND `read` > 0 \
-               ORDER BY first DESC, epoch DESC LIMIT 1";
-    let params = (pipeline.as_str(), place.split.as_str().as_bytes(), place.ordinal);
-    let Some(row) = session.first("reading the history", sql, params).await? else { return Ok(None) };
-    let count = |index| number(&row, index).unwrap_or(0);
-    let commit = Committed {
-        commit: CommitId { split: place.split.clone(), epoch: Epoch::new(count(0)) },
+const COMMIT: &str = "c.epoch, c.token, c.holder, c.first, c.`read`, c.moved, c.suppressed, c.set_aside, c.filtered, \
+                      c.position, c.made_unix_ms";
+
+fn committed(row: &Row, split: &SplitId) -> Committed {
+    let count = |index| number(row, index).unwrap_or(0);
+    Committed {
+        commit: CommitId { split: split.clone(), epoch: Epoch::new(count(0)) },
         token: FencingToken::new(count(1)),
-        holder: text(&row, 2).unwrap_or_default(),
+        holder: text(row, 2).unwrap_or_default(),
         records: count(3)..count(3).saturating_add(count(4)),
-        through: Position::new(bytes(&row, 9).unwrap_or_default()),
+        through: Position::new(bytes(row, 9).unwrap_or_default()),
         totals: Totals {
             read: count(4),
             moved: count(5),
@@ -137,6 +145,52 @@ async fn commit_of(
             filtered: count(8),
         },
         made_unix_ms: count(10),
-    };
-    Ok(Some(commit).filter(|commit| commit.records.contains(&place.ordinal)))
+    }
+}
+
+/// The commit that brought the position past a place: the last of those that begin before it and read something.
+async fn commit_of(
+    session: &mut Session,
+    pipeline: &PipelineName,
+    place: &Place,
+) -> Result<Option<Committed>, DatabaseFault> {
+    let sql = format!(
+        "SELECT {COMMIT} FROM _hapax_commits c WHERE c.pipeline = ? AND c.split = ? AND c.first <= ? AND c.`read` > 0 \
+         ORDER BY c.first DESC, c.epoch DESC LIMIT 1"
+    );
+    let params = (pipeline.as_str(), place.split.as_str().as_bytes(), place.ordinal);
+    let found = session.first("reading the history", &sql, params).await?;
+    let commit = found.as_ref().map(|row| committed(row, &place.split));
+    Ok(commit.filter(|commit| commit.records.contains(&place.ordinal)))
+}
+
+/// The commit of this epoch, if it left the position where it was.
+async fn settled_in(
+    session: &mut Session,
+    pipeline: &PipelineName,
+    place: &Place,
+    epoch: Epoch,
+) -> Result<Option<Committed>, DatabaseFault> {
+    let sql = format!(
+        "SELECT {COMMIT} FROM _hapax_commits c WHERE c.pipeline = ? AND c.split = ? AND c.epoch = ? AND c.`read` = 0"
+    );
+    let params = (pipeline.as_str(), place.split.as_str().as_bytes(), epoch.get());
+    let found = session.first("reading the history", &sql, params).await?;
+    Ok(found.as_ref().map(|row| committed(row, &place.split)))
+}
+
+/// The commits that moved a place again, in their order.
+async fn moved_again(
+    session: &mut Session,
+    pipeline: &PipelineName,
+    place: &Place,
+) -> Result<Vec<Committed>, DatabaseFault> {
+    let sql = format!(
+        "SELECT {COMMIT} FROM _hapax_moved_again a JOIN _hapax_commits c ON c.pipeline = a.pipeline \
+         AND c.split = a.split AND c.epoch = a.epoch AND c.`read` = 0 WHERE a.pipeline = ? AND a.split = ? \
+         AND a.first <= ? AND a.first + a.records > ? ORDER BY c.epoch"
+    );
+    let params = (pipeline.as_str(), place.split.as_str().as_bytes(), place.ordinal, place.ordinal);
+    let rows = session.rows("reading the history", &sql, params).await?;
+    Ok(rows.iter().map(|row| committed(row, &place.split)).collect())
 }

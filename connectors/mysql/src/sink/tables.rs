@@ -15,7 +15,7 @@ use crate::fault::{DatabaseFault, WriteFault};
 const SPLIT_BYTES_MAX: usize = 2_800;
 
 /// What they are called, and how they are made. Names of splits are bytes: no collation takes two for one.
-const TABLES: [(&str, &str); 6] = [
+const TABLES: [(&str, &str); 7] = [
     (
         "_hapax_leases",
         "token BIGINT UNSIGNED NOT NULL, holder TEXT NOT NULL, definition TEXT NOT NULL, PRIMARY KEY (pipeline)",
@@ -34,6 +34,11 @@ const TABLES: [(&str, &str); 6] = [
          moved BIGINT UNSIGNED NOT NULL, suppressed BIGINT UNSIGNED NOT NULL, set_aside BIGINT UNSIGNED NOT NULL, \
          filtered BIGINT UNSIGNED NOT NULL, position MEDIUMBLOB NOT NULL, made_unix_ms BIGINT UNSIGNED NOT NULL, \
          PRIMARY KEY (pipeline, split, first, epoch)",
+    ),
+    (
+        "_hapax_moved_again",
+        "split VARBINARY(2800) NOT NULL, epoch BIGINT UNSIGNED NOT NULL, first BIGINT UNSIGNED NOT NULL, \
+         records BIGINT UNSIGNED NOT NULL, PRIMARY KEY (pipeline, split, epoch, first)",
     ),
     (
         "_hapax_dead_letters",

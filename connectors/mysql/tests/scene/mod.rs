@@ -174,6 +174,7 @@ pub mod pen {
             through: Position::new([through].as_slice()),
             epoch: standing.epoch.next(),
             totals: standing.totals.plus(Totals { read: 1, moved: 1, ..Totals::default() }),
+            again: Vec::new(),
             made_unix_ms: 1_000,
         }
     }

@@ -30,6 +30,8 @@ use crate::client::{Database, Session};
 use crate::config::{SinkConfig, Write};
 use crate::fault::{ServerFault, WriteFault};
 use crate::name::TableName;
+use crate::source::Postgres;
+use crate::source_config::SourceConfig;
 use crate::table::Table;
 use declared::Known;
 use plan::Plan;
@@ -52,6 +54,9 @@ pub async fn open(config: SinkConfig) -> Result<Sink, SinkError> {
         return Err(WriteFault::Config("`table` is empty").into());
     }
     let name = TableName::read(&config.table)?;
+    for name in name.schema.iter().chain([&name.table]) {
+        plan::short(name)?;
+    }
     let database = Database::new(&config.url)?;
     let target = Target {
         config,
@@ -325,8 +330,21 @@ impl Destination for Handle {
 
     fn read_back(&self, schema: SchemaRef) -> Fut<'_, Arc<dyn Source>, SinkError> {
         Box::pin(async move {
-            let nothing: Arc<dyn Source> = Arc::new(Nothing(schema));
-            Ok(nothing)
+            let session = self.0.session().await?;
+            let table = Table::load(&session, &self.0.name).await;
+            let is_there = table.map_err(session.fault("looking at the table"))?.is_some();
+            self.0.leave(session);
+            if !is_there {
+                let nothing: Arc<dyn Source> = Arc::new(Nothing(schema));
+                return Ok(nothing);
+            }
+            let SinkConfig { url, table, .. } = &self.0.config;
+            let source = Postgres::with_schema(SourceConfig::of_table(url.clone(), table), schema).await;
+            let source: Arc<dyn Source> = Arc::new(source.map_err(|error| SinkError {
+                kind: hapax_engine::fault::SinkErrorKind::Stop,
+                fault: error.fault,
+            })?);
+            Ok(source)
         })
     }
 }

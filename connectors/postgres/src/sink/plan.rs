@@ -135,13 +135,16 @@ fn key(config: &SinkConfig, shape: &Shape) -> Result<Vec<String>, WriteFault> {
     }
 }
 
+/// Refuses a name that PostgreSQL would cut off.
+pub(crate) fn short(name: &str) -> Result<(), WriteFault> {
+    if name.len() > NAME_BYTES_MAX { Err(WriteFault::NameTooLong { name: name.to_owned() }) } else { Ok(()) }
+}
+
 fn distinct(schema: &Schema) -> Result<(), WriteFault> {
     let mut seen: Vec<&String> = Vec::new();
     for field in schema.fields() {
         let name = field.name();
-        if name.len() > NAME_BYTES_MAX || name.is_empty() {
-            return Err(WriteFault::NameTooLong { name: name.clone() });
-        }
+        short(name)?;
         if seen.contains(&name) {
             return Err(WriteFault::SameName { name: name.clone() });
         }

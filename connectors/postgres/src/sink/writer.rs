@@ -75,6 +75,14 @@ impl SplitWriter {
     /// Opens a transaction, if none is open, for the holder of the lease; refuses one that was superseded. It counts
     /// as lost until [`keep`](Self::keep) says that what was done in it went well.
     async fn begin(&mut self) -> Result<(), SinkError> {
+        let begun = self.opened().await;
+        if begun.is_err() {
+            self.take_back().await;
+        }
+        begun
+    }
+
+    async fn opened(&mut self) -> Result<(), SinkError> {
         match std::mem::replace(&mut self.hold, Hold::Lost) {
             Hold::Open => return Ok(()),
             Hold::Lost => return Err(self.lost()),
@@ -98,25 +106,29 @@ impl SplitWriter {
         if by == lease.token || planted(Mistake::NoFence) { Ok(()) } else { Err(fenced(&lease, by).into()) }
     }
 
-    /// Keeps the transaction open if what was done in it went well.
-    fn keep<T>(&mut self, done: Result<T, SinkError>) -> Result<T, SinkError> {
+    /// Keeps the transaction open if what was done in it went well. Whatever went wrong takes all of it back at once:
+    /// somebody may wait for a row that it has locked.
+    async fn keep<T>(&mut self, done: Result<T, SinkError>) -> Result<T, SinkError> {
         if done.is_ok() {
             self.hold = Hold::Open;
+        } else {
+            self.take_back().await;
         }
         done
     }
 
-    /// Takes back what is open.
+    /// Takes the transaction back, if there is one. Without an answer the session ends, and the server does it.
+    async fn take_back(&mut self) {
+        if let Some(session) = &self.session
+            && session.batch_execute("ROLLBACK").await.is_err()
+        {
+            self.session = None;
+        }
+    }
+
     async fn give_up(&mut self) {
         if self.hold != Hold::Free {
-            // Without an answer the session ends, and the server takes the transaction back.
-            let taken_back = match &self.session {
-                Some(session) => session.batch_execute("ROLLBACK").await.is_ok(),
-                None => false,
-            };
-            if !taken_back {
-                self.session = None;
-            }
+            self.take_back().await;
         }
         self.hold = Hold::Free;
     }
@@ -124,7 +136,7 @@ impl SplitWriter {
     async fn write_by(&mut self, plan: &Plan, records: &RecordBatch) -> Result<Vec<RefusedRow>, SinkError> {
         self.begin().await?;
         let written = load::write(self.session()?, plan, records).await;
-        self.keep(written)
+        self.keep(written).await
     }
 
     async fn prepare_commit(&mut self, lease: &Lease, checkpoint: &Checkpoint) -> Result<(), SinkError> {
@@ -152,7 +164,9 @@ impl SplitWriter {
             return Ok(());
         };
         if is_refusal(&source) {
-            return Err(CommitError::Refused(session.fault("committing")(source).into()));
+            let refused = session.fault("committing")(source).into();
+            self.take_back().await;
+            return Err(CommitError::Refused(refused));
         }
         let fault =
             WriteFault::CommitUnknown { server: session.server().clone(), split: self.split.clone(), source };
@@ -256,7 +270,7 @@ impl Writer for SplitWriter {
             let session = self.session()?;
             let claims = tables.claim(session, &pipeline, &self.split, arrivals).await;
             let claims = claims.map_err(|error| session.fault("claiming identities")(error).into());
-            self.keep(claims)
+            self.keep(claims).await
         })
     }
 
@@ -267,7 +281,7 @@ impl Writer for SplitWriter {
             let session = self.session()?;
             let withdrawn = tables.withdraw(session, &pipeline, &self.split, arrivals).await;
             let withdrawn = withdrawn.map_err(|error| session.fault("withdrawing claims")(error).into());
-            self.keep(withdrawn)
+            self.keep(withdrawn).await
         })
     }
 
@@ -295,7 +309,7 @@ impl Writer for SplitWriter {
             let session = self.session()?;
             let set_aside = tables.set_aside(session, &pipeline, letters).await;
             let set_aside = set_aside.map_err(|error| session.fault("setting aside")(error).into());
-            self.keep(set_aside)
+            self.keep(set_aside).await
         })
     }
 
@@ -309,7 +323,7 @@ impl Writer for SplitWriter {
             let session = self.session()?;
             let settled = tables.settle(session, &pipeline, places, settlement).await;
             let settled = settled.map_err(|error| session.fault("settling")(error).into());
-            self.keep(settled)
+            self.keep(settled).await
         })
     }
 
@@ -326,7 +340,7 @@ impl CoCommit for SplitWriter {
         Box::pin(async move {
             let lease = self.held_lease().map_err(CommitError::Refused)?;
             if let Err(error) = self.prepare_commit(&lease, checkpoint).await {
-                self.give_up().await;
+                self.take_back().await;
                 return Err(CommitError::Refused(error));
             }
             self.end().await

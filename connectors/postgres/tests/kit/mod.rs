@@ -106,3 +106,50 @@ fn blocking<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     std::thread::spawn(move || runtime().block_on(work)).join().unwrap()
 }
+
+/// A server of this test alone, which it may stop.
+pub struct Service {
+    folder: std::path::PathBuf,
+    _own: tempfile::TempDir,
+}
+
+impl Service {
+    pub fn start() -> Self {
+        use std::os::unix::fs::PermissionsExt;
+        let own = tempfile::tempdir().unwrap();
+        // The server may run as another user.
+        std::fs::set_permissions(own.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let service = Self { folder: own.path().join("server"), _own: own };
+        service.again();
+        service
+    }
+
+    pub fn folder(&self) -> &std::path::Path {
+        &self.folder
+    }
+
+    pub fn url(&self) -> String {
+        std::fs::read_to_string(self.folder.join("url")).unwrap().trim().to_owned()
+    }
+
+    pub fn again(&self) {
+        self.command(&["start"], "fast");
+    }
+
+    pub fn stop(&self, mode: &str) {
+        self.command(&["stop"], mode);
+    }
+
+    fn command(&self, arguments: &[&str], mode: &str) {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let mut command = std::process::Command::new(root.join("services/postgres"));
+        let ran = command.args(arguments).arg(&self.folder).env("HAPAX_STOP", mode).output().unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.stop("immediate");
+    }
+}

@@ -1,0 +1,362 @@
+//! The source: tables by their pages, by a cursor below its horizon, or row by row until all are marked; and queries.
+
+pub mod codes;
+
+mod cell;
+mod civil;
+mod copy;
+mod horizon;
+mod letter;
+mod marked;
+mod numeric;
+mod pages;
+mod plan;
+mod position;
+mod query;
+mod reader;
+mod rows;
+mod snapshot;
+mod text;
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use hapax_engine::Fut;
+use hapax_engine::dead_letter::DeadLetter;
+use hapax_engine::fault::SourceError;
+use hapax_engine::source::{Source, Split, SplitReader};
+use hapax_planted::{Mistake, planted};
+use hapax_protocol::code::Code;
+use hapax_protocol::guarantee::{Completeness, Order, Replay, Retention, Settle, SourceFacts};
+use hapax_protocol::position::{Position, SplitId};
+use tokio::sync::Mutex;
+
+use crate::client::{Database, Session};
+use crate::fault::ReadFault;
+use crate::name::quoted;
+use crate::source_config::SourceConfig;
+use horizon::Bounds;
+use marked::Worker;
+use pages::Part;
+use plan::{Horizon, Plan, Walk};
+use position::{At, Mark};
+use reader::{Pages, Reader, Start};
+use snapshot::Snapshot;
+
+/// A table or a query of a PostgreSQL database.
+pub struct Postgres {
+    database: Database,
+    plan: Arc<Plan>,
+    /// What the readers of a run see. A new one is taken each time splits are listed.
+    snapshot: Mutex<Option<Arc<Snapshot>>>,
+}
+
+impl Postgres {
+    /// Opens it, with the columns and types that it has. Reads only.
+    pub async fn open(config: SourceConfig) -> Result<Self, SourceError> {
+        Self::make(config, None).await
+    }
+
+    /// Opens it, to read these columns as these types.
+    pub async fn with_schema(config: SourceConfig, schema: SchemaRef) -> Result<Self, SourceError> {
+        Self::make(config, Some(schema)).await
+    }
+
+    async fn make(config: SourceConfig, schema: Option<SchemaRef>) -> Result<Self, SourceError> {
+        let database = Database::new(&config.url)?;
+        let session = database.session().await?;
+        let plan = Plan::make(&session, &config, schema).await?;
+        Ok(Self { database, plan: Arc::new(plan), snapshot: Mutex::new(None) })
+    }
+
+    async fn new_snapshot(&self) -> Result<Arc<Snapshot>, SourceError> {
+        let session = self.database.session().await?;
+        Ok(Arc::new(Snapshot::take(session, &self.plan).await?))
+    }
+
+    /// What this run sees. After the connection that holds it was lost, it is what is there then: as after a crash.
+    async fn snapshot(&self) -> Result<Arc<Snapshot>, SourceError> {
+        let mut kept = self.snapshot.lock().await;
+        match &*kept {
+            Some(snapshot) if !snapshot.is_gone() => Ok(Arc::clone(snapshot)),
+            _ => Ok(Arc::clone(kept.insert(self.new_snapshot().await?))),
+        }
+    }
+
+    async fn list(&self) -> Result<Vec<Split>, SourceError> {
+        let whole = |id| vec![Split { id: SplitId::new(id), source_bytes: None }];
+        match &self.plan.walk {
+            Walk::Pages(parts) => {
+                let mut kept = self.snapshot.lock().await;
+                let snapshot = kept.insert(self.new_snapshot().await?);
+                Ok(ranges(parts, snapshot))
+            }
+            Walk::Key | Walk::Number => {
+                *self.snapshot.lock().await = Some(self.new_snapshot().await?);
+                Ok(whole(self.plan.name.as_str()))
+            }
+            Walk::Cursor(_) => Ok(whole(self.plan.name.as_str())),
+            Walk::Marked(_) => {
+                let splits = marked::splits(&self.plan);
+                Ok(splits.into_iter().map(|id| Split { id, source_bytes: None }).collect())
+            }
+        }
+    }
+
+    async fn begin(
+        &self,
+        split: SplitId,
+        after: Option<Position>,
+    ) -> Result<Box<dyn SplitReader>, SourceError> {
+        let foreign = || ReadFault::ForeignPosition { split: split.clone(), of: self.plan.name.clone() };
+        let mark = match &after {
+            Some(position) => {
+                Some(Mark::decode(position).filter(|mark| fits(mark, &self.plan)).ok_or_else(foreign)?)
+            }
+            None => None,
+        };
+        let ordinal = mark.as_ref().map_or(0, |mark| mark.ordinal);
+        if let Walk::Marked(marking) = &self.plan.walk {
+            if !marked::splits(&self.plan).contains(&split) {
+                return Err(foreign().into());
+            }
+            let (plan, database) = (Arc::clone(&self.plan), self.database.clone());
+            return Ok(Box::new(Worker::new(plan, marking.clone(), database, split, after, ordinal)));
+        }
+        let mut start = Start { split: split.clone(), after, ordinal, page: 0, pages: None, began_us: 0 };
+        let at = mark.as_ref().map(|mark| &mark.at);
+        let session = self.database.session().await?;
+        let select = match &self.plan.walk {
+            Walk::Pages(parts) => {
+                let found = pages::of_split(parts, &split).ok_or_else(foreign)?;
+                self.by_pages(&session, found, at, &mut start).await?
+            }
+            _ if split.as_str() != self.plan.name => return Err(foreign().into()),
+            Walk::Key => {
+                self.share(&session).await?;
+                let behind = match at {
+                    Some(At::Key { key, .. }) => Some(self.plan.behind(key)),
+                    _ => None,
+                };
+                self.in_order(behind)
+            }
+            Walk::Number => {
+                self.share(&session).await?;
+                format!("SELECT {} FROM {} AS t OFFSET {ordinal}", self.plan.select(), self.plan.from)
+            }
+            Walk::Cursor(horizon) => {
+                // The COPY is a transaction of its own, and over with its last row: an open one holds horizons back.
+                let bounds = self.bounds(&session, *horizon, &split, at).await?;
+                start.began_us = bounds.began_us;
+                self.in_order(bounds.conditions)
+            }
+            Walk::Marked(_) => return Err(foreign().into()),
+        };
+        // Rows come in the order they stand in, and by one process: what its place is counted from.
+        let steady = "SET synchronize_seqscans = off; SET max_parallel_workers_per_gather = 0; \
+                      SET default_transaction_read_only = on";
+        session.batch_execute(steady).await.map_err(session.fault("reading"))?;
+        Ok(Box::new(Reader::begin(Arc::clone(&self.plan), session, &select, start).await?))
+    }
+
+    /// Begins a transaction that sees what this run sees.
+    async fn share(&self, session: &Session) -> Result<Arc<Snapshot>, SourceError> {
+        let snapshot = self.snapshot().await?;
+        match snapshot.share(session).await {
+            Ok(()) => Ok(snapshot),
+            Err(fault) => {
+                // Its holder is gone: whoever tries again takes a new one.
+                *self.snapshot.lock().await = None;
+                Err(SourceError::unavailable(fault))
+            }
+        }
+    }
+
+    async fn by_pages(
+        &self,
+        session: &Session,
+        (index, part, range): (usize, &Part, pages::Range),
+        at: Option<&At>,
+        start: &mut Start,
+    ) -> Result<String, SourceError> {
+        let snapshot = self.share(session).await?;
+        let (file, _) = snapshot.part(index);
+        let from = match at {
+            Some(At::Page { file: before, .. }) if *before != file => {
+                let (split, table) = (start.split.clone(), part.name.clone());
+                return Err(ReadFault::Rewritten { split, table }.into());
+            }
+            Some(At::Page { page, row, .. }) => {
+                start.page = *page;
+                format!("t.ctid > '({page},{row})'")
+            }
+            _ => {
+                start.page = range.low;
+                format!("t.ctid >= '({},0)'", range.low)
+            }
+        };
+        start.pages = Some(Pages { file, page_bytes: snapshot.page_bytes });
+        let end = range.end.map(|end| format!(" AND t.ctid < '({end},0)'")).unwrap_or_default();
+        let mut columns = self.plan.select();
+        if !columns.is_empty() {
+            columns.push_str(", ");
+        }
+        Ok(format!("SELECT {columns}t.ctid FROM ONLY {} AS t WHERE {from}{end}", part.sql))
+    }
+
+    fn in_order(&self, conditions: impl IntoIterator<Item = String>) -> String {
+        let plan = &self.plan;
+        let conditions: Vec<_> = conditions.into_iter().collect();
+        let filter = if conditions.is_empty() {
+            String::new()
+        } else {
+            format!(" WHERE {}", conditions.join(" AND "))
+        };
+        format!("SELECT {} FROM {} AS t{filter} ORDER BY {}", plan.select(), plan.from, plan.order())
+    }
+
+    async fn bounds(
+        &self,
+        session: &Session,
+        horizon: Horizon,
+        split: &SplitId,
+        at: Option<&At>,
+    ) -> Result<Bounds, SourceError> {
+        if !planted(Mistake::BareCursor) {
+            return Bounds::find(session, &self.plan, horizon, split, at).await;
+        }
+        // The mistake that nearly everybody makes: what is greater than the greatest, and nothing else.
+        let mut bare = Bounds::default();
+        if let (Some(At::Key { key, .. }), Some(column)) = (at, self.plan.key_columns().next()) {
+            let last = key.first().map(|value| crate::name::literal(value)).unwrap_or_default();
+            bare.conditions.push(format!("t.{} > {last}::{}", quoted(&column.name), column.of.name));
+        }
+        Ok(bare)
+    }
+}
+
+/// The ranges that have pages now, in order.
+fn ranges(parts: &[Part], snapshot: &Snapshot) -> Vec<Split> {
+    let mut splits = Vec::new();
+    for (index, part) in parts.iter().enumerate() {
+        let (_, pages) = snapshot.part(index);
+        for number in 0..pages::ranges(pages) {
+            let range = pages::Range::of(number);
+            let end = range.end.unwrap_or(pages).min(pages);
+            let bytes = u64::from(end.saturating_sub(range.low)).saturating_mul(snapshot.page_bytes);
+            splits.push(Split { id: pages::split(part, number), source_bytes: Some(bytes) });
+        }
+    }
+    splits
+}
+
+/// Whether a position can be one of this reading.
+fn fits(mark: &Mark, plan: &Plan) -> bool {
+    match (&plan.walk, &mark.at) {
+        (Walk::Pages(_), At::Page { .. }) | (Walk::Number | Walk::Marked(_), At::Number) => true,
+        (Walk::Key | Walk::Cursor(_), At::Key { key, .. }) => key.len() == plan.keys.len(),
+        _ => false,
+    }
+}
+
+/// What a snapshot cannot check.
+const STAYS: &str = "between a run that was interrupted and the one that goes on, rows of the table stay as they are: one that is updated meanwhile is moved again or missed, one that is inserted into free space behind the position is missed (`read: incremental` follows changes, `hapax verify` finds what was missed)";
+
+/// What reading by a key cannot check.
+const KEPT: &str =
+    "rows behind the position stay as they were read: a later run moves only rows with greater keys";
+
+/// What a query without a key cannot check.
+const REPEATS: &str = "the query gives the same rows in the same order whenever it is asked, because it has no key to go on from";
+
+/// What a cursor of transactions cannot check.
+const BY_TRANSACTION: &str = "each transaction that writes a row sets its cursor to its own number (`pg_current_xact_id()`), and rows are not deleted";
+
+/// What a cursor of the database's time cannot check.
+const BY_CLOCK: &str = "each transaction that writes a row sets its cursor to a time of its own, not before it began (`now()`), the server's clock does not go back, and rows are not deleted";
+
+/// What a cursor of an application's time cannot check.
+const BY_PROGRAM: &str = "every write of a row sets its cursor, no row appears later after that than `lateness` says, and rows are not deleted";
+
+/// What a mark cannot check.
+const MARKED: &str = "nobody but Hapax marks a row that waits, and a row that is marked does not wait again";
+
+impl Source for Postgres {
+    fn facts(&self) -> SourceFacts {
+        let facts = SourceFacts {
+            completeness: Completeness::Complete,
+            replay: Replay::Exact,
+            retention: Retention::Unbounded,
+            order: Order::None,
+            settle: Settle::Seek,
+            condition: Some(STAYS),
+        };
+        match self.plan.walk {
+            Walk::Pages(_) => facts,
+            Walk::Key => SourceFacts { condition: Some(KEPT), ..facts },
+            // A query without a key has only the numbers of its rows, which a write may shift.
+            Walk::Number => SourceFacts { replay: Replay::Unidentified, condition: Some(REPEATS), ..facts },
+            Walk::Cursor(Horizon::Transaction) => {
+                SourceFacts { order: Order::PerKey, condition: Some(BY_TRANSACTION), ..facts }
+            }
+            Walk::Cursor(Horizon::Beginning) => {
+                SourceFacts { order: Order::PerKey, condition: Some(BY_CLOCK), ..facts }
+            }
+            // What is read again has another number than before: only a key tells that it is the same.
+            Walk::Cursor(Horizon::Late(lateness)) => SourceFacts {
+                completeness: Completeness::Late { lateness, lookback: lateness },
+                replay: Replay::Unidentified,
+                order: Order::PerKey,
+                condition: Some(BY_PROGRAM),
+                ..facts
+            },
+            Walk::Marked(_) => SourceFacts {
+                replay: Replay::Unidentified,
+                settle: Settle::Mark,
+                condition: Some(MARKED),
+                ..facts
+            },
+        }
+    }
+
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.plan.schema)
+    }
+
+    fn splits(&self) -> Fut<'_, Vec<Split>, SourceError> {
+        Box::pin(self.list())
+    }
+
+    fn open(&self, split: &SplitId, after: Option<&Position>) -> Fut<'_, Box<dyn SplitReader>, SourceError> {
+        Box::pin(self.begin(split.clone(), after.cloned()))
+    }
+
+    fn describe(&self, position: &Position) -> String {
+        let Some(mark) = Mark::decode(position) else {
+            return format!("{position:?}, not a position of PostgreSQL");
+        };
+        let behind = format!("behind record {}", mark.ordinal);
+        match mark.at {
+            At::Number => behind,
+            At::Page { page, row, .. } => format!("{behind}, page {page} row {row}"),
+            At::Key { key, .. } => {
+                let names = self.plan.key_columns().map(|column| column.name.as_str());
+                let key: Vec<_> = names.zip(&key).map(|(name, value)| format!("{name} {value}")).collect();
+                format!("{behind}, {}", key.join(", "))
+            }
+        }
+    }
+
+    fn rejects_with(&self, code: Code) -> bool {
+        code == codes::VALUE_MISFIT
+    }
+
+    fn reread(&self, letter: &DeadLetter) -> Fut<'_, RecordBatch, SourceError> {
+        let letter = letter.clone();
+        Box::pin(async move {
+            let session = self.database.session().await?;
+            letter::reread(&session, &self.plan, &letter).await
+        })
+    }
+}
