@@ -88,6 +88,20 @@ pub enum DatabaseFault {
         /// The split.
         split: String,
     },
+    /// The server's list of transactions cannot be read.
+    #[error("{place} gave no whole list of its transactions within {waited_ms} ms")]
+    Unclear {
+        /// Which database.
+        place: String,
+        /// How long it was given, in milliseconds.
+        waited_ms: u64,
+    },
+    /// A distributed transaction is prepared, and nobody has it.
+    #[error("{place} has a prepared XA transaction that no connection holds: nothing tells when it began")]
+    Abandoned {
+        /// Which database.
+        place: String,
+    },
     /// No space left.
     #[error("the disk of {place} is full: the open commit was taken back")]
     DiskFull {
@@ -161,7 +175,14 @@ impl DatabaseFault {
 
     /// Whether trying again may help.
     pub(crate) fn passes(&self) -> bool {
-        matches!(self, Self::Gone { .. } | Self::Silent { .. } | Self::Locked { .. } | Self::Held { .. })
+        matches!(
+            self,
+            Self::Gone { .. }
+                | Self::Silent { .. }
+                | Self::Locked { .. }
+                | Self::Held { .. }
+                | Self::Unclear { .. }
+        )
     }
 }
 
@@ -176,6 +197,7 @@ impl Fault for DatabaseFault {
             Self::TooOld { .. } => codes::TOO_OLD,
             Self::Tls { .. } => codes::TLS,
             Self::Locked { .. } | Self::Held { .. } => codes::LOCKED,
+            Self::Unclear { .. } | Self::Abandoned { .. } => codes::NO_HORIZON,
             Self::DiskFull { .. } => codes::DISK_FULL,
             Self::ReadOnly { .. } => codes::READ_ONLY,
             Self::Failed { .. } | Self::Misunderstood { .. } => codes::DATABASE_FAILED,
@@ -206,6 +228,12 @@ impl Fault for DatabaseFault {
             }
             Self::Locked { .. } | Self::Held { .. } => {
                 "Find the other transaction (`SHOW PROCESSLIST`), let it finish, and run again: nothing is lost."
+            }
+            Self::Unclear { .. } => {
+                "Run again when fewer transactions are open: SHOW ENGINE INNODB STATUS leaves some out beyond 1 MiB."
+            }
+            Self::Abandoned { .. } => {
+                "`XA RECOVER` lists it; `XA COMMIT` or `XA ROLLBACK` ends it. Then run again."
             }
             Self::DiskFull { .. } => "Make room and run again: it goes on behind the last commit.",
             Self::ReadOnly { .. } => "Name the primary server in `url`, or end its `read_only`.",

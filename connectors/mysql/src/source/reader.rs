@@ -25,8 +25,14 @@ use crate::fault::{DatabaseFault, ReadFault};
 /// How many bytes a row is taken for before any was read: a page of rows that are larger is dropped in part.
 const ROW_BYTES: usize = 1_024;
 
-/// What a page brought, and the connection it came by if that is still good.
-type Turned = (Option<Session>, Result<Option<Records>, SourceError>);
+/// What a page brought.
+struct Turned {
+    /// The connection it came by, if that is still good.
+    session: Option<Session>,
+    /// The horizon it stood under.
+    bound: Option<Value>,
+    read: Result<Option<Records>, SourceError>,
+}
 
 /// A place in one split of a table or a query.
 pub(crate) struct Reader {
@@ -37,6 +43,8 @@ pub(crate) struct Reader {
     after: Option<Position>,
     mark: Option<Mark>,
     session: Option<Session>,
+    /// The horizon of the last page. It stays good: what lay under it is there.
+    bound: Option<Value>,
     row_bytes: usize,
     /// The page that is being read. It goes on where the future that began it was dropped.
     page: Option<JoinHandle<Turned>>,
@@ -51,7 +59,18 @@ impl Reader {
         after: Option<Position>,
         mark: Option<Mark>,
     ) -> Self {
-        Self { address, plan, split, range, after, mark, session: None, row_bytes: ROW_BYTES, page: None }
+        Self {
+            address,
+            plan,
+            split,
+            range,
+            after,
+            mark,
+            session: None,
+            bound: None,
+            row_bytes: ROW_BYTES,
+            page: None,
+        }
     }
 
     fn begin_page(&mut self, limit: ReadLimit) -> JoinHandle<Turned> {
@@ -62,7 +81,7 @@ impl Reader {
             mark: self.mark.clone(),
             limit: ReadLimit { records_max: rows, ..limit },
         };
-        let (address, session) = (Arc::clone(&self.address), self.session.take());
+        let (address, session, bound) = (Arc::clone(&self.address), self.session.take(), self.bound.take());
         tokio::spawn(async move {
             let session = match session {
                 Some(session) => Ok(session),
@@ -70,11 +89,12 @@ impl Reader {
             };
             match session {
                 Ok(mut session) => {
-                    let read = page.read(&mut session).await;
+                    let mut bound = bound;
+                    let read = page.turn(&mut session, &mut bound).await;
                     // A connection on which something went wrong is not trusted again.
-                    (read.is_ok().then_some(session), read)
+                    Turned { session: read.is_ok().then_some(session), bound, read }
                 }
-                Err(fault) => (None, Err(fault.into())),
+                Err(fault) => Turned { session: None, bound: None, read: Err(fault.into()) },
             }
         })
     }
@@ -101,8 +121,8 @@ impl SplitReader for Reader {
                 place: self.address.place().to_owned(),
                 doing: "reading a page",
             };
-            let (session, read) = ended.map_err(misunderstood)?;
-            self.session = session;
+            let Turned { session, bound, read } = ended.map_err(misunderstood)?;
+            (self.session, self.bound) = (session, bound);
             let Some(read) = read? else { return Ok(None) };
             self.row_bytes = read.row_bytes;
             let through = read.mark.encode();
@@ -156,12 +176,29 @@ impl Page {
         Ok(session)
     }
 
-    async fn read(&self, session: &mut Session) -> Result<Option<Records>, SourceError> {
+    /// Reads under the horizon of before, and under a new one if there is nothing.
+    async fn turn(
+        &self,
+        session: &mut Session,
+        bound: &mut Option<Value>,
+    ) -> Result<Option<Records>, SourceError> {
+        let Some(horizon) = &self.plan.horizon else { return self.read(session, None).await };
+        if let Some(before) = bound
+            && let Some(records) = self.read(session, Some(before.clone())).await?
+        {
+            return Ok(Some(records));
+        }
         // Asked for before the rows: what commits in between lies above it.
-        let bound = match &self.plan.horizon {
-            Some(horizon) => Some(horizon.now(session).await?),
-            None => None,
-        };
+        let now = horizon.now(session).await?;
+        *bound = Some(now.clone());
+        self.read(session, Some(now)).await
+    }
+
+    async fn read(
+        &self,
+        session: &mut Session,
+        bound: Option<Value>,
+    ) -> Result<Option<Records>, SourceError> {
         let first = self.mark.as_ref().map_or(0, |mark| mark.ordinal);
         let (sql, params) = self.sql(bound);
         let width = self.plan.schema.fields().len();

@@ -98,3 +98,84 @@ fn statements(url: String, sql: String) {
         connection.disconnect().await.unwrap();
     });
 }
+
+/// A sink, and what one split of it needs.
+pub mod pen {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+    use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+    use hapax_engine::fault::SinkError;
+    use hapax_engine::sink::{CoCommit, CoCommitSink, Shape, Sink};
+    use hapax_mysql::config::SinkConfig;
+    use hapax_protocol::lease::{Applicant, Lease, PipelineName};
+    use hapax_protocol::position::{Checkpoint, Position, SplitId, Standing, Totals};
+
+    pub async fn open(url: &str, table: &str, write: &str) -> Result<Arc<dyn CoCommitSink>, SinkError> {
+        let config = serde_json::json!({ "url": url, "table": table, "write": write });
+        let config: SinkConfig = serde_json::from_value(config).unwrap();
+        match hapax_mysql::sink::open(config).await? {
+            Sink::CoCommit(sink) => Ok(sink),
+            _ => panic!("positions are kept"),
+        }
+    }
+
+    pub fn schema() -> SchemaRef {
+        Arc::new(Schema::new(vec![
+            Field::new("id", DataType::Int64, true),
+            Field::new("name", DataType::Utf8, true),
+        ]))
+    }
+
+    pub fn people(rows: &[(i64, Option<&str>)]) -> RecordBatch {
+        let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.0)));
+        let names: ArrayRef = Arc::new(StringArray::from_iter(rows.iter().map(|row| row.1)));
+        RecordBatch::try_new(schema(), vec![ids, names]).unwrap()
+    }
+
+    pub fn numbered(ids: std::ops::Range<i64>) -> RecordBatch {
+        people(&ids.map(|id| (id, Some("name"))).collect::<Vec<_>>())
+    }
+
+    pub fn shape(schema: SchemaRef, key: &[&str]) -> Shape {
+        Shape { schema, key: key.iter().map(|name| (*name).to_owned()).collect() }
+    }
+
+    pub async fn lease(sink: &Arc<dyn CoCommitSink>) -> Lease {
+        let pipeline = PipelineName::new("p").unwrap();
+        let applicant = Applicant { pipeline, holder: "test".into(), definition: "d".into() };
+        sink.acquire(&applicant).await.unwrap()
+    }
+
+    pub async fn taken(sink: &Arc<dyn CoCommitSink>, lease: &Lease) -> (Box<dyn CoCommit>, Standing) {
+        let mut writer = sink.writer(&SplitId::new("s")).await.unwrap();
+        let standing = writer.take_over(lease).await.unwrap();
+        (writer, standing)
+    }
+
+    /// A sink that is prepared, and a writer of its one split.
+    pub async fn ready(
+        url: &str,
+        table: &str,
+        write: &str,
+        shape: &Shape,
+    ) -> (Arc<dyn CoCommitSink>, Lease, Box<dyn CoCommit>, Standing) {
+        let sink = open(url, table, write).await.unwrap();
+        sink.prepare(shape).await.unwrap();
+        let lease = lease(&sink).await;
+        let (writer, standing) = taken(&sink, &lease).await;
+        (sink, lease, writer, standing)
+    }
+
+    /// The next commit, to position `through`.
+    pub fn next(standing: &Standing, through: u8) -> Checkpoint {
+        Checkpoint {
+            after: standing.position.clone(),
+            through: Position::new([through].as_slice()),
+            epoch: standing.epoch.next(),
+            totals: standing.totals.plus(Totals { read: 1, moved: 1, ..Totals::default() }),
+            again: Vec::new(),
+            made_unix_ms: 1_000,
+        }
+    }
+}
