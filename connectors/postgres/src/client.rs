@@ -49,11 +49,6 @@ impl Database {
         Ok(Self { address: Arc::new(Address::read(url)?), answered: Arc::new(AtomicBool::new(false)) })
     }
 
-    /// Which server it is, in words.
-    pub(crate) fn server(&self) -> &Server {
-        &self.address.server
-    }
-
     /// Opens a session. A server that answered before is waited for, at most [`PATIENCE`].
     pub(crate) async fn session(&self) -> Result<Session, ServerFault> {
         let until = Instant::now() + PATIENCE;

@@ -5,7 +5,7 @@ mod server;
 mod write;
 
 pub use server::ServerFault;
-pub(crate) use server::{is_gone, words};
+pub(crate) use server::words;
 pub use write::WriteFault;
 
 pub use crate::address::Server;

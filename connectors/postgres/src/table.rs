@@ -58,8 +58,6 @@ pub(crate) struct Table {
     /// The columns of each index that makes rows unique, the primary key first. Partial indexes, those on
     /// expressions and those that are checked late are left out.
     pub unique: Vec<Vec<String>>,
-    /// Whether the first of `unique` is the primary key.
-    pub has_primary_key: bool,
 }
 
 impl Table {
@@ -73,10 +71,10 @@ impl Table {
         let Some(row) = session.query_opt(sql, &[&name.table, &name.schema]).await? else { return Ok(None) };
         let oid = row.try_get(0)?;
         let columns = Column::all(session, oid).await?;
-        let (unique, has_primary_key) = unique(session, oid).await?;
+        let unique = unique(session, oid).await?;
         let kind = Kind::of(row.try_get(3)?, row.try_get(4)?);
         let (schema, name) = (row.try_get(1)?, row.try_get(2)?);
-        Ok(Some(Self { oid, schema, name, kind, columns, unique, has_primary_key }))
+        Ok(Some(Self { oid, schema, name, kind, columns, unique }))
     }
 
     /// Its name in SQL.
@@ -89,11 +87,6 @@ impl Table {
         self.columns.iter().find(|column| column.name == name)
     }
 
-    /// The columns of the primary key, in its order; empty if it has none.
-    pub(crate) fn primary_key(&self) -> &[String] {
-        self.unique.first().filter(|_| self.has_primary_key).map_or(&[], Vec::as_slice)
-    }
-
     /// Whether rows are unique by exactly these columns, in any order.
     pub(crate) fn unique_by(&self, key: &[String]) -> bool {
         let same =
@@ -102,15 +95,13 @@ impl Table {
     }
 }
 
-async fn unique(session: &Session, oid: u32) -> Result<(Vec<Vec<String>>, bool), Error> {
-    let sql = "SELECT i.indisprimary, array_agg(a.attname::text ORDER BY k.n) \
+async fn unique(session: &Session, oid: u32) -> Result<Vec<Vec<String>>, Error> {
+    let sql = "SELECT array_agg(a.attname::text ORDER BY k.n) \
                FROM pg_index i CROSS JOIN unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n) \
                LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND k.attnum > 0 \
                WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL \
                AND k.n <= i.indnkeyatts GROUP BY i.indexrelid, i.indisprimary \
                HAVING bool_and(a.attname IS NOT NULL) ORDER BY i.indisprimary DESC, i.indexrelid";
     let rows = session.query(sql, &[&oid]).await?;
-    let primary = rows.first().map_or(Ok(false), |row| row.try_get(0))?;
-    let unique = rows.iter().map(|row: &Row| row.try_get(1)).collect::<Result<_, _>>()?;
-    Ok((unique, primary))
+    rows.iter().map(|row: &Row| row.try_get(0)).collect()
 }

@@ -1,5 +1,4 @@
-//! What is remembered beside the records: each commit, what a repair's moved again, and each dead letter that was
-//! settled.
+//! What is remembered beside the records: each commit, what a repair's moved again, and each dead letter that was settled.
 
 use hapax_engine::dead_letter::{Ending, SettledLetter, Settlement};
 use hapax_engine::history::{Committed, Remembered};
@@ -102,6 +101,9 @@ pub(crate) async fn remembered(
     places: &[Place],
 ) -> Result<Vec<Remembered>, DatabaseFault> {
     let doing = "reading the history";
+    let there = "SELECT 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() \
+                 AND TABLE_NAME = '_hapax_moved_again'";
+    let has_again = session.first(doing, there, ()).await?.is_some();
     session.say(doing, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
     session.say(doing, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY").await?;
     let of_place = "WHERE pipeline = ? AND split = ? AND ordinal = ?";
@@ -112,22 +114,68 @@ pub(crate) async fn remembered(
         let of = (pipeline.as_str(), place.split.as_str().as_bytes(), place.ordinal);
         let settled = session.first(doing, &endings, of).await?.as_ref().map(settled);
         let settled_in = match &settled {
-            Some(settled) => settled_in(session, pipeline, place, settled.settlement.epoch).await?,
             None => None,
+            Some(settled) => {
+                let epoch = settled.settlement.epoch.get();
+                in_place(session, pipeline, place, "c.epoch = ?", &[epoch]).await?.pop()
+            }
+        };
+        let again = match has_again {
+            false => Vec::new(),
+            true => in_place(session, pipeline, place, AGAIN, &[place.ordinal, place.ordinal]).await?,
         };
         answers.push(Remembered {
             commit: commit_of(session, pipeline, place).await?,
             letter: session.first(doing, &letters, of).await?.as_ref().map(letter),
             settled,
             settled_in,
-            again: moved_again(session, pipeline, place).await?,
+            again,
         });
     }
     Ok(answers)
 }
 
+/// The commit that brought the position past a place: the last of those that begin before it and read something.
+async fn commit_of(
+    session: &mut Session,
+    pipeline: &PipelineName,
+    place: &Place,
+) -> Result<Option<Committed>, DatabaseFault> {
+    let sql = format!(
+        "SELECT {COMMIT} FROM _hapax_commits c WHERE c.pipeline = ? AND c.split = ? AND c.first <= ? \
+         AND c.`read` > 0 ORDER BY c.first DESC, c.epoch DESC LIMIT 1"
+    );
+    let params = (pipeline.as_str(), place.split.as_str().as_bytes(), place.ordinal);
+    let Some(row) = session.first("reading the history", &sql, params).await? else { return Ok(None) };
+    let commit = committed(&row, &place.split);
+    Ok(Some(commit).filter(|commit| commit.records.contains(&place.ordinal)))
+}
+
+/// The commits of a place's split that left the position where it was, and of which something is true.
+async fn in_place(
+    session: &mut Session,
+    pipeline: &PipelineName,
+    place: &Place,
+    is_true: &str,
+    of: &[u64],
+) -> Result<Vec<Committed>, DatabaseFault> {
+    let sql = format!(
+        "SELECT {COMMIT} FROM _hapax_commits c WHERE c.pipeline = ? AND c.split = ? AND c.`read` = 0 \
+         AND {is_true} ORDER BY c.epoch"
+    );
+    let mut params: Vec<Value> = vec![pipeline.as_str().into(), place.split.as_str().as_bytes().into()];
+    params.extend(of.iter().map(|number| Value::from(*number)));
+    let rows = session.rows("reading the history", &sql, Params::Positional(params)).await?;
+    Ok(rows.iter().map(|row| committed(row, &place.split)).collect())
+}
+
+/// The columns of a commit.
 const COMMIT: &str = "c.epoch, c.token, c.holder, c.first, c.`read`, c.moved, c.suppressed, c.set_aside, c.filtered, \
                       c.position, c.made_unix_ms";
+
+/// That a commit moved a record again.
+const AGAIN: &str = "EXISTS (SELECT 1 FROM _hapax_moved_again a WHERE a.pipeline = c.pipeline AND a.split = c.split \
+                     AND a.epoch = c.epoch AND a.first <= ? AND a.first + a.records > ?)";
 
 fn committed(row: &Row, split: &SplitId) -> Committed {
     let count = |index| number(row, index).unwrap_or(0);
@@ -146,51 +194,4 @@ fn committed(row: &Row, split: &SplitId) -> Committed {
         },
         made_unix_ms: count(10),
     }
-}
-
-/// The commit that brought the position past a place: the last of those that begin before it and read something.
-async fn commit_of(
-    session: &mut Session,
-    pipeline: &PipelineName,
-    place: &Place,
-) -> Result<Option<Committed>, DatabaseFault> {
-    let sql = format!(
-        "SELECT {COMMIT} FROM _hapax_commits c WHERE c.pipeline = ? AND c.split = ? AND c.first <= ? AND c.`read` > 0 \
-         ORDER BY c.first DESC, c.epoch DESC LIMIT 1"
-    );
-    let params = (pipeline.as_str(), place.split.as_str().as_bytes(), place.ordinal);
-    let found = session.first("reading the history", &sql, params).await?;
-    let commit = found.as_ref().map(|row| committed(row, &place.split));
-    Ok(commit.filter(|commit| commit.records.contains(&place.ordinal)))
-}
-
-/// The commit of this epoch, if it left the position where it was.
-async fn settled_in(
-    session: &mut Session,
-    pipeline: &PipelineName,
-    place: &Place,
-    epoch: Epoch,
-) -> Result<Option<Committed>, DatabaseFault> {
-    let sql = format!(
-        "SELECT {COMMIT} FROM _hapax_commits c WHERE c.pipeline = ? AND c.split = ? AND c.epoch = ? AND c.`read` = 0"
-    );
-    let params = (pipeline.as_str(), place.split.as_str().as_bytes(), epoch.get());
-    let found = session.first("reading the history", &sql, params).await?;
-    Ok(found.as_ref().map(|row| committed(row, &place.split)))
-}
-
-/// The commits that moved a place again, in their order.
-async fn moved_again(
-    session: &mut Session,
-    pipeline: &PipelineName,
-    place: &Place,
-) -> Result<Vec<Committed>, DatabaseFault> {
-    let sql = format!(
-        "SELECT {COMMIT} FROM _hapax_moved_again a JOIN _hapax_commits c ON c.pipeline = a.pipeline \
-         AND c.split = a.split AND c.epoch = a.epoch AND c.`read` = 0 WHERE a.pipeline = ? AND a.split = ? \
-         AND a.first <= ? AND a.first + a.records > ? ORDER BY c.epoch"
-    );
-    let params = (pipeline.as_str(), place.split.as_str().as_bytes(), place.ordinal, place.ordinal);
-    let rows = session.rows("reading the history", &sql, params).await?;
-    Ok(rows.iter().map(|row| committed(row, &place.split)).collect())
 }

@@ -10,6 +10,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Row, RowAccessor};
 
 use crate::data::{Data, Record, hash};
+use crate::postgres;
 
 /// What is wrong. All of it must be 0.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -71,6 +72,7 @@ pub fn check(pair: &str, folder: &Path, data: &Data) -> Verdict {
     if pair.starts_with("csv-to-") {
         let letters = match pair {
             "csv-to-sqlite" => sqlite_letters(&folder.join("target.db")),
+            "csv-to-postgres" => postgres::letters(folder),
             "csv-to-parquet" => file_letters(&folder.join("target/_hapax/kill/letters")),
             _ => file_letters(&folder.join(".target.jsonl.hapax/kill/letters")),
         };
@@ -83,9 +85,13 @@ pub fn check(pair: &str, folder: &Path, data: &Data) -> Verdict {
 /// What a reader sees now that it should never see: parts of files or of commits, repeats, records of nobody. `None`
 /// if there is nothing to look at.
 pub fn glance(pair: &str, folder: &Path, data: &Data) -> Option<Verdict> {
-    let found = match pair.ends_with("-to-sqlite") {
-        true => glance_at_table(&folder.join("target.db"))?,
-        false => look(pair, folder),
+    let found = match pair {
+        pair if pair.ends_with("-to-sqlite") => glance_at_table(&folder.join("target.db"))?,
+        pair if pair.ends_with("-to-postgres") => {
+            let (records, moved) = postgres::glance(folder)?;
+            Found { torn: usize::from(records.len() as i64 != moved), records }
+        }
+        pair => look(pair, folder),
     };
     let records = named(&found.records);
     let counts = counts(data, [Event::Polled { records: records.clone(), through: Vec::new() }]);
@@ -145,6 +151,9 @@ fn look(pair: &str, folder: &Path) -> Found {
     if pair.ends_with("-to-sqlite") {
         return Found { records: sqlite(&folder.join("target.db")), torn: 0 };
     }
+    if pair.ends_with("-to-postgres") {
+        return Found { records: postgres::records(folder), torn: 0 };
+    }
     let read = match pair.ends_with("-to-parquet") {
         true => parts(&folder.join("target")).iter().map(|path| parquet(path)).collect(),
         false => vec![jsonl(&folder.join("target.jsonl"))],
@@ -165,6 +174,9 @@ pub fn has_progress(pair: &str, folder: &Path) -> bool {
         let Ok(db) = open(&folder.join("target.db")) else { return false };
         let count = db.query_row("SELECT count(*) FROM events", [], |row| row.get::<_, i64>(0));
         return count.is_ok_and(|count| count > 0);
+    }
+    if pair.ends_with("-to-postgres") {
+        return postgres::glance(folder).is_some_and(|(records, _)| !records.is_empty());
     }
     !parts(&folder.join("target")).is_empty()
 }

@@ -16,6 +16,7 @@ mod checker;
 mod data;
 mod incremental;
 mod planted;
+mod postgres;
 mod power;
 mod process;
 mod stopped;
@@ -53,7 +54,7 @@ fn has_no(pair: &str, point: &str) -> bool {
     match pair {
         // Nothing is announced to a destination that keeps its own positions.
         _ if point == "announced" => true,
-        "csv-to-sqlite" | "growing-to-sqlite" => staged_only.contains(&point),
+        "csv-to-sqlite" | "growing-to-sqlite" | "csv-to-postgres" => staged_only.contains(&point),
         "csv-to-parquet" => whole_file_only.contains(&point),
         _ => false,
     }
@@ -81,6 +82,16 @@ fn sqlite_to_jsonl_survives_every_crash_point() {
 }
 
 #[test]
+fn csv_to_postgres_survives_every_crash_point() {
+    every_point("csv-to-postgres");
+}
+
+#[test]
+fn csv_to_postgres_survives_random_kills() {
+    random_moments("csv-to-postgres");
+}
+
+#[test]
 fn csv_to_sqlite_survives_random_kills() {
     random_moments("csv-to-sqlite");
 }
@@ -97,7 +108,7 @@ fn sqlite_to_jsonl_survives_random_kills() {
 
 #[test]
 fn of_two_runs_started_at_once_one_is_fenced() {
-    for pair in ["csv-to-sqlite", "csv-to-parquet"] {
+    for pair in ["csv-to-sqlite", "csv-to-parquet", "csv-to-postgres"] {
         let data = Data::generate(60_000, 11);
         let pipeline = Pipeline::new(pair, &data);
         // The first run has made progress when the second starts; both then race to the end.
@@ -113,7 +124,7 @@ fn of_two_runs_started_at_once_one_is_fenced() {
 /// A reader polls all the while: it never sees a part of a file or of a commit, nor a record twice.
 #[test]
 fn a_reader_never_sees_a_part_or_a_repeat() {
-    for pair in ["csv-to-sqlite", "csv-to-parquet", "sqlite-to-jsonl"] {
+    for pair in ["csv-to-sqlite", "csv-to-parquet", "sqlite-to-jsonl", "csv-to-postgres"] {
         let data = Data::generate(6_000, 31);
         let pipeline = Pipeline::new(pair, &data);
         let is_over = std::sync::atomic::AtomicBool::new(false);
@@ -166,7 +177,7 @@ fn every_point(pair: &str) {
     }
 }
 
-/// Kills fifty times at moments drawn from a seed.
+/// Kills fifty times, or as often as `HAPAX_KILLS` says, at moments drawn from a seed.
 fn random_moments(pair: &str) {
     let data = Data::generate(20_000, 23);
     let calm = Pipeline::new(pair, &data);
@@ -176,8 +187,9 @@ fn random_moments(pair: &str) {
     assert_eq!(calm.check(), Verdict::default(), "{pair} without any kill");
 
     let mut random = data::Random::new(0x5EED ^ pair.len() as u64);
+    let wanted = std::env::var("HAPAX_KILLS").map_or(50, |kills| kills.parse().unwrap());
     let mut kills = 0;
-    while kills < 50 {
+    while kills < wanted {
         let pipeline = Pipeline::new(pair, &data);
         for _ in 0..10 {
             let moment = usual.mul_f64(random.unit() * 1.1);

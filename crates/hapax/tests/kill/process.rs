@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::checker::{self, Verdict};
 use crate::data::Data;
+use crate::postgres::Schema;
 
 /// How a process ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,6 +27,7 @@ pub struct Pipeline<'a> {
     data: &'a Data,
     folder: TempDir,
     planted: Option<Mistake>,
+    schema: Option<Schema>,
 }
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -33,7 +35,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 const COLUMNS: &str = "writer: int64, sequence: int64, amount: float64, text: string, hash: string";
 
 /// Each pair with its source and its sink, `IN` and `OUT` being the folders, and what is done about twins.
-const PAIRS: [(&str, &str, &str, &str); 9] = [
+const PAIRS: [(&str, &str, &str, &str); 10] = [
     (
         "csv-to-sqlite",
         "files: { path: IN/part-*.csv, schema: COLUMNS }",
@@ -69,6 +71,12 @@ const PAIRS: [(&str, &str, &str, &str); 9] = [
         "sqlite: { path: IN/source.db, table: events }",
         "sqlite: { path: OUT/target.db, table: events }",
         "keep",
+    ),
+    (
+        "csv-to-postgres",
+        "files: { path: IN/part-*.csv, schema: COLUMNS }",
+        "postgres: { url: \"${env:KILL_POSTGRES}\", table: SCHEMA.events }",
+        "drop",
     ),
     (
         "growing-to-sqlite",
@@ -109,8 +117,10 @@ impl<'a> Pipeline<'a> {
 
     fn in_folder(pair: &str, data: &'a Data, planted: Option<Mistake>, folder: TempDir) -> Self {
         let (pair, ..) = PAIRS.into_iter().find(|found| found.0 == pair).unwrap();
-        let pipeline = Self { pair, data, folder, planted };
-        std::fs::create_dir(pipeline.out()).unwrap();
+        let out = folder.path().join("out");
+        std::fs::create_dir(&out).unwrap();
+        let schema = pair.ends_with("-to-postgres").then(|| Schema::create(&out));
+        let pipeline = Self { pair, data, folder, planted, schema };
         pipeline.commit_every(700);
         pipeline
     }
@@ -130,6 +140,8 @@ impl<'a> Pipeline<'a> {
         );
         let file = file.replace("COLUMNS", &format!("{{ {COLUMNS} }}"));
         let file = file.replace("IN/", &format!("{}/", folder.display()));
+        let schema = self.schema.as_ref().map(Schema::name).unwrap_or_default();
+        let file = file.replace("SCHEMA", schema);
         let file = file.replace("OUT/", &format!("{}/", self.out().display()));
         std::fs::write(self.file(), file).unwrap();
     }
@@ -159,6 +171,7 @@ impl<'a> Pipeline<'a> {
             .arg("run")
             .arg(self.file())
             .envs(self.planted.map(|mistake| ("HAPAX_PLANT", mistake.name())))
+            .envs(self.schema.as_ref().map(|_| ("KILL_POSTGRES", hapax_conformance::server::postgres())))
             .envs(variables.iter().copied())
             .stdin(input)
             .stdout(Stdio::null())
