@@ -201,8 +201,8 @@ pub fn check(pipeline: &Pipeline) -> Vec<Mistake> {
         _ => None,
     };
     let mut mistakes: Vec<Mistake> = source.into_iter().chain(sink).collect();
-    if matches!(pipeline.source.system.as_str(), MYSQL | POSTGRES | SQLITE) {
-        mistakes.extend(table_source(&pipeline.source));
+    if matches!(pipeline.source.system.as_str(), MYSQL | SQLITE | POSTGRES) {
+        mistakes.extend(database_source(&pipeline.source));
     }
     mistakes.extend(same_place(pipeline));
     mistakes.sort_by_key(|mistake| mistake.span.start);
@@ -235,7 +235,7 @@ fn onto_itself(sink: &Section, key: &str) -> Mistake {
         .helped("Write to another file or table.")
 }
 
-fn table_source(section: &Section) -> Vec<Mistake> {
+fn database_source(section: &Section) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
     match (section.key_place("table"), section.key_place("query")) {
         (Some(table), Some(query)) => mistakes.push(
