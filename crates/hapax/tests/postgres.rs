@@ -60,15 +60,20 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-fn hapax(arguments: &[&str], source: &Database, target: &Database) -> Value {
-    let output = Command::new(env!("CARGO_BIN_EXE_hapax"))
+fn command(arguments: &[&str], source: &Database, target: &Database) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hapax"));
+    command
         .current_dir(root())
         .args(arguments)
         .env("SOURCE_URL", source.url())
         .env("TARGET_URL", target.url())
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+        .env_remove("HAPAX_CRASH")
+        .stdin(Stdio::null());
+    command
+}
+
+fn hapax(arguments: &[&str], source: &Database, target: &Database) -> Value {
+    let output = command(arguments, source, target).output().unwrap();
     let (stdout, stderr) =
         (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert_eq!(output.status.code(), Some(0), "{arguments:?}\n{stdout}{stderr}");
@@ -111,4 +116,85 @@ fn the_examples_run() {
         }
     }
     assert_eq!((moved, target.number("SELECT count(*) FROM orders_copy WHERE amount = 0")), (3, 3));
+}
+
+/// How many rows the runs that are killed have to move, a tenth of them in each commit.
+const ROWS: i64 = 2_000;
+
+const EVENTS: &str = "\
+    CREATE TABLE events (id bigint PRIMARY KEY, text text, amount numeric(12,4), doc jsonb, tags text[], \
+      changed_by xid8 NOT NULL DEFAULT pg_current_xact_id(), processed_at timestamptz); \
+    INSERT INTO events SELECT g, 'event ' || g, g / 7.0, jsonb_build_object('n', g), ARRAY[g::text, NULL] \
+      FROM generate_series(1, 2000) g";
+
+/// A pipeline from `events` into a table of this name, by these keys of the source.
+fn pipeline(name: &str, keys: &str) -> String {
+    format!(
+        "name: {name}\nsource:\n  postgres: {{ url: '${{env:SOURCE_URL}}', table: events, {keys} }}\n\
+         identity: {{ key: [id] }}\nduplicates: drop\n\
+         transform: SELECT id, text, amount, doc, tags FROM input\n\
+         sink:\n  postgres: {{ url: '${{env:TARGET_URL}}', table: {name} }}\n\
+         commit: {{ records: 200 }}\ndelivery: exactly-once\n"
+    )
+}
+
+/// Kills a run at a point, then lets runs complete until everything is there.
+fn killed(database: &Database, keys: &str, point: &str, number: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let name = format!("arrived_{number}");
+    let file = folder.path().join("pipeline.yaml");
+    std::fs::write(&file, pipeline(&name, keys)).unwrap();
+    let file = file.to_str().unwrap();
+    database.sql("UPDATE events SET processed_at = NULL");
+    let killed = command(&["run", file], database, database).env("HAPAX_CRASH", point).output().unwrap();
+    assert!(killed.status.code().is_none(), "{keys}: the run was not killed at {point}");
+    let began = std::time::Instant::now();
+    loop {
+        hapax(&["run", file, "--json"], database, database);
+        // What the killed run had locked, or its transaction, may be there for a moment.
+        if database.number(&format!("SELECT count(DISTINCT id) FROM {name}")) == ROWS {
+            break;
+        }
+        assert!(began.elapsed().as_secs() < 30, "{keys} killed at {point}: rows stay behind");
+    }
+    let columns = "id, text, amount, doc, tags";
+    for (here, there) in [("events", name.as_str()), (name.as_str(), "events")] {
+        let beyond = format!(
+            "SELECT count(*) FROM (SELECT {columns} FROM {here} EXCEPT ALL SELECT {columns} FROM {there}) AS rest"
+        );
+        assert_eq!(database.number(&beyond), 0, "{keys} killed at {point}: in {here} and not in {there}");
+    }
+    if keys.contains("marked") {
+        hapax(&["run", file, "--json"], database, database);
+        let waiting = "SELECT count(*) FROM events WHERE processed_at IS NULL";
+        assert_eq!(database.number(waiting), 0, "{keys} killed at {point}");
+    }
+}
+
+#[test]
+fn killed_runs_lose_and_repeat_nothing() {
+    let database = Database::new("killed");
+    database.sql(EVENTS);
+    let scenes: [(&str, &[&str]); 3] = [
+        ("read: snapshot", &["batch-read:3", "mid-write:4", "commit-before:2", "commit-after:3"]),
+        ("read: incremental, cursor: changed_by", &["mid-write:3", "commit-before:3", "commit-after:2"]),
+        (
+            "read: marked, mark: processed_at",
+            &[
+                "batch-read:4",
+                "claimed:2",
+                "commit-before:3",
+                "commit-after:3",
+                "acknowledge-before:2",
+                "acknowledge-after:3",
+            ],
+        ),
+    ];
+    let mut number = 0;
+    for (keys, points) in scenes {
+        for point in points {
+            number += 1;
+            killed(&database, keys, point, number);
+        }
+    }
 }

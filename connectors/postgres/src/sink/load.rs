@@ -11,6 +11,7 @@ use futures::SinkExt;
 use hapax_engine::canonical::Rows;
 use hapax_engine::fault::SinkError;
 use hapax_engine::transform::RefusedRow;
+use hapax_engine::wire::WireBatch;
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
@@ -54,6 +55,42 @@ pub(crate) async fn write(
     // A record whose successor is refused is the last of its key: each has to be tried.
     let (encoded, refused) = encode::encode(plan, records, &|_| false)?;
     Ok(Load { session, plan, encoded }.all(refused, false).await?.unwrap_or_default())
+}
+
+/// Writes the rows that these bytes are in the open transaction. `false` if the table does not take one of them, or two
+/// of them are of one key: then nothing that is done in the transaction can be kept.
+pub(crate) async fn pass(session: &Session, plan: &Plan, batch: &WireBatch) -> Result<bool, SinkError> {
+    let failed = session.fault("writing records");
+    if plan.stage.is_some() {
+        session.batch_execute(&format!("TRUNCATE {STAGE}")).await.map_err(&failed)?;
+    }
+    match put(session, plan, batch.bytes.iter().cloned()).await {
+        Ok(written) => Ok(written == batch.rows || plan.may_skip),
+        Err(error) if error.as_db_error().is_some_and(is_about_rows) => Ok(false),
+        Err(error) => Err(failed(error).into()),
+    }
+}
+
+/// Sends rows. Returns how many the table has more, or has anew.
+async fn put(session: &Session, plan: &Plan, rows: impl Iterator<Item = Bytes>) -> Result<u64, Error> {
+    let copy = session.prepared(plan.copy.clone()).await?;
+    let mut copy = pin!(session.copy_in::<_, Bytes>(&copy).await?);
+    copy.feed(Bytes::from_static(encode::HEADER)).await?;
+    for mut bytes in rows {
+        while !bytes.is_empty() {
+            let chunk = bytes.split_to(bytes.len().min(CHUNK_BYTES_MAX));
+            copy.feed(chunk).await?;
+        }
+    }
+    copy.feed(Bytes::from_static(encode::TRAILER)).await?;
+    let written = copy.as_mut().finish().await?;
+    match &plan.stage {
+        None => Ok(written),
+        Some(stage) => {
+            let insert = session.prepared(stage.insert.clone()).await?;
+            session.execute(&insert, &[]).await
+        }
+    }
 }
 
 /// The rows after which another of the same key follows in the batch.
@@ -144,8 +181,10 @@ impl Load<'_> {
             None => BEGIN.to_owned(),
         };
         self.session.batch_execute(&begin).await.map_err(&failed)?;
-        let refused = match self.put(rows).await {
-            Ok(written) if written == rows.len() || self.plan.may_skip => None,
+        let sent = std::iter::once(self.encoded.bytes(rows));
+        let wanted = u64::try_from(rows.len()).unwrap_or(u64::MAX);
+        let refused = match put(self.session, self.plan, sent).await {
+            Ok(written) if written == wanted || self.plan.may_skip => None,
             Ok(_) if self.plan.only_absent => Some((Reason::KeyIsThere, None)),
             Ok(_) => {
                 let reason = format!("table {} skips this row (a trigger or a rule)", self.plan.table);
@@ -166,25 +205,6 @@ impl Load<'_> {
             None => Step::Done,
             Some((reason, at)) => Step::Refused { reason, at },
         })
-    }
-
-    /// Sends rows. Returns how many the table has more, or has anew.
-    async fn put(&self, rows: &Range<usize>) -> Result<usize, Error> {
-        let copy = self.session.prepared(self.plan.copy.clone()).await?;
-        let mut copy = pin!(self.session.copy_in::<_, Bytes>(&copy).await?);
-        copy.feed(Bytes::from_static(encode::HEADER)).await?;
-        let mut bytes = self.encoded.bytes(rows);
-        while !bytes.is_empty() {
-            let chunk = bytes.split_to(bytes.len().min(CHUNK_BYTES_MAX));
-            copy.feed(chunk).await?;
-        }
-        copy.feed(Bytes::from_static(encode::TRAILER)).await?;
-        let mut written = copy.as_mut().finish().await?;
-        if let Some(stage) = &self.plan.stage {
-            let insert = self.session.prepared(stage.insert.clone()).await?;
-            written = self.session.execute(&insert, &[]).await?;
-        }
-        Ok(usize::try_from(written).unwrap_or(usize::MAX))
     }
 }
 
