@@ -69,8 +69,8 @@ mod tests {
         assert_eq!(date(-EPOCH_DAYS), "1970-01-01");
         assert_eq!(date(59), "2000-02-29");
         assert_eq!(date(2_921_939), "9999-12-31");
-        assert_eq!(date(-730_120), "0001-01-01");
-        assert_eq!(date(-730_121), "0001-12-31 BC");
+        assert_eq!(date(-730_119), "0001-01-01");
+        assert_eq!(date(-730_120), "0001-12-31 BC");
         assert_eq!(date(i32::MIN), "-infinity");
         assert_eq!(moment(0, "+00"), "2000-01-01 00:00:00+00");
         assert_eq!(moment(-1, ""), "1999-12-31 23:59:59.999999");
