@@ -327,6 +327,12 @@ fn horizon(column: &Column, config: &SourceConfig) -> Result<Horizon, ReadFault>
         _ => return Err(unfit(column, "cursor", "nothing tells up to which value all rows are there")),
     }
     match (config.cursor_set_by, &config.lateness) {
+        // Rounded, a time may lie before the beginning of its transaction, and below a horizon that was passed.
+        (Some(SetBy::Database), _) if column.of.name != column.of.plain => Err(unfit(
+            column,
+            "cursor",
+            "it is rounded, or a domain that may be: only a full timestamp is not before its transaction",
+        )),
         (Some(SetBy::Database), _) => Ok(Horizon::Beginning),
         (Some(SetBy::Application), Some(lateness)) => Ok(Horizon::Late(window(lateness)?)),
         (Some(SetBy::Application), None) => Err(ReadFault::Config(

@@ -6,9 +6,11 @@
 mod kit;
 
 mod columns;
+mod faults;
 mod incremental;
 mod late_commit;
 mod marked;
 mod reading;
 mod refusal;
+mod replica;
 mod snapshot;

@@ -25,7 +25,7 @@ fn outbox() -> Value {
 }
 
 /// Moves what waits into a table, in batches of 50; `url` is where the source is reached.
-async fn moved(
+pub async fn moved(
     database: &Database,
     url: &str,
     keys: Value,

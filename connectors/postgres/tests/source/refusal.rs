@@ -13,7 +13,7 @@ async fn mistakes_have_their_own_error() {
     database
         .sql("CREATE TABLE t (id bigint PRIMARY KEY, at timestamptz, plain timestamp, n int, state text); \
               CREATE TABLE bare (id bigint, at timestamptz NOT NULL); CREATE TABLE keyed (id bigint PRIMARY KEY, at timestamptz); \
-              INSERT INTO keyed VALUES (1, NULL); CREATE TABLE parts (id bigint PRIMARY KEY, at timestamptz) PARTITION BY LIST (id)")
+              INSERT INTO keyed VALUES (1, NULL); CREATE TABLE rounded (id bigint PRIMARY KEY, at timestamptz(0)); CREATE TABLE parts (id bigint PRIMARY KEY, at timestamptz) PARTITION BY LIST (id)")
         .await;
     let url = database.url();
     for (keys, code) in [
@@ -57,6 +57,10 @@ async fn mistakes_have_their_own_error() {
         (json!({ "table": "bare", "read": "marked", "mark": "at" }), "HX0539"),
         (
             json!({ "table": "t", "read": "incremental", "cursor": "plain", "cursor_set_by": "database" }),
+            "HX0540",
+        ),
+        (
+            json!({ "table": "rounded", "read": "incremental", "cursor": "at", "cursor_set_by": "database" }),
             "HX0540",
         ),
         (json!({ "table": "t", "read": "incremental", "cursor": "id" }), "HX0540"),

@@ -97,6 +97,11 @@ fn demand_comparable(opened: &Opened) -> Result<(), Failure> {
             "the source passes once and cannot be read again",
             "Move what was fed from a file, and verify that pipeline.",
         )
+    } else if opened.source.facts().settle != Settle::Seek {
+        (
+            "the source gives no record again that was moved",
+            "Compare by SQL: every row that is marked should be at the destination.",
+        )
     } else {
         return Ok(());
     };
