@@ -11,6 +11,7 @@ use futures::SinkExt;
 use hapax_engine::canonical::Rows;
 use hapax_engine::fault::SinkError;
 use hapax_engine::transform::RefusedRow;
+use hapax_engine::wire::WireBatch;
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
@@ -50,6 +51,39 @@ pub(crate) async fn write(
     Ok(Load { session, plan, encoder }.all(false).await?.unwrap_or_default())
 }
 
+/// Writes the rows that these bytes are in the open transaction. `false` if the table does not take one of them, or two
+/// of them are of one key: then nothing that is done in the transaction can be kept.
+pub(crate) async fn pass(session: &Session, plan: &Plan, batch: &WireBatch) -> Result<bool, SinkError> {
+    let failed = session.fault("writing records");
+    if plan.stage.is_some() {
+        session.batch_execute(&format!("TRUNCATE {STAGE}")).await.map_err(&failed)?;
+    }
+    match put(session, plan, batch.bytes.iter().cloned()).await {
+        Ok(written) => Ok(written == batch.rows || plan.may_skip),
+        Err(error) if error.as_db_error().is_some_and(is_about_rows) => Ok(false),
+        Err(error) => Err(failed(error).into()),
+    }
+}
+
+/// Sends rows, piece by piece. Returns how many the table has more, or has anew.
+async fn put(session: &Session, plan: &Plan, rows: impl Iterator<Item = Bytes>) -> Result<u64, Error> {
+    let copy = session.prepared(plan.copy.clone()).await?;
+    let mut copy = pin!(session.copy_in::<_, Bytes>(&copy).await?);
+    copy.feed(Bytes::from_static(encode::HEADER)).await?;
+    for bytes in rows {
+        copy.feed(bytes).await?;
+    }
+    copy.feed(Bytes::from_static(encode::TRAILER)).await?;
+    let written = copy.as_mut().finish().await?;
+    match &plan.stage {
+        None => Ok(written),
+        Some(stage) => {
+            let insert = session.prepared(stage.insert.clone()).await?;
+            session.execute(&insert, &[]).await
+        }
+    }
+}
+
 /// The rows after which another of the same key follows in the batch.
 fn replaced(plan: &Plan, records: &RecordBatch) -> Result<HashSet<usize>, ArrowError> {
     let mut replaced = HashSet::new();
@@ -86,7 +120,8 @@ impl Load<'_> {
     /// row. `None`, and no effect, if a row is refused where only the `whole` is wanted.
     async fn all(mut self, whole: bool) -> Result<Option<Vec<RefusedRow>>, SinkError> {
         self.begin().await?;
-        let written = self.stream().await;
+        let Self { session, plan, encoder } = &mut self;
+        let written = put(session, plan, std::iter::from_fn(|| encoder.chunk())).await;
         let rows = 0..self.encoder.len();
         let mut judged = self.judge(&rows, written)?;
         if whole && !self.encoder.refused().is_empty() {
@@ -115,7 +150,7 @@ impl Load<'_> {
         self.divide(rows, reason, at, &mut left, refused);
         while let Some(rows) = left.pop() {
             self.begin().await?;
-            let written = self.put(&rows).await;
+            let written = put(self.session, self.plan, self.encoder.bytes(&rows)).await;
             let judged = self.judge(&rows, written)?;
             self.end(judged.is_none()).await?;
             if let Some((reason, at)) = judged {
@@ -192,43 +227,6 @@ impl Load<'_> {
         let line = said.where_().and_then(line).and_then(|line| line.checked_sub(1));
         let reason = format!("table {} refused it: {}", self.plan.table, reason(said));
         Ok(Some((Reason::Said(reason), line.map(|line| rows.start.saturating_add(line)))))
-    }
-
-    /// Encodes and sends all rows. Returns how many the table has more, or has anew.
-    async fn stream(&mut self) -> Result<u64, Error> {
-        let copy = self.session.prepared(self.plan.copy.clone()).await?;
-        let mut copy = pin!(self.session.copy_in::<_, Bytes>(&copy).await?);
-        copy.feed(Bytes::from_static(encode::HEADER)).await?;
-        while let Some(chunk) = self.encoder.chunk() {
-            copy.feed(chunk).await?;
-        }
-        copy.feed(Bytes::from_static(encode::TRAILER)).await?;
-        let written = copy.as_mut().finish().await?;
-        self.insert(written).await
-    }
-
-    /// Sends some rows again.
-    async fn put(&self, rows: &Range<usize>) -> Result<u64, Error> {
-        let copy = self.session.prepared(self.plan.copy.clone()).await?;
-        let mut copy = pin!(self.session.copy_in::<_, Bytes>(&copy).await?);
-        copy.feed(Bytes::from_static(encode::HEADER)).await?;
-        for chunk in self.encoder.bytes(rows) {
-            copy.feed(chunk).await?;
-        }
-        copy.feed(Bytes::from_static(encode::TRAILER)).await?;
-        let written = copy.as_mut().finish().await?;
-        self.insert(written).await
-    }
-
-    /// Moves what was copied into the table, where it is not there yet.
-    async fn insert(&self, written: u64) -> Result<u64, Error> {
-        match &self.plan.stage {
-            Some(stage) => {
-                let insert = self.session.prepared(stage.insert.clone()).await?;
-                self.session.execute(&insert, &[]).await
-            }
-            None => Ok(written),
-        }
     }
 }
 

@@ -13,10 +13,11 @@ use crate::client::Session;
 use crate::name::quoted;
 
 /// What they are called.
-pub(crate) const NAMES: [&str; 6] = [
+pub(crate) const NAMES: [&str; 7] = [
     "_hapax_leases",
     "_hapax_positions",
     "_hapax_commits",
+    "_hapax_moved_again",
     "_hapax_dead_letters",
     "_hapax_settled_letters",
     "_hapax_ledger",
@@ -36,6 +37,10 @@ CREATE TABLE IF NOT EXISTS _hapax_commits (
   holder text NOT NULL, first bigint NOT NULL, read bigint NOT NULL, moved bigint NOT NULL,
   suppressed bigint NOT NULL, set_aside bigint NOT NULL, filtered bigint NOT NULL, position bytea NOT NULL,
   made_unix_ms bigint NOT NULL, PRIMARY KEY (pipeline, split, first, epoch)
+);
+CREATE TABLE IF NOT EXISTS _hapax_moved_again (
+  pipeline text NOT NULL, split text NOT NULL, epoch bigint NOT NULL, first bigint NOT NULL,
+  records bigint NOT NULL, PRIMARY KEY (pipeline, split, epoch, first)
 );
 CREATE TABLE IF NOT EXISTS _hapax_dead_letters (
   pipeline text NOT NULL, split text NOT NULL, ordinal bigint NOT NULL, code integer NOT NULL,

@@ -9,6 +9,7 @@ use hapax_engine::dead_letter::{DeadLetter, Settlement};
 use hapax_engine::fault::{CommitError, SinkError};
 use hapax_engine::sink::{Arrival, CoCommit, Writer};
 use hapax_engine::transform::RefusedRow;
+use hapax_engine::wire::{Taken, WireBatch};
 use hapax_planted::{Mistake, planted};
 use hapax_protocol::identity::Place;
 use hapax_protocol::lease::{FencingToken, Lease};
@@ -299,6 +300,21 @@ impl Writer for SplitWriter {
         Box::pin(async move {
             let plan = self.plan()?.absent();
             self.write_by(&plan, records).await
+        })
+    }
+
+    fn write_wire<'a>(&'a mut self, batch: &'a WireBatch) -> Fut<'a, Taken, SinkError> {
+        Box::pin(async move {
+            let plan = self.plan()?;
+            self.begin().await?;
+            match load::pass(self.session()?, &plan, batch).await {
+                // The transaction has failed with it, and counts as lost until it is given up.
+                Ok(false) => {
+                    self.take_back().await;
+                    Ok(Taken::Nothing)
+                }
+                taken => self.keep(taken.map(|_| Taken::All)).await,
+            }
         })
     }
 

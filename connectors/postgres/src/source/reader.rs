@@ -86,25 +86,49 @@ impl Reader {
 
     /// Collects rows until the batch is full or there are no more. What was collected stays if it is dropped.
     async fn collect(&mut self, limit: ReadLimit) -> Result<(), SourceError> {
-        while !self.ended
-            && self.rows.count() < limit.records_max.max(1)
-            && self.rows.bytes() < limit.bytes_max
-        {
-            match self.copied.next().await {
-                Ok(Some(row)) => {
-                    if self.plan.declared {
-                        self.told_apart(&row)?;
-                    }
-                    let count = u64::try_from(self.rows.count()).unwrap_or(u64::MAX);
-                    self.rows.push(&row, self.ordinal.saturating_add(count));
-                    self.last = Some(row);
-                }
-                Ok(None) => self.ended = true,
-                Err(Trouble::Server(error)) => return Err(self.session.fault("reading")(error).into()),
-                Err(Trouble::Malformed) => return Err(self.malformed().into()),
+        while self.rows.count() < limit.records_max.max(1) && self.rows.bytes() < limit.bytes_max {
+            let Some(row) = self.next().await? else { break };
+            if self.plan.declared {
+                self.told_apart(&row)?;
             }
+            let count = u64::try_from(self.rows.count()).unwrap_or(u64::MAX);
+            self.rows.push(&row, self.ordinal.saturating_add(count));
+            self.last = Some(row);
         }
         Ok(())
+    }
+
+    /// The next row, as it was sent; `None` behind the last. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Result<Option<Row>, SourceError> {
+        if self.ended {
+            return Ok(None);
+        }
+        match self.copied.next().await {
+            Ok(Some(row)) => Ok(Some(row)),
+            Ok(None) => {
+                self.ended = true;
+                Ok(None)
+            }
+            Err(Trouble::Server(error)) => Err(self.session.fault("reading")(error).into()),
+            Err(Trouble::Malformed) => Err(self.malformed().into()),
+        }
+    }
+
+    /// Whether each row ends with its place on a page.
+    pub(super) fn has_places(&self) -> bool {
+        self.pages.is_some()
+    }
+
+    /// Goes on behind this row, the last of so many. Returns the position it stood at and the one it stands at now.
+    pub(super) fn pass(&mut self, last: &Row, rows: u64) -> Result<(Option<Position>, Position), ReadFault> {
+        let at = self.at(last)?;
+        self.ordinal = self.ordinal.saturating_add(rows);
+        let through = Mark { ordinal: self.ordinal, at }.encode();
+        Ok((self.after.replace(through.clone()), through))
+    }
+
+    pub(super) fn split(&self) -> &SplitId {
+        &self.split
     }
 
     fn malformed(&self) -> ReadFault {
