@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
+use hapax_engine::wire::WireFormat;
 use tokio_postgres::Error;
 use tokio_postgres::types::Oid;
 
@@ -81,6 +82,39 @@ const SQL: &str = "\
     FROM pg_attribute a JOIN LATERAL (SELECT * FROM base WHERE base.attnum = a.attnum ORDER BY depth DESC LIMIT 1) b \
       ON true JOIN pg_type t ON t.oid = b.oid LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A' \
     WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
+
+impl Type {
+    /// Its name, if a value of it has the same bytes in every database that has a type of this name, and a column of
+    /// it takes them as they are.
+    fn on_the_wire(&self) -> Option<&str> {
+        // The bytes of an array name the type of its elements by a number that only built-in types keep, and what a
+        // domain stands around is another thing in each database.
+        let is_built_in = match self.base {
+            Base::Other => false,
+            Base::Enum => self.element.is_none(),
+            _ => bare(&self.name) == bare(&self.plain),
+        };
+        is_built_in.then_some(self.name.as_str())
+    }
+}
+
+/// The name of a type without its lengths.
+fn bare(name: &str) -> String {
+    let mut inside = false;
+    name.chars()
+        .filter(|sign| {
+            let was_inside = inside;
+            inside = (inside || *sign == '(') && *sign != ')';
+            !inside && !was_inside
+        })
+        .collect()
+}
+
+/// What the bytes of a binary COPY of these types mean; `None` if that is not the same in every database.
+pub(crate) fn wire<'a>(types: impl IntoIterator<Item = &'a Type>) -> Option<WireFormat> {
+    let names: Option<Vec<&str>> = types.into_iter().map(Type::on_the_wire).collect();
+    Some(WireFormat(format!("PostgreSQL's binary COPY ({})", names?.join(", "))))
+}
 
 impl Column {
     /// The columns of a table or view, in order.

@@ -106,6 +106,7 @@ async fn through_the_sink(path: &Path, batches: &[RecordBatch], commit_rows: usi
                         through: Position::new(index.to_be_bytes().to_vec()),
                         epoch: Epoch::new(standing.epoch.get() + 1),
                         totals: Totals::default(),
+                        again: Vec::new(),
                         made_unix_ms: 0,
                     };
                     writer.commit(&checkpoint).await.unwrap();
@@ -128,7 +129,7 @@ async fn through_the_sink(path: &Path, batches: &[RecordBatch], commit_rows: usi
             }
             writer.flush().await.unwrap();
         }
-        Sink::Staged(_) => panic!("SQLite stages nothing"),
+        Sink::Staged(_) | Sink::Kept(_) => panic!("SQLite stages nothing"),
     }
     destination.finish(&lease).await.unwrap();
     say(&format!("hapax sink, commits of {commit_rows}, positions {positions}"), rows, started);

@@ -1,6 +1,6 @@
 //! What is wrong, counted.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde::Serialize;
 
@@ -17,7 +17,8 @@ pub struct Counts {
     pub phantom: u64,
     /// Records that differ from what was written.
     pub differs: u64,
-    /// Records that a reader saw more often than it should, whatever the destination holds in the end.
+    /// Records that a reader saw more often than it should, or again after it had seen a later version, whatever the
+    /// destination holds in the end.
     pub seen_twice: u64,
     /// Records that took effect after a later one of the same writer.
     pub out_of_order: u64,
@@ -107,6 +108,7 @@ struct Commit<'a> {
     split: u32,
     records: &'a [Record],
     set_aside: &'a [u64],
+    held: &'a [u64],
 }
 
 struct Walk<'a> {
@@ -119,7 +121,11 @@ struct Walk<'a> {
     commits: Vec<Commit<'a>>,
     /// How often each record is in effect, and which places are set aside.
     effects: HashMap<Name, u64>,
+    /// The last version of each writer that took effect.
+    newest: HashMap<u64, u64>,
     aside: BTreeSet<(u32, u64)>,
+    /// Records that are listed as in doubt.
+    doubted: HashSet<Name>,
     /// The last version that a reader saw of each writer.
     seen: HashMap<u64, u64>,
     idle: bool,
@@ -137,7 +143,9 @@ impl<'a> Walk<'a> {
             tokens: BTreeMap::new(),
             commits: Vec::new(),
             effects: HashMap::new(),
+            newest: HashMap::new(),
             aside: BTreeSet::new(),
+            doubted: HashSet::new(),
             seen: HashMap::new(),
             idle: false,
             healed: false,
@@ -155,10 +163,16 @@ impl<'a> Walk<'a> {
                 let last = self.tokens.entry(*split).or_default();
                 *last = (*last).max(*token);
             }
-            Event::Committed { split, token, records, set_aside, through: _ } => {
+            Event::Committed { split, token, records, set_aside, held, through: _ } => {
                 self.counts.stale += u64::from(self.tokens.get(split).is_some_and(|last| token < last));
                 self.counts.restless += u64::from(self.idle);
-                self.takes_effect(Commit { split: *split, records, set_aside });
+                self.takes_effect(Commit { split: *split, records, set_aside, held });
+            }
+            Event::Arrived { split, records } => {
+                self.counts.restless += u64::from(self.idle);
+                for record in records.chunks(1) {
+                    self.takes_effect(Commit { split: *split, records: record, set_aside: &[], held: &[] });
+                }
             }
             Event::RolledBack { commits } => self.roll_back(*commits),
             Event::Acknowledged { split, places } => {
@@ -169,15 +183,21 @@ impl<'a> Walk<'a> {
             Event::Healed => (self.healed, self.completed) = (true, false),
             Event::Started { idle } => self.idle = *idle,
             Event::Completed => self.completed = true,
-            Event::Found { records, set_aside } => self.found(records, set_aside),
+            Event::Found { records, set_aside, held } => self.found(records, set_aside, held),
         }
     }
 
     fn takes_effect(&mut self, commit: Commit<'a>) {
         for record in commit.records {
             *self.effects.entry(name(record)).or_default() += 1;
+            let newest = self.newest.entry(record.writer).or_default();
+            *newest = (*newest).max(record.sequence);
         }
         self.aside.extend(commit.set_aside.iter().map(|place| (commit.split, *place)));
+        for place in commit.held {
+            self.aside.insert((commit.split, *place));
+            self.doubted.extend(self.places.get(&(commit.split, *place)));
+        }
         self.commits.push(commit);
     }
 
@@ -185,7 +205,9 @@ impl<'a> Walk<'a> {
         let remain = usize::try_from(commits).unwrap_or(usize::MAX).min(self.commits.len());
         let commits: Vec<_> = self.commits.drain(..).take(remain).collect();
         self.effects.clear();
+        self.newest.clear();
         self.aside.clear();
+        self.doubted.clear();
         self.seen.clear();
         // Leases fall back with the rest, and are given again.
         self.tokens.clear();
@@ -197,7 +219,19 @@ impl<'a> Walk<'a> {
     /// Whether the record at a place has taken effect, as itself or as its twin, or is set aside.
     fn is_done(&self, split: u32, place: u64) -> bool {
         let Some(name) = self.places.get(&(split, place)) else { return true };
-        self.effects.contains_key(name) || self.aside.contains(&(split, place))
+        self.aside.contains(&(split, place)) || self.is_in_effect(name)
+    }
+
+    /// Whether a record is, or was, at the destination: as itself or its twin, or as a later one of its writer where
+    /// the last one counts. Of a record that is in doubt nobody knows, nor of its twins.
+    fn is_in_effect(&self, name: &Name) -> bool {
+        let later = || self.newest.get(&name.0).is_some_and(|newest| *newest >= name.1);
+        let in_effect = self.effects.contains_key(name) || self.is_doubted(name);
+        in_effect || (self.log.expected.state == State::Latest && later())
+    }
+
+    fn is_doubted(&self, name: &Name) -> bool {
+        self.log.expected.twins == Twins::Once && self.doubted.contains(name)
     }
 
     fn polled(&mut self, records: &[Record], through: &[(u32, u64)]) {
@@ -218,7 +252,7 @@ impl<'a> Walk<'a> {
             State::Latest => {
                 for (writer, version) in &versions {
                     let last = self.seen.entry(*writer).or_default();
-                    self.counts.out_of_order += u64::from(version < last);
+                    self.counts.seen_twice += u64::from(version < last);
                     *last = *version;
                 }
             }
@@ -228,7 +262,7 @@ impl<'a> Walk<'a> {
         };
         let ahead = self.places.iter().filter(|(at, name)| {
             let seen = match self.log.expected.state {
-                State::Every => there.contains_key(*name),
+                State::Every => there.contains_key(*name) || self.is_doubted(name),
                 State::Latest => versions.get(&name.0).is_some_and(|version| *version >= name.1),
             };
             passed(at) && !seen && !self.aside.contains(*at)
@@ -260,7 +294,14 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn found(&mut self, records: &[Record], set_aside: &[(u32, u64)]) {
+    fn found(&mut self, records: &[Record], set_aside: &[(u32, u64)], held: &[(u32, u64)]) {
+        let mut doubt: HashMap<Name, u64> = HashMap::new();
+        for at in held {
+            match self.places.get(at) {
+                None => self.counts.phantom += 1,
+                Some(name) => *doubt.entry(*name).or_default() += 1,
+            }
+        }
         let mut aside: HashMap<Name, u64> = HashMap::new();
         let mut once = BTreeSet::new();
         for at in set_aside {
@@ -281,7 +322,7 @@ impl<'a> Walk<'a> {
             }
         }
         match self.log.expected.state {
-            State::Every => self.every(&there, &aside),
+            State::Every => self.every(&there, &aside, &doubt),
             State::Latest => self.latest(&there, &aside),
         }
         if self.log.expected.ordered && self.log.expected.state == State::Every {
@@ -294,7 +335,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn every(&mut self, there: &HashMap<Name, u64>, aside: &HashMap<Name, u64>) {
+    fn every(&mut self, there: &HashMap<Name, u64>, aside: &HashMap<Name, u64>, doubt: &HashMap<Name, u64>) {
         for (name, (_, written)) in &self.written {
             let found = there.get(name).copied().unwrap_or(0);
             let aside = aside.get(name).copied().unwrap_or(0);
@@ -303,7 +344,8 @@ impl<'a> Walk<'a> {
                 Twins::Once => u64::from(*written > aside),
                 Twins::Each => written.saturating_sub(aside),
             };
-            self.counts.lost += wanted.saturating_sub(found);
+            let doubted = doubt.get(name).copied().unwrap_or(0);
+            self.counts.lost += wanted.saturating_sub(doubted).saturating_sub(found);
             self.counts.duplicated += found.saturating_sub(wanted);
         }
     }

@@ -76,8 +76,18 @@ pub enum Event {
         records: Vec<Record>,
         /// The places of records that were set aside by it.
         set_aside: Vec<u64>,
+        /// The places of records that it listed as in doubt.
+        #[serde(default)]
+        held: Vec<u64>,
         /// How many records of the split are done with, where the destination keeps that.
         through: Option<u64>,
+    },
+    /// Records took effect one by one, at a destination that knows no commits and no holders.
+    Arrived {
+        /// The split.
+        split: u32,
+        /// The records, in order.
+        records: Vec<Record>,
     },
     /// The destination fell back to the state it had after this many commits of the log.
     RolledBack {
@@ -114,6 +124,9 @@ pub enum Event {
         records: Vec<Record>,
         /// The places of what is set aside, by split.
         set_aside: Vec<(u32, u64)>,
+        /// The places of what is listed as in doubt, by split: it may be there or not.
+        #[serde(default)]
+        held: Vec<(u32, u64)>,
     },
 }
 

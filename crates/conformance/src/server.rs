@@ -10,6 +10,14 @@ pub fn postgres() -> String {
     find("HAPAX_POSTGRES_URL", "postgres")
 }
 
+/// The URL of a MariaDB or MySQL whose user may create databases and users: `HAPAX_MYSQL_URL`, or what
+/// `services/mysql start` left. It ends with `/`. A test makes a database of its own there and drops it.
+///
+/// Panics where there is none, with the command that starts it.
+pub fn mysql() -> String {
+    find("HAPAX_MYSQL_URL", "mysql")
+}
+
 fn find(variable: &str, service: &str) -> String {
     if let Ok(url) = std::env::var(variable) {
         return url;

@@ -40,6 +40,7 @@ pub async fn suite(subject: &impl Subject) {
     Case::new(subject, "twins").claims_share_the_commit_or_are_safe_to_replay().await;
     Case::new(subject, "withdrawn").a_withdrawn_claim_leaves_the_identity_free().await;
     Case::new(subject, "history").what_was_done_is_remembered_with_the_commit().await;
+    Case::new(subject, "again").what_is_moved_again_is_remembered().await;
     Case::new(subject, "idle").a_restart_with_nothing_to_do_changes_nothing().await;
     Case::new(subject, "definition").another_definition_is_refused().await;
     Case::new(subject, "splits").splits_stand_by_themselves().await;
@@ -62,7 +63,7 @@ impl Pen {
         match sink {
             Sink::CoCommit(sink) => Self::CoCommit(sink.writer(split).await.unwrap()),
             Sink::Staged(sink) => Self::Staged(sink.writer(split).await.unwrap()),
-            Sink::Append(_) => panic!("a sink that only appends keeps no positions"),
+            Sink::Append(_) | Sink::Kept(_) => panic!("a sink that keeps no positions itself"),
         }
     }
 
@@ -99,6 +100,7 @@ fn checkpoint(standing: &Standing, through: u8, records: u64) -> Checkpoint {
         through: at(through),
         epoch: standing.epoch.next(),
         totals: standing.totals.plus(Totals { read: records, moved: records, ..Totals::default() }),
+        again: Vec::new(),
         made_unix_ms: 1_700_000_000_000,
     }
 }

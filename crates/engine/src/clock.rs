@@ -6,7 +6,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub trait Clock: Send + Sync {
     /// Time since some fixed moment. It never goes back.
     fn monotonic(&self) -> Duration;
-    /// The date, for people, in milliseconds since 1970. Nothing is ever decided by it.
+    /// The date, for people, in milliseconds since 1970. One thing alone is decided by it: whether a record that may
+    /// have been sent is too old to be sent again ([`Repeat::Dropped`](crate::sink::Repeat::Dropped)), since that must
+    /// hold across runs.
     fn unix_ms(&self) -> u64;
 }
 

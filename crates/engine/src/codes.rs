@@ -22,6 +22,18 @@ pub const TWIN: Code = Code(113);
 pub const NO_LEDGER: Code = Code(114);
 /// A dead letter cannot be replayed.
 pub const LETTER_UNREADABLE: Code = Code(115);
+/// Records may have been sent longer ago than the destination drops repeats.
+pub const PAST_WINDOW: Code = Code(116);
+/// A destination did not say how a record ended.
+pub const UNANSWERED: Code = Code(117);
+/// A record may have taken effect, and is not sent again.
+pub const IN_DOUBT: Code = Code(118);
+/// A destination that must not be sent a record twice needs a source that replays exactly.
+pub const PLACES_MOVE: Code = Code(119);
+/// A destination that must not be sent a record twice takes no replays.
+pub const NO_REPLAY: Code = Code(120);
+/// A keeper may forget what it must not.
+pub const FORGETFUL_KEEPER: Code = Code(121);
 /// A repair needs a destination that keeps positions.
 pub const NO_POSITIONS: Code = Code(430);
 /// A repair found that an interrupted run has not published its file.
@@ -45,6 +57,12 @@ pub const ALL: &[Code] = &[
     TWIN,
     NO_LEDGER,
     LETTER_UNREADABLE,
+    PAST_WINDOW,
+    UNANSWERED,
+    IN_DOUBT,
+    PLACES_MOVE,
+    NO_REPLAY,
+    FORGETFUL_KEEPER,
     NO_POSITIONS,
     UNPUBLISHED,
     NOT_REPAIRED,

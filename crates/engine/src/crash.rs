@@ -28,6 +28,8 @@ pub enum Point {
     PositionRead,
     /// A batch was read from the source.
     BatchRead,
+    /// It was announced what is about to be sent, nothing was sent.
+    Announced,
     /// Identities were claimed, nothing was written.
     Claimed,
     /// Part of a commit's effects were written.
@@ -58,11 +60,12 @@ pub enum Point {
 
 impl Point {
     /// Every point, in the order a run passes them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Prepared,
         Self::LeaseAcquired,
         Self::PositionRead,
         Self::BatchRead,
+        Self::Announced,
         Self::Claimed,
         Self::MidWrite,
         Self::StageDone,
@@ -85,6 +88,7 @@ impl Point {
             Self::LeaseAcquired => "lease-acquired",
             Self::PositionRead => "position-read",
             Self::BatchRead => "batch-read",
+            Self::Announced => "announced",
             Self::Claimed => "claimed",
             Self::MidWrite => "mid-write",
             Self::StageDone => "stage-done",

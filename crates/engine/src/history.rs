@@ -17,12 +17,13 @@ pub struct Committed {
     pub token: FencingToken,
     /// Who that was, as it applied for the lease.
     pub holder: String,
-    /// The records it brought the position past, by their numbers in the split. Empty where dead letters alone
-    /// were settled.
+    /// The records it brought the position past, by their numbers in the split. Empty where
+    /// it stayed: dead letters were settled, or records moved again.
     pub records: Range<Ordinal>,
     /// The position it brought the split to.
     pub through: Position,
-    /// What became of the records, in this commit alone. Settled letters count as moved where they were.
+    /// What became of the records, in this commit alone. Settled letters count as moved where they were; what a
+    /// repair moved again was counted before.
     pub totals: Totals,
     /// When it was made, in milliseconds since 1970.
     pub made_unix_ms: u64,
@@ -38,6 +39,10 @@ pub struct Remembered {
     pub letter: Option<DeadLetter>,
     /// Its dead letter, if it was set aside and that was settled; the last one, if that happened twice.
     pub settled: Option<SettledLetter>,
+    /// The commit that settled it, as far as that is remembered.
+    pub settled_in: Option<Committed>,
+    /// The commits that moved it again after the destination had lost it, in their order.
+    pub again: Vec<Committed>,
 }
 
 /// A commit that is not over.

@@ -22,6 +22,7 @@ pub mod run;
 pub mod sink;
 pub mod source;
 pub mod transform;
+pub mod wire;
 
 /// What every asynchronous contract method returns: a future that may move between threads.
 pub type Fut<'a, T, E> = std::pin::Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'a>>;

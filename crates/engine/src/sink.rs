@@ -1,14 +1,18 @@
 //! The contract of a sink. Its mechanism is the variant: a sink cannot claim what it does not implement.
 
+mod kept;
+
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use hapax_protocol::guarantee::{Durability, Effect, Fencing, LedgerFacts, LookUp, Mechanism, SinkFacts};
-use hapax_protocol::identity::{Place, RecordId};
+use hapax_protocol::identity::{Duplicates, Place, RecordId};
 use hapax_protocol::lease::{Applicant, Lease, PipelineName};
 use hapax_protocol::ledger::Claim;
 use hapax_protocol::position::{Checkpoint, Epoch, SplitId, Standing};
+
+pub use kept::{Deadline, Kept, Past, Repeat, Sender, Sending, Sent, Target};
 
 use crate::Fut;
 use crate::dead_letter::{DeadLetter, SettledLetter, Settlement};
@@ -16,6 +20,7 @@ use crate::fault::{CommitError, SinkError};
 use crate::history::{Remembered, Unfinished};
 use crate::source::Source;
 use crate::transform::RefusedRow;
+use crate::wire::{Taken, WireBatch, WireFormat};
 
 /// Where records go, by how effect and progress meet there.
 #[derive(Clone)]
@@ -26,6 +31,8 @@ pub enum Sink {
     Staged(Arc<dyn StagedSink>),
     /// Only appends; keeps no position.
     Append(Arc<dyn AppendSink>),
+    /// Keeps nothing itself: positions, claims and dead letters are with a keeper.
+    Kept(Kept),
 }
 
 impl Sink {
@@ -35,6 +42,7 @@ impl Sink {
             Self::CoCommit(sink) => sink.as_ref(),
             Self::Staged(sink) => sink.as_ref(),
             Self::Append(sink) => sink.as_ref(),
+            Self::Kept(kept) => kept,
         }
     }
 
@@ -45,6 +53,7 @@ impl Sink {
             Self::CoCommit(_) => Mechanism::CoCommit,
             Self::Staged(sink) => Mechanism::Staged { look_up: sink.look_up_window() },
             Self::Append(_) => Mechanism::Append,
+            Self::Kept(kept) => kept.target.repeat().mechanism(),
         };
         SinkFacts {
             mechanism,
@@ -53,6 +62,12 @@ impl Sink {
             durability: traits.durability,
             readers: traits.readers,
         }
+    }
+
+    /// The ledger that counts for the calculus. A keeper is one, whatever is done about twins.
+    pub fn ledger(&self, duplicates: Duplicates) -> Option<LedgerFacts> {
+        let counts = matches!(self, Self::Kept(_)) || duplicates.need_ledger();
+        self.destination().traits().ledger.filter(|_| counts)
     }
 }
 
@@ -108,6 +123,11 @@ pub trait Destination: Send + Sync {
     /// Makes the destination ready for records of this shape: creates what is missing, refuses what does
     /// not fit. Doing it again changes nothing.
     fn prepare<'a>(&'a self, shape: &'a Shape) -> Fut<'a, (), SinkError>;
+
+    /// The bytes that it takes for records of this shape as they are, if it takes any. Changes nothing.
+    fn wire<'a>(&'a self, _shape: &'a Shape) -> Fut<'a, Option<WireFormat>, SinkError> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
 
     /// Gives the lease to a new holder and fences every earlier one. Refuses if the stored positions
     /// were made by another definition of the pipeline.
@@ -213,6 +233,12 @@ pub trait Writer: Send {
     fn write_absent<'a>(&'a mut self, records: &'a RecordBatch) -> Fut<'a, Vec<RefusedRow>, SinkError> {
         let refused = (0..records.num_rows()).map(RefusedRow::key_is_there).collect();
         Box::pin(std::future::ready(Ok(refused)))
+    }
+
+    /// Writes records as bytes of the [format](Destination::wire) that both ends agreed on. Called only where there is
+    /// one.
+    fn write_wire<'a>(&'a mut self, _batch: &'a WireBatch) -> Fut<'a, Taken, SinkError> {
+        Box::pin(std::future::ready(Ok(Taken::Nothing)))
     }
 
     /// Sets records aside. Setting aside the same place again changes nothing.

@@ -13,6 +13,7 @@ use crate::batch::{Batch, ReadLimit};
 use crate::dead_letter::DeadLetter;
 use crate::durable::Durable;
 use crate::fault::SourceError;
+use crate::wire::WireSource;
 pub use nothing::Nothing;
 
 /// Where records come from.
@@ -31,6 +32,11 @@ pub trait Source: Send + Sync {
     /// A position that can no longer be reached, or a split whose content changed before it, is an error
     /// of its own: a source never starts somewhere else instead.
     fn open(&self, split: &SplitId, after: Option<&Position>) -> Fut<'_, Box<dyn SplitReader>, SourceError>;
+
+    /// How it gives its records as bytes that nobody decodes, if it can.
+    fn wire(&self) -> Option<&dyn WireSource> {
+        None
+    }
 
     /// A position in words, for people: `byte 1048576, record 10240`.
     fn describe(&self, position: &Position) -> String;

@@ -16,6 +16,7 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 
 const FILES: &str = "files";
+const MYSQL: &str = "mysql";
 const POSTGRES: &str = "postgres";
 const SQLITE: &str = "sqlite";
 
@@ -34,6 +35,12 @@ pub fn schema() -> serde_json::Value {
             summary: "A SQLite database.",
             source: Some(generator.subschema_for::<hapax_sqlite::config::SourceConfig>().to_value()),
             sink: Some(generator.subschema_for::<hapax_sqlite::config::SinkConfig>().to_value()),
+        },
+        System {
+            name: MYSQL,
+            summary: "A table of a MySQL or MariaDB database.",
+            source: Some(generator.subschema_for::<hapax_mysql::config::SourceConfig>().to_value()),
+            sink: Some(generator.subschema_for::<hapax_mysql::config::SinkConfig>().to_value()),
         },
         System {
             name: POSTGRES,
@@ -81,6 +88,11 @@ pub async fn open_source(section: &Section) -> Result<Arc<dyn Source>, OpenError
                 hapax_sqlite::source::Sqlite::open(section.read()?).await.map_err(OpenError::Source)?;
             Ok(Arc::new(source))
         }
+        MYSQL => {
+            let source =
+                hapax_mysql::source::Mysql::open(section.read()?).await.map_err(OpenError::Source)?;
+            Ok(Arc::new(source))
+        }
         POSTGRES => {
             let config = section.read()?;
             let source = hapax_postgres::source::Postgres::open(config).await.map_err(OpenError::Source)?;
@@ -98,6 +110,7 @@ pub async fn open_sink(section: &Section, name: &PipelineName) -> Result<Sink, O
             hapax_files::sink::open(config, name).map_err(OpenError::Sink)
         }
         SQLITE => hapax_sqlite::sink::open(section.read()?).await.map_err(OpenError::Sink),
+        MYSQL => hapax_mysql::sink::open(section.read()?).await.map_err(OpenError::Sink),
         POSTGRES => hapax_postgres::sink::open(section.read()?).await.map_err(OpenError::Sink),
         _ => Err(unknown(section).into()),
     }
@@ -111,7 +124,7 @@ pub fn scratch(sink: &Section, place: &Path) -> Result<Section, OpenError> {
             config.path_within(place).map_err(OpenError::Sink)?
         }
         SQLITE => place.join("destination.db").display().to_string(),
-        POSTGRES => {
+        MYSQL | POSTGRES => {
             let message = "a drill makes its destinations in a directory, and this one is on a server";
             return Err(Mistake::new(codes::CONFLICT, sink.span, message)
                 .helped("Drill the same pipeline with a `files` or `sqlite` sink.")
@@ -138,9 +151,19 @@ pub fn without_password(section: &Section) -> Section {
 
 /// The directory that holds the destination of a section; `None` if it stands in none.
 pub fn home(sink: &Section) -> Option<PathBuf> {
+    location(sink)?.parent().map(Path::to_owned)
+}
+
+/// Where a destination in the file system is, from the root; `None` if it is elsewhere.
+pub fn location(sink: &Section) -> Option<PathBuf> {
     let path = sink.text("path").filter(|path| *path != "-")?;
-    let path = std::path::absolute(path.strip_prefix("file://").unwrap_or(path)).ok()?;
-    path.parent().map(Path::to_owned)
+    let path = path.strip_prefix("file://").unwrap_or(path);
+    if path.contains("://") { None } else { std::path::absolute(path).ok() }
+}
+
+/// Whether the destination is a file that is there.
+pub fn is_file(sink: &Section) -> bool {
+    location(sink).is_some_and(|path| path.is_file())
 }
 
 /// Whether opening the source already takes away what it reads.
@@ -165,18 +188,20 @@ pub fn kind(section: &Section) -> String {
 pub fn check(pipeline: &Pipeline) -> Vec<Mistake> {
     let source = match pipeline.source.system.as_str() {
         FILES => pipeline.source.read::<hapax_files::config::SourceConfig>().err(),
+        MYSQL => pipeline.source.read::<hapax_mysql::config::SourceConfig>().err(),
         SQLITE => pipeline.source.read::<hapax_sqlite::config::SourceConfig>().err(),
         POSTGRES => pipeline.source.read::<hapax_postgres::source_config::SourceConfig>().err(),
         _ => None,
     };
     let sink = match pipeline.sink.system.as_str() {
         FILES => pipeline.sink.read::<hapax_files::sink_config::SinkConfig>().err(),
+        MYSQL => pipeline.sink.read::<hapax_mysql::config::SinkConfig>().err(),
         SQLITE => pipeline.sink.read::<hapax_sqlite::config::SinkConfig>().err(),
         POSTGRES => pipeline.sink.read::<hapax_postgres::config::SinkConfig>().err(),
         _ => None,
     };
     let mut mistakes: Vec<Mistake> = source.into_iter().chain(sink).collect();
-    if matches!(pipeline.source.system.as_str(), SQLITE | POSTGRES) {
+    if matches!(pipeline.source.system.as_str(), MYSQL | SQLITE | POSTGRES) {
         mistakes.extend(database_source(&pipeline.source));
     }
     mistakes.extend(same_place(pipeline));
@@ -246,14 +271,20 @@ fn database_source(section: &Section) -> Vec<Mistake> {
     mistakes
 }
 
-/// The key that a failure to open is about, if it is the file's fault rather than the system's.
-pub fn blamed_key(code: Code) -> Option<&'static str> {
+/// The key of a section that a failure to open is about, if it is the file's fault rather than the system's.
+pub fn blamed_key(code: Code, section: &Section) -> Option<&'static str> {
     match code {
+        hapax_files::codes::COLUMNS => section.place("schema").map(|_| "schema"),
         hapax_files::codes::SOURCE_CONFIG => Some("path"),
         hapax_files::sink::codes::REMOTE_DESTINATION | hapax_files::sink::codes::FORMAT_UNKNOWN => {
             Some("path")
         }
         hapax_files::sink::codes::UNFITTING => Some("format"),
+        hapax_mysql::codes::NO_TABLE => Some("table"),
+        hapax_mysql::codes::NO_COLUMN | hapax_mysql::codes::NO_HORIZON => Some("cursor"),
+        hapax_mysql::codes::NO_TYPE => Some("schema"),
+        hapax_mysql::codes::BAD_QUERY => Some("query"),
+        hapax_mysql::codes::BAD_URL | hapax_mysql::codes::CONFIG => Some("url"),
         hapax_sqlite::codes::NO_TABLE => Some("table"),
         hapax_sqlite::codes::NO_COLUMN => Some("cursor"),
         hapax_sqlite::codes::NO_TYPE => Some("schema"),

@@ -85,7 +85,7 @@ impl Loaded {
             OpenError::Source(error) => error.fault.as_ref(),
             OpenError::Sink(error) => error.fault.as_ref(),
         };
-        match registry::blamed_key(fault.code()) {
+        match registry::blamed_key(fault.code(), section) {
             Some(key) => {
                 let span = section.place(key).unwrap_or(section.span);
                 self.mistake(Mistake::new(fault.code(), span, fault.to_string()).helped(fault.help()))
@@ -232,7 +232,7 @@ fn facts(source: &dyn Source, identity: &Identity, sink: &Sink, duplicates: Dupl
             Identity::Position => IdentityKind::Position,
         },
         sink: sink.facts(),
-        ledger: sink.destination().traits().ledger.filter(|_| duplicates.need_ledger()),
+        ledger: sink.ledger(duplicates),
         dead_letters: None,
         longest_outage: None,
     }

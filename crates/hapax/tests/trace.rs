@@ -128,6 +128,28 @@ impl Place {
         assert_eq!(self.arrivals(id), (expected, rows), "{id} at {}", self.sink);
     }
 
+    /// Takes away, by other means than Hapax, what the first commit moved: the records 1 and 2.
+    fn lose_the_first_commit(&self) {
+        if self.sink == SQLITE {
+            return self.sql("DELETE FROM t WHERE id <= 2");
+        }
+        let entries = fs::read_dir(self.path("out")).unwrap().map(|entry| entry.unwrap().path());
+        let first = entries.filter(|path| path.to_string_lossy().ends_with("-000001.parquet"));
+        first.for_each(|part| fs::remove_file(part).unwrap());
+    }
+
+    /// The commits that moved the first arrival of a record again as (commit, token, whether it is complete).
+    fn moved_again(&self, id: &str) -> Vec<(u64, u64, bool)> {
+        let arrival = self.trace(id, &[])["arrivals"][0].clone();
+        let complete = arrival["complete"].as_bool().unwrap();
+        let again = arrival["moved_again"].as_array().unwrap().iter().map(|commit| {
+            assert!(!commit["holder"].as_str().unwrap().is_empty(), "{commit}");
+            assert!(commit["made_unix_ms"].as_u64().unwrap() > 0, "{commit}");
+            (commit["number"].as_u64().unwrap(), commit["token"].as_u64().unwrap(), complete)
+        });
+        again.collect()
+    }
+
     fn letters(&self) -> Vec<u64> {
         let listed = self.hapax(&["dead-letters", "list", "p.yaml", "--json"], None).expect(0).json();
         listed["letters"]
@@ -204,6 +226,11 @@ fn what_became_of_a_dead_letter_is_remembered() {
             (&arrival["settled"]["ending"], &arrival["settled"]["commit"]),
             (&"moved".into(), &4.into())
         );
+        let settled_in = &arrival["settled_in"];
+        assert_eq!((&settled_in["number"], &settled_in["token"]), (&4.into(), &2.into()), "{arrival}");
+        assert!(!settled_in["holder"].as_str().unwrap().is_empty(), "{arrival}");
+        let words = place.hapax(&["trace", "p.yaml", "4"], None).expect(0).stdout;
+        assert!(words.contains("settled in commit 4 of in.csv#0") && words.contains("token #2"), "{words}");
         // The transform leaves a letter out.
         if sink == SQLITE {
             place.transform("SELECT id, amount, 100 / (amount + 1) AS share FROM input WHERE amount > 0");
@@ -224,6 +251,56 @@ fn what_became_of_a_dead_letter_is_remembered() {
         let all = place.hapax(&["dead-letters", "list", "p.yaml", "--all", "--json"], None).expect(0).json();
         let settled = if sink == SQLITE { 3 } else { 2 };
         assert_eq!(all["settled"].as_array().unwrap().len(), settled, "{all}");
+    }
+}
+
+#[test]
+fn the_commit_of_a_repair_is_shown() {
+    for sink in [SQLITE, PARQUET] {
+        let place = Place::new(sink);
+        place.run();
+        if sink == SQLITE {
+            // As a version left it that did not remember what it moved again.
+            place.sql("DROP TABLE _hapax_moved_again");
+        }
+        place.lose_the_first_commit();
+        place.is("1", &[(0, "moved", Some(1)), (3, "suppressed", Some(1))], Some(0));
+        assert_eq!(place.moved_again("1"), [], "{sink}");
+        place.hapax(&["verify", "p.yaml", "--repair"], None).expect(0);
+        place.is("1", &[(0, "moved", Some(1)), (3, "suppressed", Some(1))], Some(1));
+        assert_eq!(place.moved_again("1"), [(4, 2, true)], "{sink}");
+        assert_eq!(place.moved_again("6"), [], "{sink}: it was not lost");
+        let words = place.hapax(&["trace", "p.yaml", "1"], None).expect(0).stdout;
+        for what in ["in commit 1 of in.csv#0", "moved again in commit 4 of in.csv#0", "with token #2"] {
+            assert!(words.contains(what), "{what}\n{words}");
+        }
+        let trace = place.trace("1", &["--no-source"]);
+        assert_eq!(trace["arrivals"][0]["moved_again"][0]["number"], 4, "{trace}");
+    }
+}
+
+#[test]
+fn a_repair_that_was_killed_is_shown_as_far_as_it_came() {
+    for (sink, point) in [
+        (SQLITE, "commit-before"),
+        (SQLITE, "commit-after"),
+        (PARQUET, "commit-before"),
+        (PARQUET, "commit-decided"),
+        (PARQUET, "commit-after"),
+    ] {
+        let place = Place::new(sink);
+        place.run();
+        place.lose_the_first_commit();
+        place.killed(&["verify", "p.yaml", "--repair"], point);
+        let killed = match point {
+            "commit-before" => vec![],
+            _ => vec![(4, 2, point == "commit-after")],
+        };
+        assert_eq!(place.moved_again("1"), killed, "{sink} at {point}");
+        place.hapax(&["verify", "p.yaml", "--repair"], None).expect(0);
+        let token = if killed.is_empty() { 3 } else { 2 };
+        assert_eq!(place.moved_again("1"), [(4, token, true)], "{sink} at {point}");
+        place.is("1", &[(0, "moved", Some(1)), (3, "suppressed", Some(1))], Some(1));
     }
 }
 

@@ -28,11 +28,13 @@ pub enum Mistake {
     NoDirectorySync,
     /// Identities are claimed in a commit of their own, before the effect.
     ClaimOutsideCommit,
+    /// What must not be sent twice is sent without being announced.
+    Unannounced,
 }
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::AcknowledgeBeforeCommit,
         Self::BareCursor,
         Self::NoFence,
@@ -41,6 +43,7 @@ impl Mistake {
         Self::FilterAlone,
         Self::NoDirectorySync,
         Self::ClaimOutsideCommit,
+        Self::Unannounced,
     ];
 
     /// The name that `HAPAX_PLANT` takes.
@@ -54,6 +57,7 @@ impl Mistake {
             Self::FilterAlone => "filter-alone",
             Self::NoDirectorySync => "no-directory-sync",
             Self::ClaimOutsideCommit => "claim-outside-commit",
+            Self::Unannounced => "unannounced",
         }
     }
 }

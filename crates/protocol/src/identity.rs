@@ -80,6 +80,18 @@ impl fmt::Display for RecordId {
     }
 }
 
+/// The name of one effect: what a destination that drops repeats tells them by. It is a digest of the pipeline's name
+/// and of the record's identity, where each identity takes effect once, or else of its place: the same on every
+/// attempt, and another one for the next version of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Token(pub RecordId);
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// Where a record stands in the source. The same record has the same place on every replay.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Place {

@@ -1,6 +1,7 @@
 //! Places in a source: splits, positions, and what has been committed of them.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -151,6 +152,9 @@ pub struct Checkpoint {
     pub epoch: Epoch,
     /// The standing's totals plus this commit's.
     pub totals: Totals,
+    /// The records behind the position that it moves again, as ranges of their numbers that ascend and do not
+    /// touch; none unless it is a repair's. They are remembered for people; nothing is decided by them.
+    pub again: Vec<Range<Ordinal>>,
     /// When it is made, in milliseconds since 1970. It is remembered for people; nothing is decided by it.
     pub made_unix_ms: u64,
 }

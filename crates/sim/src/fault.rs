@@ -82,23 +82,24 @@ pub enum Site {
     Write,
     /// The commit itself.
     Commit,
+    /// To a destination that keeps nothing: records, one request. Its sender looks at the clock last before.
+    Send,
 }
 
 impl Site {
     /// Whether a fault can happen there.
     pub fn allows(self, fault: Fault) -> bool {
         match fault {
-            Fault::Delayed | Fault::Repeated | Fault::Refused => self == Self::Commit,
+            Fault::Delayed | Fault::Repeated | Fault::Refused => matches!(self, Self::Commit | Self::Send),
             Fault::DiskError => matches!(self, Self::Write | Self::Commit),
             Fault::CrashBefore
             | Fault::CrashAfter
             | Fault::RequestLost
             | Fault::AnswerLost
-            | Fault::Stall
             | Fault::SecondHolder
-            | Fault::RolledBack
             | Fault::Stop
             | Fault::Replay => true,
+            Fault::Stall | Fault::RolledBack => self != Self::Send,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What a seed decides before anything happens: the pipeline, its records, and what may go wrong.
 
 use hapax_checker::Record;
-use hapax_protocol::guarantee::Effect;
+use hapax_engine::sink::{Past, Repeat};
+use hapax_protocol::guarantee::{Effect, Guard, InDoubt, Window};
 use hapax_protocol::identity::{Duplicates, Identity};
 
 use crate::fault::Fault;
@@ -27,7 +28,15 @@ pub enum MechanismKind {
     Staged,
     /// Not at all.
     Append,
+    /// The destination keeps nothing, a keeper beside it does: effect first, progress after.
+    Kept(Repeat),
 }
+
+/// How long a request to a destination that drops repeats may be under way: longer than the latest takes.
+const UNDER_WAY: Window = Window(25_000);
+
+/// Records that may have taken effect are held.
+const HOLD: Repeat = Repeat::Adds { in_doubt: InDoubt::Hold };
 
 /// One record of the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +68,8 @@ pub struct Plan {
     pub splits: Vec<Vec<Row>>,
     /// Whether the destination refuses some records.
     pub refuses: bool,
+    /// Whether both ends speak the same bytes.
+    pub wire: bool,
     /// Splits at once.
     pub parallel: usize,
     /// Records in a batch.
@@ -79,15 +90,32 @@ impl Plan {
     /// What this seed decides.
     pub fn of(seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let mechanism = random.one_of(
-            MechanismKind::CoCommit,
-            &[MechanismKind::Staged, MechanismKind::CoCommit, MechanismKind::Staged, MechanismKind::Append],
-        );
-        let source = random.one_of(SourceKind::Log, &[SourceKind::Cursor, SourceKind::Queue]);
-        let by_key = mechanism == MechanismKind::CoCommit && source != SourceKind::Queue && random.one_in(4);
+        // Every other pair of seeds, so that a seed of the others stays what it was.
+        let mechanism = match seed % 4 {
+            0 | 1 => MechanismKind::Kept(repeat(&mut random)),
+            _ => random.one_of(
+                MechanismKind::CoCommit,
+                &[
+                    MechanismKind::Staged,
+                    MechanismKind::CoCommit,
+                    MechanismKind::Staged,
+                    MechanismKind::Append,
+                ],
+            ),
+        };
+        let source = match mechanism {
+            MechanismKind::Kept(repeat) if needs_places(repeat) => {
+                random.one_of(SourceKind::Log, &[SourceKind::Cursor])
+            }
+            _ => random.one_of(SourceKind::Log, &[SourceKind::Cursor, SourceKind::Queue]),
+        };
+        let by_key = match mechanism {
+            MechanismKind::Kept(repeat) => matches!(repeat, Repeat::Replaces { .. }),
+            _ => mechanism == MechanismKind::CoCommit && source != SourceKind::Queue && random.one_in(4),
+        };
         let effect = if by_key { Effect::ByKey } else { Effect::Insert };
         let ledger = match (source, mechanism) {
-            (_, MechanismKind::Append) => false,
+            (_, MechanismKind::Append) | (SourceKind::Queue, MechanismKind::Kept(_)) => false,
             (SourceKind::Queue, _) => true,
             _ => !by_key && random.one_in(2),
         };
@@ -97,7 +125,7 @@ impl Plan {
             true => Duplicates::Drop,
         };
         let columns: &[&str] = if by_key { &["writer"] } else { &["writer", "sequence"] };
-        let keyed = by_key || ledger || mechanism == MechanismKind::Append;
+        let keyed = by_key || ledger || mechanism == MechanismKind::Append || source == SourceKind::Queue;
         let identity = match keyed {
             true => Identity::Key(columns.iter().map(|name| (*name).to_owned()).collect()),
             false => Identity::Position,
@@ -113,6 +141,7 @@ impl Plan {
             duplicates,
             splits: Vec::new(),
             refuses: letters && !by_key,
+            wire: false,
             parallel: usize::try_from(random.between(1, 3)).unwrap_or(1),
             batch_records: usize::try_from(random.between(1, 8)).unwrap_or(1),
             commit_records: random.between(1, 16),
@@ -123,6 +152,10 @@ impl Plan {
         };
         plan.kinds = plan.possible(&mut random);
         plan.write_records(&mut random, letters);
+        // A record that the source cannot read has no bytes that mean it.
+        let spoiled = plan.splits.iter().flatten().any(|row| row.spoiled);
+        let may_pass = plan.duplicates == Duplicates::Keep && source != SourceKind::Queue && !spoiled;
+        plan.wire = may_pass && Random::new(!seed).one_in(2);
         plan
     }
 
@@ -143,8 +176,17 @@ impl Plan {
             Fault::RolledBack => {
                 self.source != SourceKind::Queue && self.mechanism == MechanismKind::CoCommit
             }
-            // Where nothing is refused there is nothing to replay.
-            Fault::Replay => self.refuses,
+            // Where nothing is refused there is nothing to replay, and what must not be sent twice is not replayed.
+            Fault::Replay => {
+                self.refuses
+                    && !matches!(self.mechanism, MechanismKind::Kept(repeat) if repeat.is_announced())
+            }
+            // Where a record is held rather than sent twice, it is assumed that nothing on the way sends it twice.
+            Fault::Repeated if self.mechanism == MechanismKind::Kept(HOLD) => false,
+            // Without a guard it is assumed that each key has one writer, and that no request comes late.
+            Fault::Stall | Fault::SecondHolder | Fault::Delayed | Fault::Repeated => {
+                self.mechanism != MechanismKind::Kept(Repeat::Replaces { guard: Guard::None })
+            }
             _ => true,
         }
     }
@@ -185,6 +227,27 @@ impl Plan {
             self.splits.push(rows);
         }
     }
+}
+
+/// What sending a record again does at a destination that keeps nothing.
+fn repeat(random: &mut Random) -> Repeat {
+    let window = random.one_of(Window(60_000), &[Window(1_800_000)]);
+    let past = random.one_of(Past::Stop, &[Past::Hold]);
+    let dropped = Repeat::Dropped { window, under_way: UNDER_WAY, past };
+    random.one_of(
+        dropped,
+        &[
+            Repeat::Replaces { guard: Guard::None },
+            Repeat::Replaces { guard: Guard::Version },
+            HOLD,
+            Repeat::Adds { in_doubt: InDoubt::Resend },
+        ],
+    )
+}
+
+/// Whether a record must come back at the same place, or in its order.
+fn needs_places(repeat: Repeat) -> bool {
+    repeat.is_announced() || repeat == Repeat::Replaces { guard: Guard::None }
 }
 
 /// Whether a destination that refuses records refuses this one.

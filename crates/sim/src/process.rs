@@ -39,12 +39,13 @@ impl Process {
         Ok(answer)
     }
 
-    /// Sends a commit: it may arrive late, or twice.
-    pub async fn commit<T: Send + 'static>(
+    /// Sends a commit, or records: they may arrive late, or twice.
+    pub async fn send<T: Send + 'static>(
         &self,
+        site: Site,
         act: impl Fn(&mut Inner) -> T + Clone + Send + 'static,
     ) -> Result<T, Lost> {
-        let fault = self.leave(Site::Commit).await?;
+        let fault = self.leave(site).await?;
         if fault == Some(Fault::Delayed) {
             self.later(act);
             return Err(Lost::Answer);

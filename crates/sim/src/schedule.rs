@@ -8,6 +8,8 @@ use std::time::Duration;
 use hapax_checker::{Counts, Event, Kept};
 use hapax_engine::Fut;
 use hapax_engine::clock::Clock;
+use hapax_engine::codes;
+use hapax_engine::fault::Fault as _;
 use hapax_engine::progress::Progress;
 use hapax_engine::run::{CommitLimit, Limits, OnError, Run, RunError, Stop, Summary, replay_letters};
 use hapax_engine::source::Source;
@@ -40,6 +42,8 @@ pub struct Outcome {
     pub faults: Faults,
     /// Ends of runs that no fault explains.
     pub unexplained: Vec<String>,
+    /// Whether a run stopped because what may have been sent was too old to be sent again, as it should.
+    pub is_stopped: bool,
     /// Everything that was seen.
     pub log: hapax_checker::Log,
 }
@@ -49,16 +53,22 @@ impl Outcome {
     pub fn violations(&self) -> Vec<String> {
         let mut violations: Vec<String> =
             self.unexplained.iter().map(|words| format!("unexplained: {words}")).collect();
-        let kept = self.counts.kept();
+        // A pipeline that stopped for good has not moved the rest, or does so split by split.
+        let counts = match self.is_stopped {
+            true => Counts { lost: 0, stuck: 0, restless: 0, ..self.counts },
+            false => self.counts,
+        };
+        let kept = counts.kept();
         let wanted = match self.promised {
             Level::ExactlyOnce => Kept::ExactlyOnce,
             Level::EffectivelyOnce | Level::ExactlyOnceWithin(_) => Kept::EffectivelyOnce,
             Level::AtLeastOnce => Kept::AtLeastOnce,
-            Level::AtMostOnce => Kept::AtMostOnce,
+            // What is listed as in doubt is not counted as lost.
+            Level::AtMostOnce => Kept::EffectivelyOnce,
             Level::Lossy => Kept::Nothing,
         };
         if kept < wanted {
-            let counts = self.counts.each().into_iter().filter(|(_, number)| *number > 0);
+            let counts = counts.each().into_iter().filter(|(_, number)| *number > 0);
             violations.extend(counts.map(|(what, number)| format!("{what} {number}")));
         }
         violations
@@ -109,6 +119,7 @@ struct Schedule {
     promised: Level,
     unexplained: Vec<String>,
     has_completed: bool,
+    is_stopped: bool,
 }
 
 impl Schedule {
@@ -127,6 +138,7 @@ impl Schedule {
             promised: Level::ExactlyOnce,
             unexplained: Vec::new(),
             has_completed: false,
+            is_stopped: false,
         }
     }
 
@@ -137,14 +149,15 @@ impl Schedule {
         self.alone(false).await;
         self.alone(true).await;
         let mut now = self.world.now();
-        let (records, set_aside) = (now.visible(), now.letters());
-        now.log.events.push(Event::Found { records, set_aside });
+        let (records, set_aside, held) = (now.visible(), now.letters(false), now.letters(true));
+        now.log.events.push(Event::Found { records, set_aside, held });
         Outcome {
             seed: self.plan.seed,
             promised: self.promised,
             counts: Counts::of(&now.log),
             faults: now.faults,
             unexplained: self.unexplained,
+            is_stopped: self.is_stopped,
             log: now.log.clone(),
         }
     }
@@ -152,7 +165,7 @@ impl Schedule {
     /// What the calculus says of this pipeline, as `hapax plan` asks it.
     fn promise(&self) -> Level {
         let run = self.run(usize::MAX, Stop::default());
-        let ledger = run.sink.destination().traits().ledger.filter(|_| run.duplicates.need_ledger());
+        let ledger = run.sink.ledger(run.duplicates);
         let identity = match run.identity {
             Identity::Position => IdentityKind::Position,
             Identity::Hash => IdentityKind::Hash,
@@ -311,6 +324,7 @@ impl Schedule {
                 self.world.now().log.events.push(Event::Completed);
             }
             Err(error) => {
+                self.is_stopped |= error.code() == codes::PAST_WINDOW;
                 self.unexplained.extend(unexplained(&error, has_lease));
             }
         }

@@ -1,6 +1,7 @@
 //! The simulated destination, as the engine sees it.
 
 mod append;
+mod target;
 mod writer;
 
 use std::sync::Arc;
@@ -13,10 +14,11 @@ use hapax_engine::dead_letter::{DeadLetter, SettledLetter};
 use hapax_engine::fault::SinkError;
 use hapax_engine::history::{Remembered, Unfinished};
 use hapax_engine::sink::{
-    Append, AppendSink, CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Staged, StagedSink,
-    Traits,
+    Append, AppendSink, CoCommit, CoCommitSink, CommitSize, Destination, Kept, Shape, Sink, Staged,
+    StagedSink, Traits,
 };
 use hapax_engine::source::Source;
+use hapax_engine::wire::WireFormat;
 use hapax_protocol::guarantee::{
     Durability, Effect, Fencing, InDoubt, LedgerFacts, LedgerPlace, LookUp, Retention,
 };
@@ -27,8 +29,9 @@ use hapax_protocol::position::{SplitId, Standing};
 use crate::fault::Site;
 use crate::plan::MechanismKind;
 use crate::process::Process;
-use crate::source::Simulated;
+use crate::source::{Simulated, wire_format};
 use append::Appender;
+use target::SimTarget;
 use writer::Pen;
 
 /// The destination as one process sees it.
@@ -37,16 +40,18 @@ pub struct SimSink(Process);
 /// The destination as this process sees it.
 pub fn sink(process: &Process) -> Sink {
     let sink = Arc::new(SimSink(process.clone()));
+    let target = Arc::new(SimTarget(process.clone()));
     let mechanism = process.world.now().plan.mechanism;
     match mechanism {
         MechanismKind::CoCommit => Sink::CoCommit(sink),
         MechanismKind::Staged => Sink::Staged(sink),
         MechanismKind::Append => Sink::Append(sink),
+        MechanismKind::Kept(_) => Sink::Kept(Kept { target, keeper: sink }),
     }
 }
 
 /// The records of a batch.
-fn records(batch: &RecordBatch) -> Vec<Record> {
+pub fn records(batch: &RecordBatch) -> Vec<Record> {
     let column = |at: usize| {
         let column = batch.columns().get(at).and_then(|column| column.as_primitive_opt::<Int64Type>());
         column.map_or(&[][..], |column| column.values())
@@ -91,6 +96,10 @@ impl Destination for SimSink {
 
     fn prepare<'a>(&'a self, _: &'a Shape) -> Fut<'a, (), SinkError> {
         Box::pin(async { Ok(()) })
+    }
+
+    fn wire<'a>(&'a self, _: &'a Shape) -> Fut<'a, Option<WireFormat>, SinkError> {
+        Box::pin(async { Ok(Some(wire_format())) })
     }
 
     fn acquire<'a>(&'a self, applicant: &'a Applicant) -> Fut<'a, Lease, SinkError> {

@@ -11,6 +11,7 @@ use hapax_engine::dead_letter::DeadLetter;
 use hapax_engine::durable::Durable;
 use hapax_engine::fault::{Fault as Described, SinkError, SourceError};
 use hapax_engine::source::{Source, Split, SplitReader};
+use hapax_engine::wire::{WireBatch, WireFormat, WireReader, WireSource};
 use hapax_planted::{Mistake, planted};
 use hapax_protocol::code::Code;
 use hapax_protocol::guarantee::{Completeness, Order, Replay, Retention, Settle, SourceFacts};
@@ -20,6 +21,7 @@ use crate::fault::Site;
 use crate::plan::{Row, SourceKind};
 use crate::process::{Lost, Process};
 use crate::random::Random;
+use crate::sink::records;
 use crate::world::{Inner, split_name, split_number};
 
 /// Why something did not work in the simulated world.
@@ -34,6 +36,9 @@ pub enum Simulated {
     /// The destination stands elsewhere.
     #[error("the destination stands elsewhere")]
     Diverged,
+    /// It is too late to send anything.
+    #[error("it is too late to send it")]
+    Late,
     /// There is no such thing in the simulated world.
     #[error("the simulated world has no such thing")]
     Absent,
@@ -105,6 +110,17 @@ fn numbers(position: &Position) -> (u64, u64) {
 /// The source as one process sees it.
 pub struct SimSource(pub Process);
 
+impl SimSource {
+    fn reader(&self, split: &SplitId, after: Option<&Position>) -> Fut<'_, Reader, SourceError> {
+        let (split, stood) = (split.clone(), after.cloned());
+        Box::pin(async move {
+            let order = self.0.call(Site::Look, |world| delivery(world, &split, stood.as_ref())).await?;
+            let first = order.first;
+            Ok(Reader { process: self.0.clone(), split, order, next: first, stood })
+        })
+    }
+}
+
 impl Source for SimSource {
     fn facts(&self) -> SourceFacts {
         let queue = self.0.world.now().plan.source == SourceKind::Queue;
@@ -130,14 +146,15 @@ impl Source for SimSource {
     }
 
     fn open(&self, split: &SplitId, after: Option<&Position>) -> Fut<'_, Box<dyn SplitReader>, SourceError> {
-        let (split, stood) = (split.clone(), after.cloned());
+        let reader = self.reader(split, after);
         Box::pin(async move {
-            let order = self.0.call(Site::Look, |world| delivery(world, &split, stood.as_ref())).await?;
-            let first = order.first;
-            let reader = Reader { process: self.0.clone(), split, order, next: first, stood };
-            let reader: Box<dyn SplitReader> = Box::new(reader);
+            let reader: Box<dyn SplitReader> = Box::new(reader.await?);
             Ok(reader)
         })
+    }
+
+    fn wire(&self) -> Option<&dyn WireSource> {
+        self.0.world.now().plan.wire.then_some(self)
     }
 
     fn describe(&self, position: &Position) -> String {
@@ -150,6 +167,46 @@ impl Source for SimSource {
 
     fn reread(&self, _: &DeadLetter) -> Fut<'_, RecordBatch, SourceError> {
         Box::pin(async { Err(SourceError::stop(Simulated::Absent)) })
+    }
+}
+
+impl WireSource for SimSource {
+    fn format(&self) -> WireFormat {
+        wire_format()
+    }
+
+    fn open(&self, split: &SplitId, after: Option<&Position>) -> Fut<'_, Box<dyn WireReader>, SourceError> {
+        let reader = self.reader(split, after);
+        Box::pin(async move {
+            let reader: Box<dyn WireReader> = Box::new(Bare(reader.await?));
+            Ok(reader)
+        })
+    }
+}
+
+/// The bytes of a record: its three numbers.
+pub fn wire_format() -> WireFormat {
+    WireFormat("three numbers".to_owned())
+}
+
+/// A reader that gives bytes.
+struct Bare(Reader);
+
+impl WireReader for Bare {
+    fn read(&mut self, limit: ReadLimit) -> Fut<'_, Option<WireBatch>, SourceError> {
+        Box::pin(async move {
+            let Some(batch) = self.0.read(limit).await? else { return Ok(None) };
+            let records = records(&batch.records);
+            let numbers = records.iter().flat_map(|record| [record.writer, record.sequence, record.hash]);
+            let bytes: Vec<u8> = numbers.flat_map(u64::to_be_bytes).collect();
+            let rows = u64::try_from(records.len()).unwrap_or(u64::MAX);
+            let Batch { split, after, through, .. } = batch;
+            Ok(Some(WireBatch { split, after, through, rows, bytes: vec![bytes.into()] }))
+        })
+    }
+
+    fn acknowledge(&mut self, through: Durable<Position>) -> Fut<'_, (), SourceError> {
+        self.0.acknowledge(through)
     }
 }
 

@@ -2,18 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use hapax_checker::{Event, Expected, Log, Record, State, Twins};
+use hapax_engine::codes;
 use hapax_engine::dead_letter::DeadLetter;
+use hapax_engine::sink::Repeat;
 use hapax_ledger::memory::MemoryStore;
-use hapax_protocol::guarantee::Effect;
-use hapax_protocol::identity::Place;
+use hapax_protocol::guarantee::{Effect, Guard};
+use hapax_protocol::identity::{Place, Token};
 use hapax_protocol::lease::FencingToken;
 use hapax_protocol::position::{SplitId, Standing};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::fault::{Fault, Faults, Site};
-use crate::plan::{Plan, Row, SourceKind};
+use crate::plan::{MechanismKind, Plan, Row, SourceKind};
 use crate::random::Random;
 
 /// What the harness is told by the world.
@@ -84,6 +87,8 @@ pub struct Held {
     pub ledger_version: u64,
     /// What is staged, by the session that staged it.
     pub staged: BTreeMap<u64, Effects>,
+    /// When each token was first seen, where repeats are dropped by it.
+    pub tokens: BTreeMap<Token, tokio::time::Instant>,
 }
 
 /// What a destination knows of a split.
@@ -132,6 +137,7 @@ impl World {
             state: if plan.effect == Effect::ByKey { State::Latest } else { State::Every },
             // A twin that is moved, or a letter that is replayed, comes after what followed the first.
             ordered: plan.source != SourceKind::Queue
+                && !matches!(plan.mechanism, MechanismKind::Kept(_))
                 && (once || !plan.has_twins())
                 && !plan.kinds.contains(&Fault::Replay),
         };
@@ -176,6 +182,15 @@ pub fn split_name(number: usize) -> SplitId {
 /// The number in the name of a split.
 pub fn split_number(split: &SplitId) -> usize {
     split.as_str().strip_prefix("split-").and_then(|number| number.parse().ok()).unwrap_or(usize::MAX)
+}
+
+fn is_held(letter: &DeadLetter) -> bool {
+    letter.code == codes::IN_DOUBT
+}
+
+/// The places of letters that are in doubt, or of the others.
+fn ordinals(letters: &[DeadLetter], in_doubt: bool) -> Vec<u64> {
+    letters.iter().filter(|letter| is_held(letter) == in_doubt).map(|letter| letter.place.ordinal).collect()
 }
 
 fn short(number: usize) -> u32 {
@@ -234,8 +249,11 @@ impl Inner {
 
     /// A holder has a split now.
     pub fn took_over(&mut self, split: &SplitId, token: FencingToken) {
-        let split = short(split_number(split));
-        self.log.events.push(Event::TookOver { split, token: token.get() });
+        let number = split_number(split);
+        // What a keeper holds beside the splits is nothing a reader sees.
+        if number != usize::MAX {
+            self.log.events.push(Event::TookOver { split: short(number), token: token.get() });
+        }
     }
 
     /// Keeps the state before a commit, for a destination that may fall back to it.
@@ -253,7 +271,8 @@ impl Inner {
             split: number,
             token: token.get(),
             records: effects.records.clone(),
-            set_aside: effects.letters.iter().map(|letter| letter.place.ordinal).collect(),
+            set_aside: ordinals(&effects.letters, false),
+            held: ordinals(&effects.letters, true),
             through: None,
         });
         if let Some((ledger, _)) = &effects.ledger {
@@ -264,6 +283,43 @@ impl Inner {
             self.show(effects);
         } else if let Some(held) = self.sink.splits.get_mut(split) {
             held.decided = Some(effects);
+        }
+    }
+
+    /// Records arrive at a destination that keeps nothing for anybody.
+    pub fn arrive(&mut self, split: &SplitId, repeat: Repeat, records: &[(Record, Option<Token>)]) {
+        let now = tokio::time::Instant::now();
+        let mut effective = Vec::new();
+        for (record, token) in records {
+            let takes_effect = match repeat {
+                Repeat::Replaces { guard: Guard::Version } => {
+                    self.sink.keyed.get(&record.writer).is_none_or(|held| held.sequence <= record.sequence)
+                }
+                Repeat::Dropped { window, .. } => token.is_none_or(|token| {
+                    let remembered = Duration::from_millis(window.0);
+                    let seen = self.sink.tokens.get(&token).copied();
+                    let is_known = seen.is_some_and(|seen| now.duration_since(seen) <= remembered);
+                    if !is_known {
+                        self.sink.tokens.insert(token, now);
+                    }
+                    !is_known
+                }),
+                Repeat::Replaces { guard: Guard::None } | Repeat::Adds { .. } => true,
+            };
+            if takes_effect {
+                effective.push(*record);
+                match self.plan.effect {
+                    Effect::Insert => self.sink.rows.push(*record),
+                    Effect::ByKey => {
+                        self.sink.keyed.insert(record.writer, *record);
+                    }
+                }
+            }
+        }
+        if !effective.is_empty() {
+            let split = short(split_number(split));
+            self.log.events.push(Event::Arrived { split, records: effective });
+            self.perhaps_poll();
         }
     }
 
@@ -288,6 +344,10 @@ impl Inner {
             // Setting the same place aside again changes nothing.
             self.sink.letters.entry(letter.place.clone()).or_insert(letter);
         }
+        self.perhaps_poll();
+    }
+
+    fn perhaps_poll(&mut self) {
         if self.random.one_in(4) {
             let (records, through) = (self.visible(), self.passed());
             self.log.events.push(Event::Polled { records, through });
@@ -311,10 +371,11 @@ impl Inner {
         shown.map(|(split, held)| (short(split_number(split)), held.standing.totals.read)).collect()
     }
 
-    /// The places that are set aside, with the number of their split.
-    pub fn letters(&self) -> Vec<(u32, u64)> {
+    /// The places that are set aside, with the number of their split: those that are in doubt, or the others.
+    pub fn letters(&self, in_doubt: bool) -> Vec<(u32, u64)> {
         let place = |place: &Place| (short(split_number(&place.split)), place.ordinal);
-        self.sink.letters.keys().map(place).collect()
+        let letters = self.sink.letters.values().filter(|letter| is_held(letter) == in_doubt);
+        letters.map(|letter| place(&letter.place)).collect()
     }
 
     /// The destination falls back to what it was some commits ago.

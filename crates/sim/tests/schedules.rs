@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use hapax_checker::{Event, Expected, Log, State, Twins};
 use hapax_planted::{Mistake, with};
-use hapax_protocol::guarantee::Level;
+use hapax_protocol::guarantee::{Level, Window};
 use hapax_sim::fault::{Fault, Faults};
 use hapax_sim::schedule::{self, Outcome};
 
@@ -40,19 +40,23 @@ fn replay(seed: u64) -> String {
 fn what_is_promised_is_kept() {
     let mut faults = Faults::default();
     let mut levels = BTreeMap::<String, u64>::new();
+    let mut stopped = 0_u64;
     for seed in 0..SEEDS {
         let outcome = outcome(seed);
         let violations = outcome.violations();
         assert!(violations.is_empty(), "seed {seed}: {}\n{}", violations.join(", "), replay(seed));
         faults.add_all(&outcome.faults);
         *levels.entry(outcome.promised.to_string()).or_default() += 1;
+        stopped += u64::from(outcome.is_stopped);
     }
     for (fault, count) in faults.each() {
         assert!(count > 0, "in {SEEDS} schedules there was never: {}", fault.name());
     }
-    for level in [Level::ExactlyOnce, Level::AtLeastOnce] {
+    let within = Level::ExactlyOnceWithin(Window(60_000));
+    for level in [Level::ExactlyOnce, Level::EffectivelyOnce, within, Level::AtLeastOnce, Level::AtMostOnce] {
         assert!(levels.contains_key(&level.to_string()), "no schedule was promised {level}: {levels:?}");
     }
+    assert!(stopped > 0, "no run stopped because what may have been sent was too old");
     println!("{SEEDS} schedules, {} faults, promised {levels:?}", faults.sum());
 }
 

@@ -316,9 +316,7 @@ impl Destination for FileSink {
         Box::pin(async move {
             let state = self.state_of(pipeline);
             let mut remembered = letters::of_places(&state, places)?;
-            for (of_place, commit) in remembered.iter_mut().zip(state.commits_of(places)?) {
-                of_place.commit = commit;
-            }
+            state.add_commits(places, &mut remembered)?;
             Ok(remembered)
         })
     }

@@ -31,6 +31,20 @@ pub(crate) struct Line {
     totals: Totals,
     through: String,
     made_unix_ms: u64,
+    /// The records it moved again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    again: Vec<Range<Ordinal>>,
+}
+
+/// The commits of one record.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Commits {
+    /// The one that brought the position past it.
+    pub(crate) passed: Option<Committed>,
+    /// The one that settled its dead letter.
+    pub(crate) settled: Option<Committed>,
+    /// Those that moved it again.
+    pub(crate) again: BTreeMap<Epoch, Committed>,
 }
 
 impl Line {
@@ -46,6 +60,7 @@ impl Line {
             totals: entry.totals.since(made.before),
             through: entry.through.clone()?,
             made_unix_ms: made.unix_ms,
+            again: made.again.clone(),
         })
     }
 
@@ -53,12 +68,12 @@ impl Line {
         self.first..self.first.saturating_add(self.totals.read)
     }
 
-    fn committed(self, split: &SplitId) -> Option<Committed> {
+    fn committed(&self, split: &SplitId) -> Option<Committed> {
         Some(Committed {
             records: self.records(),
             commit: CommitId { split: split.clone(), epoch: self.epoch },
             token: self.token,
-            holder: self.holder,
+            holder: self.holder.clone(),
             through: Position::new(unhex(&self.through)?),
             totals: self.totals,
             made_unix_ms: self.made_unix_ms,
@@ -83,23 +98,40 @@ pub(crate) fn append(path: &Path, lines: &[Line]) -> Result<(), Failure> {
     if is_new { disk::sync_directory(directory) } else { Ok(()) }
 }
 
-/// Finds the commit that brought the position past each of these records of a split, among the lines that the
-/// chain still has and those in the file. The chain must have been read first.
+/// The records of a split whose commits are asked for, each with the epoch that settled its dead letter.
+pub(crate) type Wanted = BTreeMap<Ordinal, Option<Epoch>>;
+
+/// Those of the records that lie in a range.
+fn within(wanted: &Wanted, range: Range<Ordinal>) -> impl Iterator<Item = Ordinal> {
+    let end = range.end.max(range.start);
+    wanted.range(range.start..end).map(|(ordinal, _)| *ordinal)
+}
+
+/// Finds the commits of records of a split, among the lines that the chain still has and those in the file. The
+/// chain must have been read first.
 pub(crate) fn find(
     path: &Path,
     in_chain: Vec<Line>,
     split: &SplitId,
-    wanted: &[Ordinal],
-) -> Result<BTreeMap<Ordinal, Committed>, Failure> {
-    let mut ascending = wanted.to_vec();
-    ascending.sort_unstable();
-    let mut found = BTreeMap::new();
+    wanted: &Wanted,
+) -> Result<BTreeMap<Ordinal, Commits>, Failure> {
+    let mut settled: BTreeMap<Epoch, Vec<Ordinal>> = BTreeMap::new();
+    for (ordinal, epoch) in wanted {
+        if let Some(epoch) = epoch {
+            settled.entry(*epoch).or_default().push(*ordinal);
+        }
+    }
+    let mut found: BTreeMap<Ordinal, Commits> = BTreeMap::new();
     let mut see = |line: Line| {
-        let records = line.records();
-        let from = ascending.partition_point(|ordinal| *ordinal < records.start);
-        let inside = ascending.iter().skip(from).take_while(|ordinal| records.contains(ordinal));
-        for ordinal in inside {
-            found.extend(line.clone().committed(split).map(|committed| (*ordinal, committed)));
+        let Some(committed) = line.committed(split) else { return };
+        for ordinal in within(wanted, line.records()) {
+            found.entry(ordinal).or_default().passed = Some(committed.clone());
+        }
+        for ordinal in settled.get(&line.epoch).into_iter().flatten() {
+            found.entry(*ordinal).or_default().settled = Some(committed.clone());
+        }
+        for ordinal in line.again.iter().flat_map(|again| within(wanted, again.clone())) {
+            found.entry(ordinal).or_default().again.insert(line.epoch, committed.clone());
         }
     };
     if let Some(file) = opened(path)? {

@@ -209,7 +209,7 @@ pub(crate) fn of_places(state: &State, places: &[Place]) -> Result<Vec<Remembere
         let Some(found) = log.found.get(place) else { return Ok(Remembered::default()) };
         let letter = found.letter.map(|line| log.letter(line)).transpose()?;
         let settled = found.settled.map(|lines| log.settled(lines)).transpose()?;
-        Ok(Remembered { commit: None, letter, settled })
+        Ok(Remembered { letter, settled, ..Remembered::default() })
     };
     places.iter().map(remembered).collect()
 }

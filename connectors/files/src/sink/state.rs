@@ -4,11 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hapax_engine::crash;
-use hapax_engine::history::Committed;
+use hapax_engine::history::Remembered;
 use hapax_engine::sink::CommitId;
 use hapax_ledger::store::SegmentId;
 use hapax_protocol::identity::Place;
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::sink::chain::{Appended, Chain};
 use crate::sink::disk;
 use crate::sink::fault::{Failure, at};
-use crate::sink::history::{self, Line};
+use crate::sink::history::{self, Line, Wanted};
 use crate::sink::names;
 use crate::sink_config::{Target, TargetPlace};
 
@@ -60,6 +61,9 @@ pub(crate) struct Made {
     pub(crate) unix_ms: u64,
     /// The totals before it.
     pub(crate) before: Totals,
+    /// The records that it moved again. A commit of an earlier version does not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) again: Vec<Range<Ordinal>>,
 }
 
 /// A staged file and the name it gets.
@@ -211,11 +215,13 @@ impl State {
         }
     }
 
-    /// The commits that brought positions past these places, one answer each.
-    pub(crate) fn commits_of(&self, places: &[Place]) -> Result<Vec<Option<Committed>>, Failure> {
-        let mut wanted: BTreeMap<&SplitId, Vec<Ordinal>> = BTreeMap::new();
-        for place in places {
-            wanted.entry(&place.split).or_default().push(place.ordinal);
+    /// Adds, to what is remembered of the letters of these places, the commits that brought positions past them
+    /// and those that came back to them.
+    pub(crate) fn add_commits(&self, places: &[Place], remembered: &mut [Remembered]) -> Result<(), Failure> {
+        let mut wanted: BTreeMap<&SplitId, Wanted> = BTreeMap::new();
+        for (place, remembered) in places.iter().zip(remembered.iter()) {
+            let settled = remembered.settled.as_ref().map(|settled| settled.settlement.epoch);
+            wanted.entry(&place.split).or_default().insert(place.ordinal, settled);
         }
         let mut found = BTreeMap::new();
         for (split, ordinals) in wanted {
@@ -224,8 +230,16 @@ impl State {
             let lines = chain.iter().filter_map(|(number, entry)| Line::of(*number, entry)).collect();
             found.insert(split, history::find(&self.history(&key), lines, split, &ordinals)?);
         }
-        let commit = |place: &Place| found.get(&place.split)?.get(&place.ordinal).cloned();
-        Ok(places.iter().map(commit).collect())
+        for (place, remembered) in places.iter().zip(remembered) {
+            let Some(found) = found.get(&place.split).and_then(|of_split| of_split.get(&place.ordinal))
+            else {
+                continue;
+            };
+            remembered.commit.clone_from(&found.passed);
+            remembered.settled_in.clone_from(&found.settled);
+            remembered.again = found.again.values().cloned().collect();
+        }
+        Ok(())
     }
 
     /// The last commit of each split of which a file still has its temporary name.

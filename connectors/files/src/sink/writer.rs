@@ -179,6 +179,7 @@ impl PartWriter {
                 holder: self.holder.clone(),
                 unix_ms: checkpoint.made_unix_ms,
                 before: held.standing.totals,
+                again: checkpoint.again.clone(),
             }),
             files,
         };

@@ -39,7 +39,7 @@ pub fn shape() -> Shape {
 pub fn open(config: &SinkConfig) -> Result<Arc<dyn StagedSink>, SinkError> {
     match hapax_files::sink::open(config.clone(), &name())? {
         Sink::Staged(sink) => Ok(sink),
-        Sink::CoCommit(_) | Sink::Append(_) => panic!("a file is staged"),
+        Sink::CoCommit(_) | Sink::Append(_) | Sink::Kept(_) => panic!("a file is staged"),
     }
 }
 
@@ -110,6 +110,7 @@ impl Split {
             through: at(to),
             epoch: self.standing.epoch.next(),
             totals: self.standing.totals.plus(Totals { read: to - self.stands_at(), ..Totals::default() }),
+            again: Vec::new(),
             made_unix_ms: 1_000 * to,
         }
     }

@@ -1,13 +1,15 @@
 //! The types that columns are created with.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, Schema};
+use hapax_engine::wire::WireFormat;
 use tokio_postgres::Error;
 use tokio_postgres::types::Oid;
 
 use crate::client::Session;
-use crate::column::{Base, METADATA, Type};
+use crate::column::{Base, METADATA, Type, wire};
 
 /// The types that the records' fields name and this database has, by name.
 ///
@@ -55,6 +57,16 @@ impl Known {
             Some(named) => Some(named.name.clone()),
             None => declared(field.data_type()),
         }
+    }
+
+    /// The bytes that a table takes which is created for these columns.
+    pub(crate) fn wire(&self, schema: &Schema) -> Option<WireFormat> {
+        let named = |field: &Arc<Field>| {
+            let named = field.metadata().get(METADATA).and_then(|name| self.0.get(name));
+            named.filter(|named| named.arrow() == *field.data_type())
+        };
+        let types: Option<Vec<&Type>> = schema.fields().iter().map(named).collect();
+        wire(types?)
     }
 }
 

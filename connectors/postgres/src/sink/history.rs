@@ -1,4 +1,4 @@
-//! What is remembered beside the records: each commit, and each dead letter that was settled.
+//! What is remembered beside the records: each commit, what a repair's moved again, and each dead letter that was settled.
 
 use hapax_engine::dead_letter::{Ending, SettledLetter, Settlement};
 use hapax_engine::history::{Committed, Remembered};
@@ -21,6 +21,34 @@ fn settled(row: &Row) -> Result<SettledLetter, Error> {
         settled_unix_ms: number(row, 8)?,
     };
     Ok(SettledLetter { letter: letter(row)?, settlement })
+}
+
+/// The columns of a commit.
+const COMMIT: &str = "c.epoch, c.token, c.holder, c.first, c.read, c.moved, c.suppressed, c.set_aside, c.filtered, \
+                      c.position, c.made_unix_ms";
+
+/// That a commit moved a record again.
+const AGAIN: &str = "EXISTS (SELECT 1 FROM _hapax_moved_again a WHERE a.pipeline = c.pipeline AND a.split = c.split \
+                     AND a.epoch = c.epoch AND a.first <= $3 AND a.first + a.records > $3)";
+
+fn committed(row: &Row, split: &SplitId) -> Result<Committed, Error> {
+    let (first, read) = (number(row, 3)?, number(row, 4)?);
+    let position: &[u8] = row.try_get(9)?;
+    Ok(Committed {
+        commit: CommitId { split: split.clone(), epoch: Epoch::new(number(row, 0)?) },
+        token: FencingToken::new(number(row, 1)?),
+        holder: row.try_get(2)?,
+        records: first..first.saturating_add(read),
+        through: Position::new(position),
+        totals: Totals {
+            read,
+            moved: number(row, 5)?,
+            suppressed: number(row, 6)?,
+            set_aside: number(row, 7)?,
+            filtered: number(row, 8)?,
+        },
+        made_unix_ms: number(row, 10)?,
+    })
 }
 
 impl Tables {
@@ -65,6 +93,20 @@ impl Tables {
                 ],
             )
             .await?;
+        let sql = "INSERT INTO _hapax_moved_again (pipeline, split, epoch, first, records) \
+                   VALUES ($1, $2, $3, $4, $5) \
+                   ON CONFLICT (pipeline, split, epoch, first) DO UPDATE SET records = excluded.records";
+        for again in &checkpoint.again {
+            let sql = session.prepared(self.sql(sql)).await?;
+            let records = stored(again.end.saturating_sub(again.start));
+            let epoch = stored(checkpoint.epoch.get());
+            session
+                .execute(
+                    &sql,
+                    &[&lease.pipeline.as_str(), &split.as_str(), &epoch, &stored(again.start), &records],
+                )
+                .await?;
+        }
         Ok(())
     }
 
@@ -150,9 +192,37 @@ impl Tables {
                 let row = session.query_opt(&sql, &[&pipeline.as_str(), &split, &ordinal]).await?;
                 answer.settled = row.as_ref().map(settled).transpose()?;
             }
+            if there("_hapax_commits") {
+                if let Some(settled) = &answer.settled {
+                    let epoch = stored(settled.settlement.epoch.get());
+                    answer.settled_in =
+                        self.in_place(session, pipeline, place, "c.epoch = $3", epoch).await?.pop();
+                }
+                if there("_hapax_moved_again") {
+                    answer.again = self.in_place(session, pipeline, place, AGAIN, ordinal).await?;
+                }
+            }
             answers.push(answer);
         }
         Ok(answers)
+    }
+
+    /// The commits of a place's split that left the position where it was, and of which something is true.
+    async fn in_place(
+        &self,
+        session: &Session,
+        pipeline: &PipelineName,
+        place: &Place,
+        is_true: &str,
+        of: i64,
+    ) -> Result<Vec<Committed>, Error> {
+        let sql = format!(
+            "SELECT {COMMIT} FROM _hapax_commits c WHERE c.pipeline = $1 AND c.split = $2 AND c.read = 0 \
+             AND {is_true} ORDER BY c.epoch"
+        );
+        let sql = session.prepared(self.sql(&sql)).await?;
+        let rows = session.query(&sql, &[&pipeline.as_str(), &place.split.as_str(), &of]).await?;
+        rows.iter().map(|row| committed(row, &place.split)).collect()
     }
 
     /// The commit that brought the position past a place: the last of those that begin before it and read something.
@@ -162,31 +232,16 @@ impl Tables {
         pipeline: &PipelineName,
         place: &Place,
     ) -> Result<Option<Committed>, Error> {
-        let sql = "SELECT epoch, token, holder, first, read, moved, suppressed, set_aside, filtered, position, \
-                   made_unix_ms FROM _hapax_commits \
-                   WHERE pipeline = $1 AND split = $2 AND first <= $3 AND read > 0 \
-                   ORDER BY first DESC, epoch DESC LIMIT 1";
-        let sql = session.prepared(self.sql(sql)).await?;
+        let sql = format!(
+            "SELECT {COMMIT} FROM _hapax_commits c \
+             WHERE c.pipeline = $1 AND c.split = $2 AND c.first <= $3 AND c.read > 0 \
+             ORDER BY c.first DESC, c.epoch DESC LIMIT 1"
+        );
+        let sql = session.prepared(self.sql(&sql)).await?;
         let params: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
             [&pipeline.as_str(), &place.split.as_str(), &stored(place.ordinal)];
         let Some(row) = session.query_opt(&sql, &params).await? else { return Ok(None) };
-        let (first, read) = (number(&row, 3)?, number(&row, 4)?);
-        let position: &[u8] = row.try_get(9)?;
-        let committed = Committed {
-            commit: CommitId { split: place.split.clone(), epoch: Epoch::new(number(&row, 0)?) },
-            token: FencingToken::new(number(&row, 1)?),
-            holder: row.try_get(2)?,
-            records: first..first.saturating_add(read),
-            through: Position::new(position),
-            totals: Totals {
-                read,
-                moved: number(&row, 5)?,
-                suppressed: number(&row, 6)?,
-                set_aside: number(&row, 7)?,
-                filtered: number(&row, 8)?,
-            },
-            made_unix_ms: number(&row, 10)?,
-        };
+        let committed = committed(&row, &place.split)?;
         Ok(Some(committed).filter(|commit| commit.records.contains(&place.ordinal)))
     }
 }

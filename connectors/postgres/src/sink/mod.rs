@@ -13,13 +13,14 @@ mod writer;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, SchemaRef};
 use hapax_engine::Fut;
 use hapax_engine::dead_letter::{DeadLetter, SettledLetter};
 use hapax_engine::fault::SinkError;
 use hapax_engine::history::{Remembered, Unfinished};
 use hapax_engine::sink::{CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Traits};
 use hapax_engine::source::{Nothing, Source};
+use hapax_engine::wire::WireFormat;
 use hapax_protocol::guarantee::{Durability, Effect, Fencing, InDoubt, LedgerFacts, LedgerPlace, Retention};
 use hapax_protocol::identity::{Place, RecordId};
 use hapax_protocol::lease::{Applicant, Lease, PipelineName};
@@ -27,6 +28,7 @@ use hapax_protocol::position::{SplitId, Standing};
 use tokio::sync::OnceCell;
 
 use crate::client::{Database, Session};
+use crate::column::wire;
 use crate::config::{SinkConfig, Write};
 use crate::fault::{ServerFault, WriteFault};
 use crate::name::TableName;
@@ -164,6 +166,31 @@ impl Target {
         Ok(preparation.words)
     }
 
+    /// The bytes that the table takes as they are, or would if it were created now.
+    async fn wire(&self, shape: &Shape) -> Result<Option<WireFormat>, SinkError> {
+        let tables = self.tables().await?;
+        let session = self.session().await?;
+        let looked = session.fault("looking at the table");
+        let table = Table::load(&session, &self.full_name(&tables)).await.map_err(&looked)?;
+        let format = match table {
+            Some(table) => {
+                // A key that may be NULL has to be looked at.
+                let by_key = self.config.write != Write::Append;
+                let looked_at = |name: &String| table.column(name).is_none_or(|column| !column.not_null);
+                let column = |field: &Arc<Field>| Some(&table.column(field.name())?.of);
+                let types: Option<Vec<_>> = shape.schema.fields().iter().map(column).collect();
+                types.filter(|_| !by_key || !shape.key.iter().any(looked_at)).and_then(wire)
+            }
+            None => {
+                let fields = shape.schema.fields().iter().map(AsRef::as_ref);
+                Known::look_up(&session, fields).await.map_err(&looked)?.wire(&shape.schema)
+            }
+        };
+        drop(looked);
+        self.leave(session);
+        Ok(format)
+    }
+
     async fn prepare(&self, shape: &Shape) -> Result<(), SinkError> {
         // Refuses what the privileges do not allow, with the statement that gives them.
         self.check(shape).await?;
@@ -276,6 +303,10 @@ impl Destination for Handle {
 
     fn prepare<'a>(&'a self, shape: &'a Shape) -> Fut<'a, (), SinkError> {
         Box::pin(self.0.prepare(shape))
+    }
+
+    fn wire<'a>(&'a self, shape: &'a Shape) -> Fut<'a, Option<WireFormat>, SinkError> {
+        Box::pin(self.0.wire(shape))
     }
 
     fn acquire<'a>(&'a self, applicant: &'a Applicant) -> Fut<'a, Lease, SinkError> {

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::StreamExt;
 use tokio_postgres::{CopyOutStream, Error};
 
@@ -143,6 +143,22 @@ impl Row {
     /// Its size, in bytes.
     pub(super) fn len(&self) -> usize {
         self.0.len()
+    }
+
+    /// Adds it to others, without its last value.
+    pub(super) fn append_without_last(&self, to: &mut BytesMut) {
+        let (Some((fields, values)), Some(last)) = (self.0.split_first_chunk::<2>(), self.fields().last())
+        else {
+            return;
+        };
+        let size = last.map_or(0, <[u8]>::len).saturating_add(4);
+        to.put_i16(i16::from_be_bytes(*fields).saturating_sub(1));
+        to.extend_from_slice(values.get(..values.len().saturating_sub(size)).unwrap_or_default());
+    }
+
+    /// Adds it to others.
+    pub(super) fn append(&self, to: &mut BytesMut) {
+        to.extend_from_slice(&self.0);
     }
 
     /// Its values, in order; `None` for NULL.

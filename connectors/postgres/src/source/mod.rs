@@ -17,6 +17,7 @@ mod reader;
 mod rows;
 mod snapshot;
 mod text;
+mod undecoded;
 
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ use hapax_engine::Fut;
 use hapax_engine::dead_letter::DeadLetter;
 use hapax_engine::fault::SourceError;
 use hapax_engine::source::{Source, Split, SplitReader};
+use hapax_engine::wire::{WireFormat, WireReader, WireSource};
 use hapax_planted::{Mistake, planted};
 use hapax_protocol::code::Code;
 use hapax_protocol::guarantee::{Completeness, Order, Replay, Retention, Settle, SourceFacts};
@@ -33,6 +35,7 @@ use hapax_protocol::position::{Position, SplitId};
 use tokio::sync::Mutex;
 
 use crate::client::{Database, Session};
+use crate::column;
 use crate::fault::ReadFault;
 use crate::name::quoted;
 use crate::source_config::SourceConfig;
@@ -43,6 +46,7 @@ use plan::{Horizon, Plan, Walk};
 use position::{At, Mark};
 use reader::{Pages, Reader, Start};
 use snapshot::Snapshot;
+use undecoded::Undecoded;
 
 /// A table or a query of a PostgreSQL database.
 pub struct Postgres {
@@ -109,21 +113,38 @@ impl Postgres {
         split: SplitId,
         after: Option<Position>,
     ) -> Result<Box<dyn SplitReader>, SourceError> {
-        let foreign = || ReadFault::ForeignPosition { split: split.clone(), of: self.plan.name.clone() };
-        let mark = match &after {
-            Some(position) => {
-                Some(Mark::decode(position).filter(|mark| fits(mark, &self.plan)).ok_or_else(foreign)?)
-            }
-            None => None,
-        };
-        let ordinal = mark.as_ref().map_or(0, |mark| mark.ordinal);
         if let Walk::Marked(marking) = &self.plan.walk {
+            let ordinal = self.mark(&split, after.as_ref())?.map_or(0, |mark| mark.ordinal);
             if !marked::splits(&self.plan).contains(&split) {
-                return Err(foreign().into());
+                return Err(self.foreign(&split).into());
             }
             let (plan, database) = (Arc::clone(&self.plan), self.database.clone());
             return Ok(Box::new(Worker::new(plan, marking.clone(), database, split, after, ordinal)));
         }
+        let (session, select, start) = self.start(split, after).await?;
+        Ok(Box::new(Reader::begin(Arc::clone(&self.plan), session, &select, start).await?))
+    }
+
+    fn foreign(&self, split: &SplitId) -> ReadFault {
+        ReadFault::ForeignPosition { split: split.clone(), of: self.plan.name.clone() }
+    }
+
+    /// What a position says.
+    fn mark(&self, split: &SplitId, position: Option<&Position>) -> Result<Option<Mark>, ReadFault> {
+        let Some(position) = position else { return Ok(None) };
+        let mark = Mark::decode(position).filter(|mark| fits(mark, &self.plan));
+        mark.map(Some).ok_or_else(|| self.foreign(split))
+    }
+
+    /// A session that sees what is to be read, what to select in it, and where that begins.
+    async fn start(
+        &self,
+        split: SplitId,
+        after: Option<Position>,
+    ) -> Result<(Session, String, Start), SourceError> {
+        let foreign = || self.foreign(&split);
+        let mark = self.mark(&split, after.as_ref())?;
+        let ordinal = mark.as_ref().map_or(0, |mark| mark.ordinal);
         let mut start = Start { split: split.clone(), after, ordinal, page: 0, pages: None, began_us: 0 };
         let at = mark.as_ref().map(|mark| &mark.at);
         let session = self.database.session().await?;
@@ -157,7 +178,7 @@ impl Postgres {
         let steady = "SET synchronize_seqscans = off; SET max_parallel_workers_per_gather = 0; \
                       SET default_transaction_read_only = on";
         session.batch_execute(steady).await.map_err(session.fault("reading"))?;
-        Ok(Box::new(Reader::begin(Arc::clone(&self.plan), session, &select, start).await?))
+        Ok((session, select, start))
     }
 
     /// Begins a transaction that sees what this run sees.
@@ -233,6 +254,28 @@ impl Postgres {
             bare.conditions.push(format!("t.{} > {last}::{}", quoted(&column.name), column.of.name));
         }
         Ok(bare)
+    }
+}
+
+impl Postgres {
+    fn wire_format(&self) -> Option<WireFormat> {
+        column::wire(self.plan.columns.iter().map(|column| &column.of))
+    }
+}
+
+impl WireSource for Postgres {
+    fn format(&self) -> WireFormat {
+        self.wire_format().unwrap_or_else(|| WireFormat(String::new()))
+    }
+
+    fn open(&self, split: &SplitId, after: Option<&Position>) -> Fut<'_, Box<dyn WireReader>, SourceError> {
+        let (split, after) = (split.clone(), after.cloned());
+        Box::pin(async move {
+            let (session, select, start) = self.start(split, after).await?;
+            let reader = Reader::begin(Arc::clone(&self.plan), session, &select, start).await?;
+            let reader: Box<dyn WireReader> = Box::new(Undecoded::new(reader));
+            Ok(reader)
+        })
     }
 }
 
@@ -330,6 +373,19 @@ impl Source for Postgres {
 
     fn open(&self, split: &SplitId, after: Option<&Position>) -> Fut<'_, Box<dyn SplitReader>, SourceError> {
         Box::pin(self.begin(split.clone(), after.cloned()))
+    }
+
+    fn wire(&self) -> Option<&dyn WireSource> {
+        let plan = &self.plan;
+        let as_it_is = plan
+            .schema
+            .fields()
+            .iter()
+            .zip(plan.decoded.fields())
+            .all(|(delivered, decoded)| delivered.data_type() == decoded.data_type());
+        // A key that only the file knows is held against the rows.
+        let looks_inside = plan.declared || matches!(plan.walk, Walk::Marked(_));
+        (as_it_is && !looks_inside && self.wire_format().is_some()).then_some(self)
     }
 
     fn describe(&self, position: &Position) -> String {

@@ -91,18 +91,18 @@ impl Reader {
         loop {
             let full = self.rows.count() >= limit.records_max.max(1) || self.rows.bytes() >= limit.bytes_max;
             // Behind a key that only the file knows nobody may go on before the next one was seen to be another.
-            if self.ended || (full && (self.ahead.is_some() || !self.plan.declared)) {
+            if full && (self.ahead.is_some() || !self.plan.declared) {
                 return Ok(());
             }
             let row = match self.ahead.take() {
                 Some(row) => row,
-                None => match self.next().await? {
-                    Some(row) => row,
-                    None => {
-                        self.ended = true;
-                        return Ok(());
+                None => {
+                    let Some(row) = self.next().await? else { return Ok(()) };
+                    if self.plan.declared {
+                        self.told_apart(&row)?;
                     }
-                },
+                    row
+                }
             };
             if full {
                 self.ahead = Some(row);
@@ -114,18 +114,37 @@ impl Reader {
         }
     }
 
-    async fn next(&mut self) -> Result<Option<Row>, SourceError> {
+    /// The next row, as it was sent; `None` behind the last. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Result<Option<Row>, SourceError> {
+        if self.ended {
+            return Ok(None);
+        }
         match self.copied.next().await {
-            Ok(Some(row)) => {
-                if self.plan.declared {
-                    self.told_apart(&row)?;
-                }
-                Ok(Some(row))
+            Ok(Some(row)) => Ok(Some(row)),
+            Ok(None) => {
+                self.ended = true;
+                Ok(None)
             }
-            Ok(None) => Ok(None),
             Err(Trouble::Server(error)) => Err(self.session.fault("reading")(error).into()),
             Err(Trouble::Malformed) => Err(self.malformed().into()),
         }
+    }
+
+    /// Whether each row ends with its place on a page.
+    pub(super) fn has_places(&self) -> bool {
+        self.pages.is_some()
+    }
+
+    /// Goes on behind this row, the last of so many. Returns the position it stood at and the one it stands at now.
+    pub(super) fn pass(&mut self, last: &Row, rows: u64) -> Result<(Option<Position>, Position), ReadFault> {
+        let at = self.at(last)?;
+        self.ordinal = self.ordinal.saturating_add(rows);
+        let through = Mark { ordinal: self.ordinal, at }.encode();
+        Ok((self.after.replace(through.clone()), through))
+    }
+
+    pub(super) fn split(&self) -> &SplitId {
+        &self.split
     }
 
     fn malformed(&self) -> ReadFault {

@@ -22,3 +22,4 @@ mod refusal;
 mod scene;
 mod table;
 mod types;
+mod wire;

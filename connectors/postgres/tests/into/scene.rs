@@ -100,6 +100,7 @@ pub fn step(after: Option<u8>, through: u8, epoch: u64) -> Checkpoint {
         through: at(through),
         epoch: Epoch::new(epoch),
         totals: Totals { read: u64::from(through), ..Totals::default() },
+        again: Vec::new(),
         made_unix_ms: 1,
     }
 }

@@ -1,11 +1,14 @@
-//! What is remembered beside the records: each commit, and each dead letter that was settled.
+//! What is remembered beside the records: each commit, what a repair's moved again, and each dead letter that was
+//! settled.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use hapax_engine::dead_letter::{Ending, SettledLetter, Settlement};
 use hapax_engine::history::{Committed, Remembered};
 use hapax_engine::sink::CommitId;
 use hapax_protocol::identity::Place;
 use hapax_protocol::lease::{FencingToken, Lease, PipelineName};
-use hapax_protocol::position::{Checkpoint, Epoch, Position, SplitId, Totals};
+use hapax_protocol::position::{Checkpoint, Epoch, Ordinal, Position, SplitId, Totals};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::tables::{LETTER, letter, number, present, stored};
@@ -16,6 +19,10 @@ CREATE TABLE IF NOT EXISTS _hapax_commits (
   holder TEXT NOT NULL, first INTEGER NOT NULL, read INTEGER NOT NULL, moved INTEGER NOT NULL,
   suppressed INTEGER NOT NULL, set_aside INTEGER NOT NULL, filtered INTEGER NOT NULL, position BLOB NOT NULL,
   made_unix_ms INTEGER NOT NULL, PRIMARY KEY (pipeline, split, first, epoch)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS _hapax_moved_again (
+  pipeline TEXT NOT NULL, split TEXT NOT NULL, epoch INTEGER NOT NULL, first INTEGER NOT NULL,
+  records INTEGER NOT NULL, PRIMARY KEY (pipeline, split, epoch, first)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS _hapax_settled_letters (
   pipeline TEXT NOT NULL, split TEXT NOT NULL, ordinal INTEGER NOT NULL, code INTEGER NOT NULL,
@@ -52,6 +59,17 @@ pub(crate) fn remember(
         checkpoint.through.as_bytes(),
         stored(checkpoint.made_unix_ms),
     ])?;
+    let sql = "INSERT OR REPLACE INTO _hapax_moved_again (pipeline, split, epoch, first, records) \
+               VALUES (?1, ?2, ?3, ?4, ?5)";
+    for again in &checkpoint.again {
+        connection.prepare_cached(sql)?.execute(params![
+            lease.pipeline.as_str(),
+            split.as_str(),
+            stored(checkpoint.epoch.get()),
+            stored(again.start),
+            stored(again.end.saturating_sub(again.start)),
+        ])?;
+    }
     Ok(())
 }
 
@@ -143,7 +161,112 @@ pub(crate) fn remembered(
             answer.settled = statement.query_row(params, settled).optional()?;
         }
     }
+    if present(&picture, "_hapax_commits")? {
+        came_back(&picture, pipeline, places, &mut answers)?;
+    }
     Ok(answers)
+}
+
+/// The places asked for in one split: which answers are each record's.
+type Wanted = BTreeMap<Ordinal, Vec<usize>>;
+
+/// Adds the commits that came back to places behind the position. Goes through each split once, however many
+/// of its places are asked for.
+fn came_back(
+    connection: &Connection,
+    pipeline: &PipelineName,
+    places: &[Place],
+    answers: &mut [Remembered],
+) -> Result<(), rusqlite::Error> {
+    let mut by_split: BTreeMap<&SplitId, Wanted> = BTreeMap::new();
+    for (answer, place) in places.iter().enumerate() {
+        by_split.entry(&place.split).or_default().entry(place.ordinal).or_default().push(answer);
+    }
+    let has_again = present(connection, "_hapax_moved_again")?;
+    for (split, wanted) in by_split {
+        let again = if has_again { moved_again(connection, pipeline, split, &wanted)? } else { Vec::new() };
+        let asked = || wanted.values().flatten().copied();
+        let settled_in = |answer: &Remembered| Some(answer.settled.as_ref()?.settlement.epoch);
+        let settled = asked().filter_map(|answer| settled_in(answers.get(answer)?));
+        let epochs: BTreeSet<Epoch> = again.iter().map(|(epoch, _)| *epoch).chain(settled).collect();
+        if epochs.is_empty() {
+            continue;
+        }
+        let commits = in_place(connection, pipeline, split, &epochs)?;
+        for answer in asked() {
+            if let Some(answer) = answers.get_mut(answer) {
+                answer.settled_in = settled_in(answer).and_then(|epoch| commits.get(&epoch).cloned());
+            }
+        }
+        for (epoch, answer) in again {
+            if let Some(answer) = answers.get_mut(answer) {
+                answer.again.extend(commits.get(&epoch).cloned());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The commits that moved places again, in their order, each with the answer it belongs to.
+fn moved_again(
+    connection: &Connection,
+    pipeline: &PipelineName,
+    split: &SplitId,
+    wanted: &Wanted,
+) -> Result<Vec<(Epoch, usize)>, rusqlite::Error> {
+    let sql = "SELECT epoch, first, records FROM _hapax_moved_again WHERE pipeline = ?1 AND split = ?2 \
+               ORDER BY epoch, first";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([pipeline.as_str(), split.as_str()])?;
+    let mut again = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (epoch, first, records) = (Epoch::new(number(row, 0)?), number(row, 1)?, number(row, 2)?);
+        let inside = wanted.range(first..first.saturating_add(records));
+        again.extend(inside.flat_map(|(_, answers)| answers).map(|answer| (epoch, *answer)));
+    }
+    Ok(again)
+}
+
+/// The commits of these epochs that left the position where it was.
+fn in_place(
+    connection: &Connection,
+    pipeline: &PipelineName,
+    split: &SplitId,
+    epochs: &BTreeSet<Epoch>,
+) -> Result<BTreeMap<Epoch, Committed>, rusqlite::Error> {
+    let sql = format!("SELECT {COMMIT} FROM _hapax_commits WHERE pipeline = ?1 AND split = ?2 AND read = 0");
+    let mut statement = connection.prepare(&sql)?;
+    let mut rows = statement.query([pipeline.as_str(), split.as_str()])?;
+    let mut commits = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        if epochs.contains(&Epoch::new(number(row, 0)?)) {
+            let made = committed(row, split)?;
+            commits.insert(made.commit.epoch, made);
+        }
+    }
+    Ok(commits)
+}
+
+const COMMIT: &str =
+    "epoch, token, holder, first, read, moved, suppressed, set_aside, filtered, position, made_unix_ms";
+
+fn committed(row: &Row<'_>, split: &SplitId) -> Result<Committed, rusqlite::Error> {
+    let (first, read) = (number(row, 3)?, number(row, 4)?);
+    Ok(Committed {
+        commit: CommitId { split: split.clone(), epoch: Epoch::new(number(row, 0)?) },
+        token: FencingToken::new(number(row, 1)?),
+        holder: row.get(2)?,
+        records: first..first.saturating_add(read),
+        through: Position::new(row.get::<_, Vec<u8>>(9)?),
+        totals: Totals {
+            read,
+            moved: number(row, 5)?,
+            suppressed: number(row, 6)?,
+            set_aside: number(row, 7)?,
+            filtered: number(row, 8)?,
+        },
+        made_unix_ms: number(row, 10)?,
+    })
 }
 
 /// The commit that brought the position past a place: the last of those that begin before it and read something.
@@ -152,27 +275,11 @@ fn commit_of(
     pipeline: &PipelineName,
     place: &Place,
 ) -> Result<Option<Committed>, rusqlite::Error> {
-    let sql = "SELECT epoch, token, holder, first, read, moved, suppressed, set_aside, filtered, position, made_unix_ms \
-               FROM _hapax_commits WHERE pipeline = ?1 AND split = ?2 AND first <= ?3 AND read > 0 \
-               ORDER BY first DESC, epoch DESC LIMIT 1";
+    let sql = format!(
+        "SELECT {COMMIT} FROM _hapax_commits WHERE pipeline = ?1 AND split = ?2 AND first <= ?3 AND read > 0 \
+         ORDER BY first DESC, epoch DESC LIMIT 1"
+    );
     let params = params![pipeline.as_str(), place.split.as_str(), stored(place.ordinal)];
-    let found = connection.prepare_cached(sql)?.query_row(params, |row| {
-        let (first, read) = (number(row, 3)?, number(row, 4)?);
-        Ok(Committed {
-            commit: CommitId { split: place.split.clone(), epoch: Epoch::new(number(row, 0)?) },
-            token: FencingToken::new(number(row, 1)?),
-            holder: row.get(2)?,
-            records: first..first.saturating_add(read),
-            through: Position::new(row.get::<_, Vec<u8>>(9)?),
-            totals: Totals {
-                read,
-                moved: number(row, 5)?,
-                suppressed: number(row, 6)?,
-                set_aside: number(row, 7)?,
-                filtered: number(row, 8)?,
-            },
-            made_unix_ms: number(row, 10)?,
-        })
-    });
+    let found = connection.prepare_cached(&sql)?.query_row(params, |row| committed(row, &place.split));
     Ok(found.optional()?.filter(|commit| commit.records.contains(&place.ordinal)))
 }

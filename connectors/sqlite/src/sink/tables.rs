@@ -12,10 +12,11 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::history;
 
 /// What they are called.
-pub(crate) const NAMES: [&str; 8] = [
+pub(crate) const NAMES: [&str; 9] = [
     "_hapax_leases",
     "_hapax_positions",
     "_hapax_commits",
+    "_hapax_moved_again",
     "_hapax_dead_letters",
     "_hapax_settled_letters",
     "_hapax_ledger_segments",

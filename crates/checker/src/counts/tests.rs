@@ -18,12 +18,17 @@ fn commit(token: u64, sequences: &[u64]) -> Event {
         token,
         records: sequences.iter().map(|n| record(*n)).collect(),
         set_aside: Vec::new(),
+        held: Vec::new(),
         through: None,
     }
 }
 
 fn found(sequences: &[u64]) -> Event {
-    Event::Found { records: sequences.iter().map(|n| record(*n)).collect(), set_aside: Vec::new() }
+    Event::Found {
+        records: sequences.iter().map(|n| record(*n)).collect(),
+        set_aside: Vec::new(),
+        held: Vec::new(),
+    }
 }
 
 /// The counts that are not 0.
@@ -73,6 +78,7 @@ fn each_mistake_has_its_count() {
     let other = Event::Found {
         records: vec![Record { hash: 0, ..record(3) }],
         set_aside: vec![(0, 0), (0, 1), (0, 2)],
+        held: Vec::new(),
     };
     assert_eq!(wrong(State::Every, [other]), [("differs", 1)]);
 }
@@ -81,7 +87,7 @@ fn each_mistake_has_its_count() {
 fn a_record_is_set_aside_once_or_moved_but_not_both() {
     let aside = |set_aside: &[(u32, u64)], sequences: &[u64]| {
         let records = sequences.iter().map(|n| record(*n)).collect();
-        wrong(State::Every, [Event::Found { records, set_aside: set_aside.to_vec() }])
+        wrong(State::Every, [Event::Found { records, set_aside: set_aside.to_vec(), held: Vec::new() }])
     };
     assert_eq!(aside(&[(0, 0)], &[1, 2, 3]), []);
     assert_eq!(aside(&[(0, 0)], &[0, 1, 2, 3]), [("duplicated", 1)]);
@@ -106,7 +112,7 @@ fn where_the_last_version_counts_an_older_one_is_a_loss() {
     assert_eq!(wrong(State::Latest, [found(&[2])]), [("lost", 1)]);
     assert_eq!(wrong(State::Latest, [found(&[2, 3])]), [("duplicated", 1)]);
     let seen = |n| Event::Polled { records: vec![record(n)], through: vec![] };
-    assert_eq!(wrong(State::Latest, [seen(2), seen(1)]), [("out-of-order", 1)]);
+    assert_eq!(wrong(State::Latest, [seen(2), seen(1)]), [("seen-twice", 1)]);
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! What a sink remembers beside the records: dead letters, claims, and what was done.
 
+use std::ops::Range;
+
 use hapax_engine::dead_letter::{DeadLetter, Ending, SettledLetter, Settlement};
 use hapax_engine::history::{Committed, Remembered};
 use hapax_engine::sink::{CommitId, Sink};
 use hapax_protocol::guarantee::LedgerPlace;
 use hapax_protocol::identity::Place;
 use hapax_protocol::ledger::Claim;
-use hapax_protocol::position::{Checkpoint, Epoch, SplitId, Totals};
+use hapax_protocol::position::{Checkpoint, Epoch, SplitId, Standing, Totals};
 
 use super::{Case, Pen, Subject, arrival, at, checkpoint, letter, records, split};
 
@@ -181,12 +183,65 @@ impl<S: Subject> Case<'_, S> {
         }
         assert_eq!(ask(&sink, u64::from(commits) * 10).await, Remembered::default());
         assert_eq!(claimant(&sink, commits).await, None);
-        let after = ask(&sink, 35).await;
+        let mut after = ask(&sink, 35).await;
+        let settled_in = after.settled_in.take().expect("which commit settled it is forgotten");
+        assert_eq!(settled_in.commit.epoch, settlement.epoch);
+        assert_eq!((settled_in.holder.as_str(), settled_in.token), ("conformance", lease.token));
         let was = DeadLetter { raw: String::new(), ..letter(35) };
         assert_eq!((after.letter, after.settled), (None, Some(SettledLetter { letter: was, settlement })));
         assert_eq!(sink.destination().unfinished(&lease.pipeline).await.unwrap(), []);
         // Whoever only asked has fenced nobody and changed nothing.
         let (_, found) = self.pen(&sink, &lease).await;
         assert_eq!(found.epoch, standing.epoch.next());
+    }
+
+    pub(super) async fn what_is_moved_again_is_remembered(&self) {
+        let (sink, lease) = self.run().await;
+        let again = async |sink: &Sink, ordinals: [u64; 6]| {
+            let asked = ordinals.map(|ordinal| Place { split: split(), ordinal });
+            let answers = sink.destination().remembered(&lease.pipeline, &asked).await.unwrap();
+            let epochs = answers.iter().map(|answer| {
+                assert_eq!(answer.commit.as_ref().map(|commit| commit.commit.epoch), Some(Epoch::new(1)));
+                assert!(answer.again.iter().all(|commit| commit.token == lease.token
+                    && commit.holder == "conformance"
+                    && commit.made_unix_ms == 1_700_000_000_000));
+                answer.again.iter().map(|commit| commit.commit.epoch.get()).collect()
+            });
+            epochs.collect::<Vec<Vec<u64>>>()
+        };
+        let asked = [0, 2, 3, 4, 19, 3];
+        let (mut pen, standing) = self.pen(&sink, &lease).await;
+        pen.effects().write(&records(0..20)).await.unwrap();
+        let first = checkpoint(&standing, 1, 20);
+        pen.commit(&first).await.unwrap();
+        let mut stands = first.standing();
+        let in_place = |stands: &Standing, again: &[Range<u64>]| Checkpoint {
+            again: again.to_vec(),
+            ..checkpoint(stands, 1, 0)
+        };
+        // A repair that dies before its commit has moved nothing.
+        pen.effects().write(&records([3])).await.unwrap();
+        if let Pen::Staged(pen) = &mut pen {
+            pen.stage(&in_place(&stands, &[3..4, 5..6])).await.unwrap();
+        }
+        pen.effects().abort().await.unwrap();
+        assert_eq!(again(&sink, asked).await, vec![Vec::<u64>::new(); 6], "remembered without a commit");
+        for ranges in [[2..4, 19..20].as_slice(), &[3..4, 6..7]] {
+            pen.effects().write(&records([3])).await.unwrap();
+            let checkpoint = in_place(&stands, ranges);
+            pen.commit(&checkpoint).await.unwrap();
+            stands = checkpoint.standing();
+        }
+        let expected = [vec![], vec![2], vec![2, 3], vec![], vec![2], vec![2, 3]];
+        assert_eq!(again(&sink, asked).await, expected);
+        // Many more commits than a destination may keep in one place.
+        for n in 2..40 {
+            let checkpoint = checkpoint(&stands, n, 1);
+            pen.commit(&checkpoint).await.unwrap();
+            stands = checkpoint.standing();
+        }
+        drop((pen, sink));
+        let sink = self.subject.open(self.name).await;
+        assert_eq!(again(&sink, asked).await, expected, "what was moved again is forgotten");
     }
 }

@@ -2,17 +2,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use arrow::array::{BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
-use arrow::error::ArrowError;
 use hapax_protocol::identity::Place;
 use hapax_protocol::ledger::Claim;
 use hapax_protocol::position::{Ordinal, SplitId};
 
+use super::kept::Fate;
 use super::prepare::{Prepared, count};
+use super::writer::SplitWriter;
 use super::{OnError, RunError};
 use crate::crash::{self, Point};
-use crate::sink::{Arrival, Writer};
+use crate::sink::{Arrival, Sent, Writer};
 use crate::transform::RefusedRow;
 
 /// What became of a batch inside the open commit.
@@ -24,6 +23,8 @@ pub(super) struct Effect {
     pub twins: Vec<(usize, Place)>,
     /// The rows that the sink refused. They hold no claim.
     pub refused: Vec<RefusedRow>,
+    /// The rows that may have taken effect, and are not sent again. They hold their claims.
+    pub in_doubt: Vec<usize>,
 }
 
 /// Where records may take effect.
@@ -55,33 +56,34 @@ impl Waiting {
 /// more rounds than records; the first is nearly always the last. Where the run is to stop at a refused
 /// record, it is the last in any case.
 pub(super) async fn write(
-    writer: &mut dyn Writer,
+    writer: &mut SplitWriter,
     split: &SplitId,
     batch: &Prepared,
     on_error: OnError,
     onto: Onto,
+    fate: Fate,
 ) -> Result<Effect, RunError> {
-    let failed = |error| RunError::sink_in(Some(split), error);
     let mut effect = Effect::default();
     let mut waiting = Waiting::default();
     let mut rows: Vec<usize> = (0..batch.records.num_rows()).collect();
     while !rows.is_empty() {
-        let passing = claim(writer, split, batch, rows, &mut effect, &mut waiting).await?;
+        let passing = claim(writer.effects(), split, batch, rows, &mut effect, &mut waiting).await?;
         crash::point(Point::Claimed);
         if passing.is_empty() {
             break;
         }
-        let records = select(&batch.records, &passing)?;
-        let refused = match onto {
-            Onto::Anything => writer.write(&records).await.map_err(failed)?,
-            Onto::Nothing => writer.write_absent(&records).await.map_err(failed)?,
+        let Sent { refused, unknown } = match fate {
+            Fate::Hold => Sent { refused: Vec::new(), unknown: (0..passing.len()).collect() },
+            Fate::Send => writer.write(batch, &passing, onto).await?,
         };
-        effect.moved = effect.moved.saturating_add(count(passing.len())).saturating_sub(count(refused.len()));
+        effect.moved = effect.moved.saturating_add(count(passing.len()));
+        effect.moved = effect.moved.saturating_sub(count(refused.len().saturating_add(unknown.len())));
+        effect.in_doubt.extend(unknown.into_iter().filter_map(|row| passing.get(row)));
         let of_batch = refused
             .into_iter()
             .filter_map(|refused| Some(RefusedRow { row: *passing.get(refused.row)?, ..refused }));
         let refused: Vec<RefusedRow> = of_batch.collect();
-        rows = withdraw(writer, split, batch, &refused, &mut waiting).await?;
+        rows = withdraw(writer.effects(), split, batch, &refused, &mut waiting).await?;
         effect.refused.extend(refused);
         if on_error == OnError::Stop && !effect.refused.is_empty() {
             break;
@@ -151,18 +153,4 @@ fn arrivals(batch: &Prepared, rows: impl Iterator<Item = usize>) -> Option<Vec<A
         rows.filter_map(|row| Some(Arrival { id: *ids.get(row)?, ordinal: batch.ordinals.of(row) }))
             .collect(),
     )
-}
-
-/// These rows, which ascend.
-fn select(records: &RecordBatch, rows: &[usize]) -> Result<RecordBatch, ArrowError> {
-    if rows.len() == records.num_rows() {
-        return Ok(records.clone());
-    }
-    let mut keep = vec![false; records.num_rows()];
-    for row in rows {
-        if let Some(keep) = keep.get_mut(*row) {
-            *keep = true;
-        }
-    }
-    filter_record_batch(records, &BooleanArray::from(keep))
 }

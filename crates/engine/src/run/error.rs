@@ -66,6 +66,16 @@ pub enum RunError {
     /// Twins are to be found, but the destination cannot keep a ledger.
     #[error("`duplicates` asks to find twins, but this destination cannot remember identities")]
     NoLedger,
+    /// What may have been sent cannot be known again by its place.
+    #[error(
+        "this source gives a record back at another place, and this destination must not be sent it twice"
+    )]
+    PlacesMove,
+    /// A letter would have to be sent, and might be sent twice.
+    #[error(
+        "this destination must not be sent a record twice, and a replay that is interrupted might do that"
+    )]
+    NoReplay,
     /// A dead letter cannot be read again.
     #[error("the dead letter of {place} still cannot be moved: {reason}")]
     Letter {
@@ -130,6 +140,8 @@ impl RunError {
             Self::Fenced { .. }
             | Self::Identity(_)
             | Self::NoLedger
+            | Self::PlacesMove
+            | Self::NoReplay
             | Self::NoPositions
             | Self::Unpublished
             | Self::Arrow(_)
@@ -148,6 +160,8 @@ impl Fault for RunError {
             Self::Rejected { .. } => codes::REJECTED,
             Self::Identity(error) => error.code(),
             Self::NoLedger => codes::NO_LEDGER,
+            Self::PlacesMove => codes::PLACES_MOVE,
+            Self::NoReplay => codes::NO_REPLAY,
             Self::Letter { .. } => codes::LETTER_UNREADABLE,
             Self::NoPositions => codes::NO_POSITIONS,
             Self::Unpublished => codes::UNPUBLISHED,
@@ -169,6 +183,12 @@ impl Fault for RunError {
             Self::Identity(error) => error.help(),
             Self::NoLedger => {
                 "Use `duplicates: keep`, or a destination that keeps positions (SQLite, a file or a directory).".to_owned()
+            }
+            Self::PlacesMove => {
+                "Use a source that can be read again from a position (a table, a file, a Kafka topic), or let the sink send again what is in doubt (`in_doubt: resend`).".to_owned()
+            }
+            Self::NoReplay => {
+                "Look at the destination, send what is missing there by hand, and drop the letters.".to_owned()
             }
             Self::Letter { .. } => "Mend its cause (the schema, the transform, the table) and replay it, or drop it.".to_owned(),
             Self::NoPositions => {

@@ -21,7 +21,7 @@ pub(super) async fn commit(
     let failed = |error| RunError::sink_in(Some(split), error);
     let Some(position) = standing.position.clone() else { return Ok(()) };
     let (after, epoch) = (Some(position.clone()), standing.epoch.next());
-    let checkpoint = Checkpoint { after, through: position, epoch, totals, made_unix_ms };
+    let checkpoint = Checkpoint { after, through: position, epoch, totals, again: Vec::new(), made_unix_ms };
     match writer.commit(&checkpoint).await {
         Ok(()) => {}
         Err(CommitError::Refused(error)) => return Err(failed(error)),

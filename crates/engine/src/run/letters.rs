@@ -9,12 +9,14 @@ use hapax_protocol::identity::Place;
 use hapax_protocol::position::{SplitId, Totals};
 
 use super::effect::Onto;
+use super::kept::Fate;
 use super::prepare::{Prepared, count};
 use super::writer::SplitWriter;
 use super::{Job, OnError, Run, RunError, effect, in_place};
 use crate::batch::{Batch, Ordinals};
 use crate::dead_letter::{DeadLetter, Ending, Settlement};
 use crate::identify::Identifier;
+use crate::sink::Sink;
 
 /// What became of dead letters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,10 +45,13 @@ async fn settle(run: Run, letters: &[DeadLetter], replay: bool) -> Result<Letter
     let identifier = Identifier::new(&run.identity, &run.schema()).map_err(RunError::Identity)?;
     let destination = run.sink.destination();
     if replay {
+        if matches!(&run.sink, Sink::Kept(kept) if kept.target.repeat().is_announced()) {
+            return Err(RunError::NoReplay);
+        }
         destination.prepare(&run.shape()).await.map_err(RunError::sink)?;
     }
     let lease = destination.acquire(&run.applicant).await.map_err(RunError::sink)?;
-    let job = Job { run, identifier, lease };
+    let job = Job { run, identifier, lease, wire: false };
     // Whoever had the lease until now may have settled some of them since they were listed.
     let listed = job.run.sink.destination().dead_letters(&job.lease.pipeline, usize::MAX).await;
     let still: HashSet<Place> =
@@ -159,7 +164,7 @@ async fn move_one(job: &Job, writer: &mut SplitWriter, letter: &DeadLetter) -> R
     }
     let split = &letter.place.split;
     let onto = if job.run.sink.destination().traits().replaces { Onto::Nothing } else { Onto::Anything };
-    let effect = effect::write(writer.effects(), split, &prepared, OnError::SetAside, onto).await?;
+    let effect = effect::write(writer, split, &prepared, OnError::SetAside, onto, Fate::Send).await?;
     if let Some((_, of)) = effect.twins.first() {
         return Ok(Outcome::Remains(format!("twin: its identity was claimed by {of}")));
     }

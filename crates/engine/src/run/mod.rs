@@ -4,8 +4,10 @@ mod channel;
 mod effect;
 mod error;
 mod in_place;
+mod kept;
 mod letters;
 mod prepare;
+mod reading;
 mod repair;
 mod resolve;
 mod split;
@@ -17,7 +19,7 @@ mod writer;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use hapax_protocol::guarantee::Effect;
+use hapax_protocol::guarantee::{Effect, Replay};
 use hapax_protocol::identity::{Duplicates, Identity};
 use hapax_protocol::lease::{Applicant, Lease};
 use hapax_protocol::position::Totals;
@@ -25,6 +27,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 pub use error::RunError;
+pub(crate) use kept::announces_of;
 pub use letters::{Letters, drop_letters, replay_letters};
 pub use repair::{Repair, Repaired};
 pub use resolve::resolve;
@@ -33,11 +36,13 @@ pub use stop::Stop;
 use crate::batch::ReadLimit;
 use crate::clock::Clock;
 use crate::crash::{self, Point};
+use crate::fault::SinkError;
 use crate::identify::Identifier;
 use crate::progress::Progress;
 use crate::sink::{CommitSize, Shape, Sink};
 use crate::source::{Source, Split};
 use crate::transform::Transform;
+use crate::wire::WireFormat;
 
 /// What is done about a record that cannot be moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -164,6 +169,17 @@ impl Run {
         shape(self.schema(), &self.identity, self.duplicates, &self.sink)
     }
 
+    /// The bytes in which its records pass without being decoded, where both ends speak the same and nothing looks
+    /// inside.
+    pub async fn wire(&self) -> Result<Option<WireFormat>, SinkError> {
+        let Some(wire) = self.source.wire() else { return Ok(None) };
+        if self.transform.is_some() || self.duplicates.need_ledger() {
+            return Ok(None);
+        }
+        let taken = self.sink.destination().wire(&self.shape()).await?;
+        Ok(taken.filter(|taken| *taken == wire.format()))
+    }
+
     /// Moves everything there is, and returns once it is committed.
     ///
     /// Whenever it is stopped, however hard, running it again goes on behind the last commit.
@@ -172,17 +188,23 @@ impl Run {
         if self.duplicates.need_ledger() && self.sink.destination().traits().ledger.is_none() {
             return Err(RunError::NoLedger);
         }
+        // What may have been sent is known by its place: it must come back at the same.
+        let announced = matches!(&self.sink, Sink::Kept(kept) if kept.target.repeat().is_announced());
+        if announced && self.source.facts().replay != Replay::Exact {
+            return Err(RunError::PlacesMove);
+        }
         let destination = self.sink.destination();
         destination.prepare(&self.shape()).await.map_err(RunError::sink)?;
         crash::point(Point::Prepared);
         let lease = destination.acquire(&self.applicant).await.map_err(RunError::sink)?;
         crash::point(Point::LeaseAcquired);
+        let wire = self.wire().await.map_err(RunError::sink)?.is_some();
         let splits = self.source.splits().await.map_err(RunError::source)?;
         let bytes = splits.iter().filter_map(|split| split.source_bytes).sum();
         self.progress.expect(u64::try_from(splits.len()).unwrap_or(u64::MAX), bytes);
 
         let parallel = if in_order(&self.sink, self.duplicates) { 1 } else { self.parallel.max(1) };
-        let job = Arc::new(Job { run: self, identifier, lease });
+        let job = Arc::new(Job { run: self, identifier, lease, wire });
         Job::all(&job, splits, parallel).await?;
 
         let stopped = job.run.stop.requested();
@@ -207,6 +229,8 @@ struct Job {
     run: Run,
     identifier: Identifier,
     lease: Lease,
+    /// Whether records pass as bytes.
+    wire: bool,
 }
 
 impl Job {

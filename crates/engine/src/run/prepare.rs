@@ -3,7 +3,7 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use arrow::error::ArrowError;
 use hapax_protocol::identity::RecordId;
-use hapax_protocol::position::{Position, Totals};
+use hapax_protocol::position::{Position, SplitId, Totals};
 
 use super::Job;
 use crate::batch::{Batch, Ordinals, Rejected};
@@ -11,6 +11,7 @@ use crate::transform::RefusedRow;
 
 /// A batch on its way to the writer: transformed and identified.
 pub(super) struct Prepared {
+    pub split: SplitId,
     pub through: Position,
     pub records: RecordBatch,
     pub ordinals: Ordinals,
@@ -27,6 +28,7 @@ impl Prepared {
     pub fn new(job: &Job, batch: Batch) -> Result<Self, ArrowError> {
         let read = batch.records.num_rows();
         let mut prepared = Self {
+            split: batch.split,
             through: batch.through,
             records: batch.records,
             ordinals: batch.ordinals,
@@ -47,8 +49,8 @@ impl Prepared {
             prepared.origin = Some((input, rows));
         }
         if job.run.duplicates.need_ledger() {
-            let split = &batch.split;
-            let identified = job.identifier.identify(&prepared.records, split, &prepared.ordinals)?;
+            let (records, ordinals) = (&prepared.records, &prepared.ordinals);
+            let identified = job.identifier.identify(records, &prepared.split, ordinals)?;
             prepared.ids = Some(identified.ids);
             prepared.remove(&identified.refused)?;
         }

@@ -5,15 +5,18 @@
 //! One that is refused stays missing. A commit takes effect as a whole and moves no position. So a repair may be killed at any
 //! moment: the next one finds what was moved, and moves the rest.
 
+use std::collections::HashSet;
 use std::iter::Peekable;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::BooleanArray;
 use arrow::compute::filter_record_batch;
 use hapax_protocol::identity::Place;
-use hapax_protocol::position::{Position, SplitId, Totals};
+use hapax_protocol::position::{Ordinal, Position, SplitId, Totals};
 use tokio::sync::mpsc::unbounded_channel;
 
+use super::effect::Effect;
 use super::prepare::Prepared;
 use super::split::{Attempt, Open, Refusals, Writing};
 use super::writer::SplitWriter;
@@ -23,6 +26,9 @@ use crate::crash::{self, Point};
 use crate::identify::Identifier;
 use crate::sink::Sink;
 use crate::source::Split;
+
+/// How many ranges of records one commit may remember before it is made, whatever its size is.
+const RANGES_MAX: usize = 16 * 1024;
 
 /// A pipeline whose destination is being repaired, under its lease.
 pub struct Repair {
@@ -53,7 +59,7 @@ impl Repair {
         destination.prepare(&run.shape()).await.map_err(RunError::sink)?;
         let lease = destination.acquire(&run.applicant).await.map_err(RunError::sink)?;
         crash::point(Point::LeaseAcquired);
-        let repair = Self { job: Arc::new(Job { run, identifier, lease }) };
+        let repair = Self { job: Arc::new(Job { run, identifier, lease, wire: false }) };
         let job = &repair.job;
         let destination = job.run.sink.destination();
         if destination.is_waiting(&job.lease.pipeline).await.map_err(RunError::sink)? {
@@ -104,8 +110,8 @@ impl Repair {
         let (writer, standing) = taken.map_err(in_sink)?;
         let Some(position) = standing.position.clone() else { return Ok(()) };
         let size = run.limits.commit.over(run.sink.destination().commit_size());
-        let (job, halt, refusals) = (&self.job, &run.stop, Refusals::Leave);
-        let mut attempt = Attempt { job, split, halt, refusals, committed: false, cached: None };
+        let (job, halt, refusals, wire) = (&self.job, &run.stop, Refusals::Leave, false);
+        let mut attempt = Attempt { job, split, halt, refusals, wire, committed: false, cached: None };
         // Nothing is told to the source: it was told when the position was committed.
         let (acknowledge, _) = unbounded_channel();
         let mut writing = Writing { writer, standing, open: None, acknowledge };
@@ -121,7 +127,12 @@ impl Repair {
                 done.refused = done.refused.saturating_add(1);
                 done.refusal.get_or_insert(refused.reason);
             }
-            let is_full = |open: &Open| open.full(size) || open.totals.moved >= size.records_max;
+            let is_full = |open: &Open| {
+                open.full(size)
+                    || open.totals.moved >= size.records_max
+                    || open.again.len() >= RANGES_MAX
+                    || writing.writer.announces()
+            };
             if writing.open.as_ref().is_some_and(is_full) {
                 commit(&mut attempt, &mut writing, done).await?;
             }
@@ -160,6 +171,21 @@ impl Repair {
         // They were counted as read when the position passed them.
         prepared.counts = Totals::default();
         Ok(Some(prepared))
+    }
+}
+
+/// Adds the records of a batch that took effect to those that the open commit moves again.
+pub(super) fn note_moved(again: &mut Vec<Range<Ordinal>>, batch: &Prepared, effect: &Effect) {
+    let twins = effect.twins.iter().map(|(row, _)| *row);
+    let refused = effect.refused.iter().map(|refused| refused.row);
+    let left_out: HashSet<usize> = twins.chain(refused).chain(effect.in_doubt.iter().copied()).collect();
+    for row in (0..batch.records.num_rows()).filter(|row| !left_out.contains(row)) {
+        let ordinal = batch.ordinals.of(row);
+        let end = ordinal.saturating_add(1);
+        match again.last_mut() {
+            Some(last) if last.end == ordinal => last.end = end,
+            _ => again.push(ordinal..end),
+        }
     }
 }
 

@@ -1,36 +1,40 @@
 //! One split: read, prepare, claim, write, commit, acknowledge.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hapax_planted::{Mistake, planted};
 use hapax_protocol::identity::{Duplicates, Place};
-use hapax_protocol::position::{Checkpoint, Position, Standing, Totals};
+use hapax_protocol::position::{Checkpoint, Ordinal, Position, Standing, Totals};
 use hapax_protocol::recovery::{self, Resolution};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-use super::channel::{Receiver, Sender, bounded_in_bytes};
+use super::channel::{Receiver, bounded_in_bytes};
 use super::effect::Onto;
 use super::prepare::{Prepared, count};
+use super::reading::{Parcel, ReadError, Reader, Reading};
 use super::writer::SplitWriter;
-use super::{Job, OnError, RunError, Stop, effect};
-use crate::batch::{Batch, Rejected};
+use super::{Job, OnError, RunError, Stop, effect, repair};
+use crate::batch::Rejected;
 use crate::codes;
 use crate::crash::{self, Point};
 use crate::dead_letter::DeadLetter;
 use crate::durable::Durable;
 use crate::fault::{CommitError, SinkError, SinkErrorKind, SourceError, SourceErrorKind};
 use crate::sink::CommitSize;
-use crate::source::{Split, SplitReader};
+use crate::source::Split;
 use crate::transform::RefusedRow;
+use crate::wire::{Taken, WireBatch};
 
 /// Moves one split to its end, trying again while a system is unavailable.
 pub(super) async fn whole(job: &Arc<Job>, split: &Split, halt: &Stop) -> Result<(), RunError> {
     let mut failures = 0_u32;
     let mut cached = None;
+    let mut wire = job.wire;
     loop {
         let refusals = Refusals::SetAside;
-        let mut attempt = Attempt { job, split, halt, refusals, committed: false, cached };
+        let mut attempt = Attempt { job, split, halt, refusals, wire, committed: false, cached };
         let error = match attempt.go().await {
             Ok(End::Done) => {
                 if !halt.requested() {
@@ -38,6 +42,11 @@ pub(super) async fn whole(job: &Arc<Job>, split: &Split, halt: &Stop) -> Result<
                     crash::point(Point::SplitDone);
                 }
                 return Ok(());
+            }
+            // Decoded, from the last commit on, the record that is refused is found.
+            Ok(End::Decode) => {
+                (wire, cached) = (false, attempt.cached);
+                continue;
             }
             // Nothing of it took effect: whoever was asked to stop may, the next run reads it again.
             Ok(End::Again(_)) if halt.requested() => return Ok(()),
@@ -71,6 +80,8 @@ pub(super) enum End {
     Done,
     /// A commit turned out not to have taken effect: its records must be read again. Why its answer was lost.
     Again(RunError),
+    /// A record among bytes was refused: what is not committed must be read again, and decoded.
+    Decode,
 }
 
 /// What becomes of records that are refused.
@@ -89,6 +100,8 @@ pub(super) struct Attempt<'a> {
     pub halt: &'a Stop,
     /// What becomes of records that are refused.
     pub refusals: Refusals,
+    /// Whether records pass as bytes.
+    pub wire: bool,
     /// Whether anything was committed, so that the next failure counts as the first.
     pub committed: bool,
     /// Where the first attempt found the split, for a mistake that is planted.
@@ -107,6 +120,8 @@ pub(super) struct Writing {
 pub(super) struct Open {
     through: Position,
     pub totals: Totals,
+    /// What a repair moves again.
+    pub again: Vec<Range<Ordinal>>,
     bytes: u64,
     due: tokio::time::Instant,
 }
@@ -121,7 +136,12 @@ impl Attempt<'_> {
             standing = self.cached.get_or_insert(standing).clone();
         }
         crash::point(Point::PositionRead);
-        let reader = run.source.open(id, standing.position.as_ref()).await.map_err(|e| self.source(e))?;
+        let position = standing.position.as_ref();
+        let reader = match run.source.wire().filter(|_| self.wire) {
+            Some(wire) => wire.open(id, position).await.map(Reader::Wire),
+            None => run.source.open(id, position).await.map(Reader::Decoded),
+        };
+        let reader = reader.map_err(|e| self.source(e))?;
 
         let (batches, received) = bounded_in_bytes(run.limits.channel_bytes_max);
         let (acknowledge, acknowledged) = unbounded_channel();
@@ -151,7 +171,7 @@ impl Attempt<'_> {
     async fn write_all(
         &mut self,
         writing: &mut Writing,
-        mut received: Receiver<Prepared>,
+        mut received: Receiver<Parcel>,
     ) -> Result<End, RunError> {
         let size = self.job.run.limits.commit.over(self.job.run.sink.destination().commit_size());
         loop {
@@ -167,9 +187,18 @@ impl Attempt<'_> {
                     }
                 },
             };
-            let Some((batch, _room)) = next else { break };
-            self.write(writing, batch, size).await?;
-            if writing.open.as_ref().is_some_and(|open| open.full(size))
+            let Some((parcel, _room)) = next else { break };
+            match parcel {
+                Parcel::Decoded(batch) => drop(self.write(writing, batch, size).await?),
+                Parcel::Wire(batch) => {
+                    if self.pass(writing, batch, size).await? == Taken::Nothing {
+                        writing.open = None;
+                        return Ok(End::Decode);
+                    }
+                }
+            }
+            let is_due = |open: &Open| open.full(size) || writing.writer.announces();
+            if writing.open.as_ref().is_some_and(is_due)
                 && let Some(end) = self.commit(writing).await?
             {
                 return Ok(end);
@@ -193,8 +222,11 @@ impl Attempt<'_> {
             return Err(self.stop_before(writing, error).await);
         }
         let on_error = self.job.run.on_error;
-        let effect =
-            effect::write(writing.writer.effects(), &self.split.id, &batch, on_error, Onto::Anything).await?;
+        let (split, position) = (&self.split.id, writing.standing.position.clone());
+        let writer = &mut writing.writer;
+        let announced = writer.announce(position.as_ref(), &batch.through, &self.job.run.clock).await;
+        let fate = announced.map_err(|e| self.sink(e))?;
+        let effect = effect::write(writer, split, &batch, on_error, Onto::Anything, fate).await?;
         if on_error == OnError::Stop
             && let Some(first) = effect.refused.first()
         {
@@ -203,6 +235,7 @@ impl Attempt<'_> {
             return Err(self.rejected(&batch.refusal(first)?));
         }
         batch.refuse(&effect.refused)?;
+        batch.refuse(&effect.in_doubt.iter().map(|row| in_doubt(*row)).collect::<Vec<_>>())?;
         let suppressed = match self.job.run.duplicates {
             Duplicates::DeadLetter => {
                 let twins: Vec<RefusedRow> = effect.twins.iter().map(|(row, of)| twin_of(*row, of)).collect();
@@ -223,15 +256,28 @@ impl Attempt<'_> {
 
         let totals =
             Totals { moved: effect.moved, suppressed, set_aside: count(letters.len()), ..batch.counts };
-        let due = tokio::time::Instant::now() + Duration::from_millis(size.interval_ms);
-        let open = writing.open.take();
-        writing.open = Some(Open {
-            through: batch.through,
-            totals: open.as_ref().map_or(totals, |open| open.totals.plus(totals)),
-            bytes: open.as_ref().map_or(bytes, |open| open.bytes.saturating_add(bytes)),
-            due: open.map_or(due, |open| open.due),
-        });
+        let open = Open::new(batch.through.clone(), totals, bytes, size);
+        writing.open = Some(Open::joined(writing.open.take(), open));
+        if let (Refusals::Leave, Some(open)) = (self.refusals, &mut writing.open) {
+            repair::note_moved(&mut open.again, &batch, &effect);
+        }
         Ok(refused)
+    }
+
+    /// Writes bytes inside the open commit.
+    async fn pass(
+        &self,
+        writing: &mut Writing,
+        batch: WireBatch,
+        size: CommitSize,
+    ) -> Result<Taken, RunError> {
+        let taken = writing.writer.effects().write_wire(&batch).await.map_err(|e| self.sink(e))?;
+        crash::point(Point::MidWrite);
+        let totals = Totals { read: batch.rows, moved: batch.rows, ..Totals::default() };
+        let bytes = count(batch.memory());
+        let open = Open::new(batch.through, totals, bytes, size);
+        writing.open = Some(Open::joined(writing.open.take(), open));
+        Ok(taken)
     }
 
     /// Commits what is open. `Some` if the attempt cannot go on with this writer.
@@ -242,6 +288,7 @@ impl Attempt<'_> {
             through: open.through,
             epoch: writing.standing.epoch.next(),
             totals: writing.standing.totals.plus(open.totals),
+            again: open.again,
             made_unix_ms: self.job.run.clock.unix_ms(),
         };
         if planted(Mistake::AcknowledgeBeforeCommit) {
@@ -306,8 +353,8 @@ impl Attempt<'_> {
 
     /// Commits what came before a record that stops the run. Returns what it fails with.
     async fn stop_before(&self, writing: &mut Writing, error: RunError) -> RunError {
-        let Self { job, split, halt, refusals, .. } = *self;
-        let mut before = Attempt { job, split, halt, refusals, committed: false, cached: None };
+        let Self { job, split, halt, refusals, wire, .. } = *self;
+        let mut before = Attempt { job, split, halt, refusals, wire, committed: false, cached: None };
         before.commit(writing).await.err().unwrap_or(error)
     }
 
@@ -352,78 +399,33 @@ fn twin_of(row: usize, of: &Place) -> RefusedRow {
     RefusedRow { row, code: codes::TWIN, reason }
 }
 
+/// A row that may have taken effect already.
+fn in_doubt(row: usize) -> RefusedRow {
+    let reason = "in doubt: it was sent, and whether it took effect is not known".to_owned();
+    RefusedRow { row, code: codes::IN_DOUBT, reason }
+}
+
 impl Open {
+    fn new(through: Position, totals: Totals, bytes: u64, size: CommitSize) -> Self {
+        let due = tokio::time::Instant::now() + Duration::from_millis(size.interval_ms);
+        Self { through, totals, again: Vec::new(), bytes, due }
+    }
+
+    /// What was open, with what was written since.
+    fn joined(before: Option<Self>, next: Self) -> Self {
+        match before {
+            None => next,
+            Some(before) => Self {
+                through: next.through,
+                totals: before.totals.plus(next.totals),
+                again: before.again,
+                bytes: before.bytes.saturating_add(next.bytes),
+                due: before.due,
+            },
+        }
+    }
+
     pub fn full(&self, size: CommitSize) -> bool {
         self.totals.read >= size.records_max || self.bytes >= size.bytes_max
-    }
-}
-
-/// The side of an attempt that reads.
-struct Reading {
-    job: Arc<Job>,
-    reader: Box<dyn SplitReader>,
-    stood: Option<Position>,
-    halt: Stop,
-    acknowledged: UnboundedReceiver<Durable<Position>>,
-}
-
-enum ReadError {
-    Source(SourceError),
-    Misstep(recovery::Misstep),
-    Arrow(arrow::error::ArrowError),
-}
-
-impl Reading {
-    /// Reads to the end of the split, or until asked to stop, then passes on the last acknowledgements.
-    async fn all(mut self, batches: Sender<Prepared>) -> Result<(), ReadError> {
-        let read = self.read_all(batches).await;
-        // The sender is dropped: the writer commits what it has and then closes this side.
-        while let Some(through) = self.acknowledged.recv().await {
-            self.acknowledge(through).await?;
-        }
-        read
-    }
-
-    async fn read_all(&mut self, batches: Sender<Prepared>) -> Result<(), ReadError> {
-        enum Event {
-            Durable(Durable<Position>),
-            Batch(Option<Batch>),
-            Stop,
-        }
-        while !self.halt.requested() {
-            let limit = self.job.read_limit();
-            let event = tokio::select! {
-                biased;
-                Some(through) = self.acknowledged.recv() => Event::Durable(through),
-                () = self.halt.wait() => Event::Stop,
-                batch = self.reader.read(limit) => Event::Batch(batch.map_err(ReadError::Source)?),
-            };
-            let batch = match event {
-                Event::Durable(through) => {
-                    self.acknowledge(through).await?;
-                    continue;
-                }
-                Event::Stop | Event::Batch(None) => break,
-                Event::Batch(Some(batch)) => batch,
-            };
-            recovery::step(self.stood.as_ref(), batch.after.as_ref(), &batch.through)
-                .map_err(ReadError::Misstep)?;
-            crash::point(Point::BatchRead);
-            self.stood = Some(batch.through.clone());
-            self.job.run.progress.read(batch.source_bytes);
-            let prepared = Prepared::new(&self.job, batch).map_err(ReadError::Arrow)?;
-            let bytes = prepared.memory();
-            if batches.send(prepared, bytes).await.is_err() {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    async fn acknowledge(&mut self, through: Durable<Position>) -> Result<(), ReadError> {
-        crash::point(Point::AcknowledgeBefore);
-        self.reader.acknowledge(through).await.map_err(ReadError::Source)?;
-        crash::point(Point::AcknowledgeAfter);
-        Ok(())
     }
 }

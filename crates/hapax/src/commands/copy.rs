@@ -13,7 +13,7 @@ use crate::wiring::Loaded;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Addresses: data.csv · 'data/*.jsonl.gz' · s3://bucket/x.parquet · - · sqlite:shop.db?table=orders ·\n\
-                        postgres://user:password@host/shop?table=orders\n\
+                        postgres://user:password@host/shop?table=orders · mysql://…\n\
                         Running the same command again goes on where it stopped: positions are kept at the destination."
 )]
 pub struct Arguments {

@@ -8,7 +8,7 @@ use hapax_protocol::identity::Place;
 use hapax_protocol::position::SplitId;
 use serde_json::{Value, json};
 
-use super::run;
+use super::{Standings, run};
 use crate::codes;
 use crate::exit::{Exit, Failure, Report};
 use crate::output::Output;
@@ -96,6 +96,9 @@ async fn list(arguments: &List, output: &Output) -> Result<Exit, Failure> {
     let more = if has_more { ", and more (--limit)" } else { "" };
     if letters.is_empty() {
         lines.push(format!("nothing is set aside{more}"));
+        let standings = Standings::of(&sink, &loaded.pipeline.name, None).await;
+        let standings = standings.map_err(|error| sink_failure(&error))?;
+        lines.extend(standings.absence(&loaded, &sink));
     } else {
         let file = &arguments.file;
         lines.push(format!("{}{more}", counted(number(letters.len()), "record")));

@@ -18,7 +18,7 @@ use crate::exit::{Exit, Failure, Report};
 use crate::output::Output;
 use crate::output::figures::{count, counted};
 use crate::registry;
-use crate::wiring::Loaded;
+use crate::wiring::{Loaded, Opened};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -56,7 +56,7 @@ pub struct WorkerArguments {
     parent: u32,
 }
 
-/// Kills the pipeline on a scratch destination, and counts. The real destination is not opened.
+/// Kills the pipeline on a scratch destination, and counts. The real destination is not changed.
 pub async fn act(arguments: &Arguments, output: &Output) -> Result<Exit, Failure> {
     let started = Instant::now();
     let loaded = Loaded::from_path(&arguments.file, output)?;
@@ -64,6 +64,7 @@ pub async fn act(arguments: &Arguments, output: &Output) -> Result<Exit, Failure
     let ends = (registry::kind(&loaded.pipeline.source), registry::kind(&loaded.pipeline.sink));
     let opened = loaded.clone().open().await?;
     opened.demand_guarantee()?;
+    demand_destination(&opened).await?;
     let seed = arguments.seed.unwrap_or_else(some_seed);
     let mut board = Board::new(format!("{} → {}", ends.0, ends.1), seed, opened.verdict.level);
     let winner = verify::winner(&opened);
@@ -103,6 +104,16 @@ pub async fn act(arguments: &Arguments, output: &Output) -> Result<Exit, Failure
         output.data(&board.words(&arguments.file, started.elapsed()));
     }
     Ok(if board.is_kept() { Exit::Done } else { Exit::Difference })
+}
+
+/// Refuses a pipeline that works on a scratch destination alone: a run would fail at the real one. A file that is
+/// there is not opened for that: opening a database leaves traces beside it.
+async fn demand_destination(opened: &Opened) -> Result<(), Failure> {
+    if registry::is_file(&opened.loaded.pipeline.sink) {
+        return Ok(());
+    }
+    let looked = opened.sink.destination().check(&opened.shape()).await;
+    looked.map(drop).map_err(|error| DrillError::Destination(error).into())
 }
 
 /// Does what `hapax run` does, on a scratch destination.
@@ -149,7 +160,7 @@ fn stopped(signal: &str, board: &Board) -> Report {
     let message = format!("the drill was stopped by {signal} after {rounds} and {kills}; until then {found}");
     let help = format!("Drill again; `--seed {}` draws the same schedule.", board.seed);
     let mut report = Report::new(codes::INTERRUPTED, Exit::Failed, message, help);
-    report.kept = Some("the scratch destination is removed, and the real one was not opened".into());
+    report.kept = Some("the scratch destination is removed, and the real one was not changed".into());
     report
 }
 

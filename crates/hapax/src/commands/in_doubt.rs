@@ -4,6 +4,8 @@ use clap::{Args, Subcommand};
 use hapax_engine::history::Unfinished;
 use hapax_engine::run::resolve;
 use hapax_engine::sink::{CommitId, Sink};
+use hapax_protocol::guarantee::{InDoubt, Mechanism};
+use hapax_protocol::identity::Place;
 use serde_json::{Value, json};
 
 use crate::exit::{Exit, Failure, Report};
@@ -37,17 +39,28 @@ async fn list(arguments: &Arguments, output: &Output) -> Result<Exit, Failure> {
     let loaded = Loaded::from_path(&arguments.file, output)?;
     let sink = loaded.sink().await?;
     let decided = decided(&loaded, &sink).await?;
+    let held = held(&loaded, &sink).await?;
     if output.json() {
         output.document(&json!({
             "pipeline": loaded.pipeline.name,
             "can_be_asked": can_be_asked(&sink),
-            "in_doubt": [],
+            "in_doubt": held.iter().map(place_json).collect::<Vec<_>>(),
             "decided": decided.iter().map(commit_json).collect::<Vec<_>>(),
         }));
         return Ok(Exit::Done);
     }
     let mut lines: Vec<String> = decided.iter().map(commit_words).collect();
-    lines.push(doubt_words(&sink).into());
+    lines.extend(
+        held.iter().map(|place| format!("{place}: it was sent, and whether it took effect is not known")),
+    );
+    if held.is_empty() {
+        lines.push(doubt_words(&sink).into());
+    } else {
+        let file = &arguments.file;
+        lines.push(format!(
+            "they are dead letters: hapax dead-letters list {file} shows them, drop settles them"
+        ));
+    }
     if !decided.is_empty() {
         lines.push(format!("the next run completes them, or: hapax in-doubt resolve {}", arguments.file));
     }
@@ -97,20 +110,50 @@ async fn decided(loaded: &Loaded, sink: &Sink) -> Result<Vec<CommitId>, Failure>
     Ok(unfinished.into_iter().map(|Unfinished::Decided(commit)| commit).collect())
 }
 
+/// Where the records stand that may have taken effect and were not sent again.
+async fn held(loaded: &Loaded, sink: &Sink) -> Result<Vec<Place>, Failure> {
+    if !matches!(sink, Sink::Kept(_)) {
+        return Ok(Vec::new());
+    }
+    let letters = sink.destination().dead_letters(&loaded.pipeline.name, usize::MAX).await;
+    let letters = letters.map_err(|error| sink_failure(&error))?;
+    let held = letters.into_iter().filter(|letter| letter.code == hapax_engine::codes::IN_DOUBT);
+    Ok(held.map(|letter| letter.place).collect())
+}
+
 /// Whether the destination says what became of a commit whose answer was lost.
 fn can_be_asked(sink: &Sink) -> bool {
     match sink {
         Sink::CoCommit(_) | Sink::Staged(_) => true,
-        Sink::Append(_) => false,
+        Sink::Append(_) | Sink::Kept(_) => false,
     }
 }
 
 fn doubt_words(sink: &Sink) -> &'static str {
-    if can_be_asked(sink) {
-        "nothing is in doubt: this destination can always be asked what became of a commit, and every take-over asks"
-    } else {
-        "this destination keeps no positions: what was sent to it cannot be looked up, and no list of it is kept"
+    match sink {
+        Sink::CoCommit(_) | Sink::Staged(_) => {
+            "nothing is in doubt: this destination can always be asked what became of a commit, and every take-over asks"
+        }
+        Sink::Kept(kept) => match kept.target.repeat().mechanism() {
+            Mechanism::Keyed { .. } => {
+                "nothing is in doubt: what was sent and not answered is sent again, and replaces itself"
+            }
+            Mechanism::Tokened { .. } => {
+                "nothing is in doubt: what was sent and not answered is sent again, and the destination drops repeats"
+            }
+            _ => match kept.target.repeat().in_doubt() {
+                InDoubt::Hold => "nothing is in doubt",
+                InDoubt::Resend => "no list is kept: what was sent and not answered is sent again",
+            },
+        },
+        Sink::Append(_) => {
+            "this destination keeps no positions: what was sent to it cannot be looked up, and no list of it is kept"
+        }
     }
+}
+
+fn place_json(place: &Place) -> Value {
+    json!({"split": place.split, "record": place.ordinal})
 }
 
 fn commit_words(commit: &CommitId) -> String {

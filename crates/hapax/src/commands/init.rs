@@ -19,6 +19,12 @@ pub struct Arguments {
     /// Where they go: an address or a system's name
     #[arg(default_value = "sqlite")]
     sink: String,
+    /// The format of the source, where its name does not say it: csv, jsonl or parquet
+    #[arg(long, value_name = "FORMAT", requires = "sink")]
+    from_format: Option<String>,
+    /// The format of the sink, where its name does not say it
+    #[arg(long, value_name = "FORMAT", requires = "sink")]
+    to_format: Option<String>,
     /// Write to this file instead of printing; it must not exist
     #[arg(long)]
     out: Option<String>,
@@ -26,13 +32,19 @@ pub struct Arguments {
 
 /// Writes a commented pipeline file.
 pub fn act(arguments: &Arguments, output: &Output) -> Result<Exit, Failure> {
-    let end = |address: &str, side| match Endpoint::sample(address, side) {
-        Some(sample) => Ok(sample),
-        None => Endpoint::read(address, None, side),
+    let end = |address: &str, format: Option<&str>, side| match Endpoint::sample(address, side) {
+        Some(sample) if format.is_none() => Ok(sample),
+        _ => Endpoint::read(address, format, side),
     };
-    let text = pipeline_file(&end(&arguments.source, Side::Source)?, &end(&arguments.sink, Side::Sink)?);
+    let source = end(&arguments.source, arguments.from_format.as_deref(), Side::Source)?;
+    let sink = end(&arguments.sink, arguments.to_format.as_deref(), Side::Sink)?;
+    let text = pipeline_file(&source, &sink);
     let Some(path) = &arguments.out else {
-        output.data(&text);
+        if output.json() {
+            output.document(&json!({"text": text}));
+        } else {
+            output.data(&text);
+        }
         return Ok(Exit::Done);
     };
     write_new(path, &text)?;

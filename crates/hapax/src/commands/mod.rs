@@ -24,6 +24,9 @@ use hapax_engine::source::Source;
 use hapax_protocol::lease::PipelineName;
 use hapax_protocol::position::{SplitId, Standing};
 
+use crate::registry;
+use crate::wiring::Loaded;
+
 /// Where the splits of a pipeline stand, in words the source gives its positions.
 struct Standings {
     each: Vec<(SplitId, Standing)>,
@@ -38,6 +41,22 @@ impl Standings {
     ) -> Result<Self, SinkError> {
         let each = sink.destination().standings(name).await?;
         Ok(Self { each, source })
+    }
+
+    /// Why there may be none, for a pipeline that keeps some; `None` if there are some.
+    fn absence(&self, loaded: &Loaded, sink: &Sink) -> Option<String> {
+        if !self.each.is_empty() || matches!(sink, Sink::Append(_)) {
+            return None;
+        }
+        let name = &loaded.pipeline.name;
+        Some(match registry::location(&loaded.pipeline.sink) {
+            Some(path) => format!(
+                "there is no state of the pipeline {name} at {}: it has not run, or it ran in another directory, \
+                 where a relative path means another place",
+                path.display()
+            ),
+            None => format!("there is no state of the pipeline {name} at the destination: it has not run"),
+        })
     }
 
     fn get(&self, split: &SplitId) -> Option<&Standing> {

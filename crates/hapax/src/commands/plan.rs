@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use clap::Args;
 use hapax_config::Section;
-use hapax_engine::run::in_order;
+use hapax_engine::progress::Progress;
+use hapax_engine::run::{Stop, in_order};
 use hapax_engine::source::Split;
 use serde_json::{Value, json};
 
@@ -39,6 +40,8 @@ struct Plan<'a> {
     splits: Vec<Split>,
     standings: Standings,
     steps: Vec<String>,
+    /// The bytes in which records pass undecoded.
+    wire: Option<String>,
 }
 
 impl<'a> Plan<'a> {
@@ -49,7 +52,9 @@ impl<'a> Plan<'a> {
         let source = Some(Arc::clone(&opened.source));
         let standings =
             Standings::of(&opened.sink, &opened.loaded.pipeline.name, source).await.map_err(failed)?;
-        Ok(Self { opened, splits, standings, steps })
+        let run = opened.run(Progress::default(), Stop::default());
+        let wire = run.wire().await.map_err(failed)?.map(|format| format.to_string());
+        Ok(Self { opened, splits, standings, steps, wire })
     }
 
     fn asked(&self) -> Asked {
@@ -124,6 +129,9 @@ impl<'a> Plan<'a> {
             [format!("{} (duplicates: {})", self.twins(), duplicates_word(self.opened.duplicates))],
         );
         page.add("to", [vec![section_words(&pipeline.sink)], self.steps.clone()].concat());
+        if let Some(wire) = &self.wire {
+            page.add("undecoded", [format!("records pass as the bytes of {wire}")]);
+        }
         page.add("position", self.positions());
         page.add("guarantee", verdict::words(&self.opened.verdict, self.asked()));
         page.text()
@@ -187,6 +195,7 @@ impl<'a> Plan<'a> {
                 "settings": pipeline.sink.written(),
                 "steps": self.steps,
             },
+            "undecoded": self.wire,
             "guarantee": verdict::json(&self.opened.verdict, self.asked()),
         })
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use hapax_engine::progress::{Progress, Snapshot};
 use hapax_engine::run::{RunError, Stop, Summary};
+use hapax_engine::sink::Sink;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -99,6 +100,14 @@ pub async fn failure(opened: &Opened, error: &RunError) -> Report {
     }
     if let RunError::Rejected { record_code, .. } = error {
         report.causes.push(format!("{record_code}, see docs/errors/{record_code}.md"));
+    }
+    if matches!(opened.sink, Sink::Append(_)) {
+        report.kept = Some(
+            "this destination keeps no positions: what was written before this stays, and running again starts \
+             from the beginning"
+                .into(),
+        );
+        return report;
     }
     let name = &opened.loaded.pipeline.name;
     let source = Some(opened.source.clone());

@@ -30,7 +30,8 @@ pub async fn act(arguments: &Arguments, output: &Output) -> Result<Exit, Failure
     };
     let standings =
         Standings::of(&sink, &loaded.pipeline.name, source).await.map_err(|error| sink_failure(&error))?;
-    let status = Status { standings, splits, unanswered };
+    let absence = standings.absence(&loaded, &sink);
+    let status = Status { standings, splits, unanswered, absence };
     if output.json() {
         let mut document = status.json();
         if let Some(document) = document.as_object_mut() {
@@ -47,6 +48,8 @@ struct Status {
     standings: Standings,
     splits: Vec<Split>,
     unanswered: bool,
+    /// Why the destination says nothing, if it does.
+    absence: Option<String>,
 }
 
 impl Status {
@@ -76,6 +79,7 @@ impl Status {
         if totals.set_aside > 0 {
             lines.push(format!("see what was set aside: hapax dead-letters list {file}"));
         }
+        lines.extend(self.absence.clone());
         if self.unanswered {
             lines.push(
                 "the source does not answer (hapax plan says why): positions are shown as stored".into(),
@@ -116,6 +120,7 @@ impl Status {
             "not_begun": waiting,
             "totals": self.totals(),
             "source_answers": !self.unanswered,
+            "state_is_there": self.absence.is_none(),
         })
     }
 }

@@ -155,7 +155,7 @@ impl Board {
     pub fn words(&self, file: &str, took: Duration) -> String {
         let mut lines = self.row();
         lines.push(format!(
-            "{} in {}, each from nothing to the end of the source, in a scratch destination that is removed again; the real one was not opened",
+            "{} in {}, each from nothing to the end of the source, in a scratch destination that is removed again; the real one was not changed",
             counted(self.rounds, "round"),
             duration(took)
         ));

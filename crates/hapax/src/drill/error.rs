@@ -3,14 +3,14 @@
 use std::io;
 use std::path::PathBuf;
 
-use hapax_engine::fault::{Fault, SourceError};
+use hapax_engine::fault::{Fault, SinkError, SourceError};
 use hapax_protocol::code::Code;
 use hapax_protocol::guarantee::Level;
 
 use crate::codes;
 use crate::exit::{Exit, Failure, Report};
 
-/// Why a drill could not be held. The real destination was not opened.
+/// Why a drill could not be held. The real destination was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum DrillError {
     /// The source cannot be read twice.
@@ -45,6 +45,9 @@ pub enum DrillError {
         /// What the scratch one promises.
         scratch: Level,
     },
+    /// A run would fail at the real destination.
+    #[error("a run of this pipeline would fail at its real destination: {0}")]
+    Destination(SinkError),
     /// Nothing to move.
     #[error("there is nothing to drill: {what}")]
     Nothing {
@@ -83,7 +86,7 @@ pub enum DrillError {
 impl From<DrillError> for Failure {
     fn from(error: DrillError) -> Self {
         let mut report = Report::of(&error);
-        report.kept = Some("the real destination was not opened".into());
+        report.kept = Some("the real destination was not changed".into());
         if matches!(error, DrillError::Consumes { .. } | DrillError::OtherPromise { .. }) {
             report.exit = Exit::BadCommand;
         }
@@ -101,6 +104,7 @@ impl Fault for DrillError {
             Self::CalmRun { .. } => codes::CALM_RUN,
             Self::SourceChanged { .. } => codes::SOURCE_CHANGED,
             Self::Worker { .. } => codes::WORKER,
+            Self::Destination(error) => error.fault.code(),
             Self::Source(error) => error.fault.code(),
         }
     }
@@ -121,6 +125,7 @@ impl Fault for DrillError {
             Self::CalmRun { .. } => "Mend that first: `hapax plan` says more.".to_owned(),
             Self::SourceChanged { .. } => "Drill while nobody writes to the source, or drill a copy of it.".to_owned(),
             Self::Worker { .. } => "Raise the limits of this process (`ulimit -u`) and drill again.".to_owned(),
+            Self::Destination(error) => error.fault.help(),
             Self::Source(error) => error.fault.help(),
         }
     }

@@ -3,8 +3,8 @@
 //! A drill starts [`worker`]s: this binary as processes of their own, doing exactly what `hapax run` does, with the
 //! sink replaced by one inside a [`scratch`] directory. It kills, stalls and doubles them as a [`schedule`] says
 //! that is drawn from a seed, leaves the last one alone, and [`check`]s what is there against the source and
-//! against a calm run. The [`board`] counts. The real destination is asked for nothing but its facts, which are
-//! known without opening it.
+//! against a calm run. The [`board`] counts. The real destination is asked
+//! before whether a run could write there, and is not changed.
 
 pub mod board;
 mod check;

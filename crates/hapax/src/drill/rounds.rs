@@ -342,6 +342,7 @@ fn must_be_refused(passing: Passing, commits: u64) -> bool {
         Point::LeaseAcquired
         | Point::PositionRead
         | Point::BatchRead
+        | Point::Announced
         | Point::Claimed
         | Point::MidWrite
         | Point::StageDone

@@ -50,6 +50,7 @@ impl Passing {
         let nth = 1 + random.below(commits);
         match point {
             Point::BatchRead
+            | Point::Announced
             | Point::Claimed
             | Point::MidWrite
             | Point::StageDone

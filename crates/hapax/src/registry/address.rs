@@ -1,6 +1,6 @@
 //! Addresses as they are typed: `data.csv`, `-`, `sqlite:shop.db?table=orders`.
 
-use super::{FILES, POSTGRES, SQLITE};
+use super::{FILES, MYSQL, POSTGRES, SQLITE};
 use crate::codes;
 use crate::exit::{Exit, Failure, Report};
 
@@ -36,6 +36,9 @@ impl Endpoint {
         if address.starts_with("postgres://") || address.starts_with("postgresql://") {
             return Self::server(POSTGRES, address, side);
         }
+        if address.starts_with("mysql://") || address.starts_with("mariadb://") {
+            return Self::server(MYSQL, address, side);
+        }
         if DATABASES.iter().any(|extension| path.to_lowercase().ends_with(extension)) {
             return Self::sqlite(address, address, side);
         }
@@ -47,7 +50,7 @@ impl Endpoint {
             return Err(refusal(
                 format!("`{address}` names the system `{scheme}`, which Hapax does not know"),
                 "Write a path (`data.csv`, `data/*.parquet`, `-`), a URL (`s3://…`), `sqlite:FILE?table=NAME`, or \
-                 `postgres://USER:PASSWORD@HOST/DATABASE?table=NAME`.",
+                 `postgres://USER:PASSWORD@HOST/DATABASE?table=NAME` (or `mysql://…`).",
             ));
         }
         Self::files(address, format, side)
@@ -158,6 +161,13 @@ impl Endpoint {
                 system: SQLITE,
                 settings: vec![("path", database.into()), ("table", "data".into())],
             }),
+            MYSQL => Some(Self {
+                system: MYSQL,
+                settings: vec![
+                    ("url", "mysql://hapax@localhost:3306/database".into()),
+                    ("table", if side == Side::Source { "data" } else { "copy" }.into()),
+                ],
+            }),
             POSTGRES => Some(Self {
                 system: POSTGRES,
                 settings: vec![
@@ -215,6 +225,17 @@ impl Endpoint {
                 "# query: SELECT …           # instead of `table`",
                 "# read: incremental         # only what is new since the last run, by a `cursor`",
                 "# cursor: updated_at",
+            ],
+            (MYSQL, Side::Sink) => &[
+                "# url: mysql://hapax:${env:MYSQL_PASSWORD}@localhost:3306/database",
+                "# write: upsert             # append | upsert | ignore; the last two need `identity: { key: … }`",
+            ],
+            (MYSQL, Side::Source) => &[
+                "# url: mysql://hapax:${env:MYSQL_PASSWORD}@localhost:3306/database",
+                "# query: SELECT …           # instead of `table`",
+                "# read: incremental         # only what is new since the last run, by a `cursor`",
+                "# cursor: updated_at        # a TIMESTAMP",
+                "# cursor_set_by: database   # database | application; the latter needs `lateness: 5m`",
             ],
             (POSTGRES, Side::Sink) => &[
                 "# url: postgres://hapax:${env:PGPASSWORD}@localhost:5432/database",
@@ -296,6 +317,8 @@ mod tests {
             vec![("url", "postgresql://u:p%20w@h:1/d?sslmode=require".into()), ("table", "a.\"b c\"".into())];
         let address = "postgresql://u:p%20w@h:1/d?table=a.%22b%20c%22&sslmode=require";
         assert_eq!(source(address), Ok(Endpoint { system: POSTGRES, settings }));
+        let settings = vec![("url", "mysql://u@h:1/d".into()), ("table", "t".into())];
+        assert_eq!(source("mysql://u@h:1/d?table=t"), Ok(Endpoint { system: MYSQL, settings }));
     }
 
     #[test]

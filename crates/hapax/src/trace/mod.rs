@@ -45,6 +45,18 @@ pub struct Traced {
     pub decision: Decision,
     /// The commit that passed it, if it is remembered.
     pub commit: Option<Committed>,
+    /// The commit that settled its dead letter, if it is remembered.
+    pub settled_in: Option<Committed>,
+    /// The commits that moved it again, in their order.
+    pub again: Vec<Committed>,
+}
+
+impl Traced {
+    /// Its last commit that is remembered.
+    pub fn last(&self) -> Option<&Committed> {
+        let all = self.commit.iter().chain(&self.settled_in).chain(&self.again);
+        all.max_by_key(|commit| commit.commit.epoch)
+    }
 }
 
 /// What there is to decide by.
@@ -68,11 +80,12 @@ pub struct Evidence {
 /// transform.
 pub fn decide(evidence: Evidence) -> Traced {
     let Evidence { place, passage, committed_records, remembered, claimant, has_ledger } = evidence;
-    let Remembered { commit, letter, settled } = remembered;
+    let Remembered { commit, letter, settled, settled_in, again } = remembered;
     let decision = match (letter, settled, passage) {
         _ if committed_records.is_some_and(|records| place.ordinal >= records) => Decision::NotReached,
         (Some(letter), _, _) => Decision::SetAside(letter),
         (None, Some(settled), _) => Decision::Settled(settled),
+        (None, None, _) if !again.is_empty() => Decision::Moved,
         (None, None, Some(Passage::LeftOut)) => Decision::LeftOut,
         (None, None, Some(Passage::Refused)) => Decision::Unrecorded,
         _ if committed_records.is_none() => Decision::Unrecorded,
@@ -83,5 +96,5 @@ pub fn decide(evidence: Evidence) -> Traced {
             _ => Decision::Unrecorded,
         },
     };
-    Traced { place, decision, commit }
+    Traced { place, decision, commit, settled_in, again }
 }

@@ -1,6 +1,8 @@
 use hapax_engine::dead_letter::{Ending, Settlement};
+use hapax_engine::sink::CommitId;
 use hapax_protocol::code::Code;
-use hapax_protocol::position::{Epoch, SplitId};
+use hapax_protocol::lease::FencingToken;
+use hapax_protocol::position::{Epoch, Position, SplitId, Totals};
 
 use super::*;
 
@@ -26,6 +28,18 @@ fn letter() -> DeadLetter {
         reason: String::new(),
         raw: String::new(),
         set_aside_unix_ms: 1,
+    }
+}
+
+fn commit(epoch: u64) -> Committed {
+    Committed {
+        commit: CommitId { split: SplitId::new("s"), epoch: Epoch::new(epoch) },
+        token: FencingToken::new(1),
+        holder: String::new(),
+        records: 0..0,
+        through: Position::new([].as_slice()),
+        totals: Totals::default(),
+        made_unix_ms: 1,
     }
 }
 
@@ -56,9 +70,24 @@ fn what_was_written_down_goes_before_what_follows_from_today() {
         assert_eq!(decide(again).decision, Decision::SetAside(letter()));
     }
     let left_out = Evidence { passage: Some(Passage::LeftOut), ..evidence() };
-    assert_eq!(decide(left_out).decision, Decision::LeftOut);
+    assert_eq!(decide(left_out.clone()).decision, Decision::LeftOut);
+    let again = Remembered { again: vec![commit(3)], ..Remembered::default() };
+    assert_eq!(decide(Evidence { remembered: again, ..left_out }).decision, Decision::Moved);
     let refused = Evidence { passage: Some(Passage::Refused), ..evidence() };
     assert_eq!(decide(refused).decision, Decision::Unrecorded);
+}
+
+#[test]
+fn the_last_commit_is_the_latest_of_all() {
+    let remembered = Remembered {
+        commit: Some(commit(1)),
+        settled_in: Some(commit(5)),
+        again: vec![commit(3), commit(4)],
+        ..Remembered::default()
+    };
+    let traced = decide(Evidence { remembered, ..evidence() });
+    assert_eq!(traced.last(), Some(&commit(5)));
+    assert_eq!(decide(evidence()).last(), None);
 }
 
 #[test]

@@ -56,7 +56,10 @@ struct Found {
 
 pub fn check(pair: &str, folder: &Path, data: &Data) -> Verdict {
     let found = look(pair, folder);
-    let counts = counts(data, [Event::Found { records: named(&found.records), set_aside: Vec::new() }]);
+    let counts = counts(
+        data,
+        [Event::Found { records: named(&found.records), set_aside: Vec::new(), held: Vec::new() }],
+    );
     let mut verdict = Verdict {
         lost: counts.lost as usize,
         duplicated: counts.duplicated as usize,
@@ -103,7 +106,7 @@ pub fn glance(pair: &str, folder: &Path, data: &Data) -> Option<Verdict> {
 }
 
 fn counts_of_found(data: &Data, records: Vec<Named>) -> Counts {
-    counts(data, [Event::Found { records, set_aside: Vec::new() }])
+    counts(data, [Event::Found { records, set_aside: Vec::new(), held: Vec::new() }])
 }
 
 /// What the checker makes of what was generated and what was seen.

@@ -62,6 +62,12 @@ pub enum Assumption {
     Readers(String),
     /// Each key has one fixed writer.
     OneWriterPerKey,
+    /// No request takes effect after its connection was given up.
+    NoLateRequest,
+    /// No request takes effect later than the sink declares.
+    RequestsInTime,
+    /// Nothing on the way sends a request twice.
+    NobodyRepeats,
 }
 
 /// The fact that keeps a pipeline from a better level, and what would mend it.
@@ -138,13 +144,14 @@ pub fn derive(facts: &Facts) -> Verdict {
 
 /// The level, without words.
 pub(super) fn reach(facts: &Facts) -> Reached {
-    let mut best = Reached { level: Level::AtLeastOnce, rule: Rule::AcknowledgeAfter, cap: None };
+    let mut best = unfenced(facts, Level::AtLeastOnce, Rule::AcknowledgeAfter);
     // From the last rule to the first, so that the first of equals stays.
     for rule in [hold_or_resend, tokened, keyed, mark_with_effect, ledger_in_commit, staged, co_commit] {
-        if let Some((level, rule)) = rule(facts)
-            && level >= best.level
-        {
-            best = Reached { level, rule, cap: None };
+        if let Some((level, rule)) = rule(facts) {
+            let reached = unfenced(facts, level, rule);
+            if reached.level >= best.level {
+                best = reached;
+            }
         }
     }
     // A user who asks to hold what is in doubt gives up repeats for losses on purpose.
@@ -166,6 +173,19 @@ pub(super) fn reach(facts: &Facts) -> Reached {
     best
 }
 
+/// What a rule gives where an earlier holder may write late. A version guard refuses its older values, and a
+/// destination that drops repeats drops its own.
+fn unfenced(facts: &Facts, level: Level, rule: Rule) -> Reached {
+    let guarded = facts.sink.mechanism == (Mechanism::Keyed { guard: Guard::Version });
+    let harmless = rule == Rule::Tokened || (rule == Rule::Keyed && guarded);
+    match facts.sink.fencing {
+        Fencing::None if !harmless && level > Level::AtLeastOnce => {
+            Reached { level: Level::AtLeastOnce, rule, cap: Some(Cap::Unfenced) }
+        }
+        _ => Reached { level, rule, cap: None },
+    }
+}
+
 fn caps(facts: &Facts) -> Vec<(Cap, Level)> {
     let mut caps = Vec::new();
     match facts.source.completeness {
@@ -177,9 +197,6 @@ fn caps(facts: &Facts) -> Vec<(Cap, Level)> {
     }
     if !has_identity(facts) {
         caps.push((Cap::NoIdentity, Level::AtLeastOnce));
-    }
-    if facts.sink.fencing == Fencing::None {
-        caps.push((Cap::Unfenced, Level::AtLeastOnce));
     }
     if facts.sink.durability == Durability::MayForget {
         caps.push((Cap::Forgetful, Level::Lossy));
@@ -247,7 +264,8 @@ fn keyed(facts: &Facts) -> Option<(Level, Rule)> {
 
 fn tokened(facts: &Facts) -> Option<(Level, Rule)> {
     match facts.sink.mechanism {
-        Mechanism::Tokened { window } if has_identity(facts) => {
+        // What may have been sent is known by its place: it must come back at the same.
+        Mechanism::Tokened { window } if facts.source.replay == Replay::Exact => {
             Some((Level::ExactlyOnceWithin(window), Rule::Tokened))
         }
         _ => None,
@@ -280,6 +298,12 @@ fn assumptions(facts: &Facts, reached: Reached) -> Vec<Assumption> {
     all.extend(facts.source.condition.map(Assumption::Source));
     if facts.sink.fencing == Fencing::FixedOwnership {
         all.push(Assumption::OneWriterPerKey);
+    }
+    match (reached.rule, facts.sink.mechanism) {
+        (Rule::Keyed, Mechanism::Keyed { guard: Guard::None }) => all.push(Assumption::NoLateRequest),
+        (Rule::Tokened, _) => all.push(Assumption::RequestsInTime),
+        (Rule::LedgerOutside, _) if reached.level == Level::AtMostOnce => all.push(Assumption::NobodyRepeats),
+        _ => {}
     }
     if let Some(readers) = &facts.sink.readers {
         all.push(Assumption::Readers(readers.clone()));

@@ -130,6 +130,8 @@ fn expected(facts: &Facts) -> Level {
     let ordered = source.order == Order::PerKey || guarded;
     let exact = source.replay == Replay::Exact;
 
+    let fenced = facts.sink.fencing != Fencing::None;
+    let fence = |level: Level| if fenced { level } else { level.min(AtLeastOnce) };
     let given = match facts.sink.mechanism {
         Mechanism::CoCommit if exact => ExactlyOnce,
         Mechanism::Staged { look_up: LookUp::Unbounded } if exact => ExactlyOnce,
@@ -137,10 +139,17 @@ fn expected(facts: &Facts) -> Level {
         _ if source.settle == Settle::MarkWithEffect => ExactlyOnce,
         _ if replaces && named && ordered => EffectivelyOnce,
         Mechanism::Staged { look_up: LookUp::Within(window) } if exact => ExactlyOnceWithin(window),
-        Mechanism::Tokened { window } if told_apart => ExactlyOnceWithin(window),
+        Mechanism::Tokened { window } if exact => ExactlyOnceWithin(window),
         _ if held => AtMostOnce,
         _ => AtLeastOnce,
     };
+    // Two mechanisms need no fence: what a late writer sends is refused as older, or dropped as a repeat.
+    let unfenced = match facts.sink.mechanism {
+        Mechanism::Keyed { guard: Guard::Version } if named => EffectivelyOnce,
+        Mechanism::Tokened { window } if exact => ExactlyOnceWithin(window),
+        _ => Lossy,
+    };
+    let given = fence(given).max(unfenced);
     let by_source = match source.completeness {
         Completeness::Complete => ExactlyOnce,
         Completeness::Late { lateness, lookback } => {
@@ -150,9 +159,8 @@ fn expected(facts: &Facts) -> Level {
         Completeness::Incomplete => Lossy,
     };
     let by_identity = if told_apart { ExactlyOnce } else { AtLeastOnce };
-    let by_fence = if facts.sink.fencing == Fencing::None { AtLeastOnce } else { ExactlyOnce };
     let by_memory = if facts.sink.durability == Durability::MayForget { Lossy } else { ExactlyOnce };
-    given.min(by_source).min(by_identity).min(by_fence).min(by_memory)
+    given.min(by_source).min(by_identity).min(by_memory)
 }
 
 #[test]

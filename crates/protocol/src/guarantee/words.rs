@@ -40,6 +40,15 @@ impl fmt::Display for Assumption {
             Self::Source(condition) => f.write_str(condition),
             Self::Readers(condition) => f.write_str(condition),
             Self::OneWriterPerKey => f.write_str("each key is written by one worker only"),
+            Self::NoLateRequest => {
+                f.write_str("the destination carries out no request after its connection was given up")
+            }
+            Self::NobodyRepeats => {
+                f.write_str("nothing between Hapax and the destination sends a request twice")
+            }
+            Self::RequestsInTime => f.write_str(
+                "no request arrives later after it left than the sink's timeout allows for, and this machine's date does not go back unnoticed",
+            ),
         }
     }
 }

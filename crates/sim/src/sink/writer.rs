@@ -1,11 +1,13 @@
 //! A writer that keeps positions: in one transaction with its effects, or in a chain of exclusive appends.
 
 use arrow::array::RecordBatch;
+use hapax_checker::Record;
 use hapax_engine::Fut;
 use hapax_engine::dead_letter::{DeadLetter, Settlement};
 use hapax_engine::fault::{CommitError, SinkError};
 use hapax_engine::sink::{Arrival, CoCommit, CommitId, Staged, Writer};
 use hapax_engine::transform::RefusedRow;
+use hapax_engine::wire::{Taken, WireBatch};
 use hapax_ledger::memory::MemoryStore;
 use hapax_ledger::{Ledger, Settings};
 use hapax_planted::{Mistake, planted};
@@ -94,6 +96,19 @@ impl Pen {
         }
         Ok(())
     }
+}
+
+/// The records that bytes mean.
+fn decoded(bytes: &[u8]) -> impl Iterator<Item = Record> {
+    let (numbers, _) = bytes.as_chunks::<8>();
+    numbers.chunks(3).filter_map(|numbers| match numbers {
+        [writer, sequence, hash] => Some(Record {
+            writer: u64::from_be_bytes(*writer),
+            sequence: u64::from_be_bytes(*sequence),
+            hash: u64::from_be_bytes(*hash),
+        }),
+        _ => None,
+    })
 }
 
 /// What a holder finds when it takes a split over.
@@ -219,6 +234,19 @@ impl Writer for Pen {
         })
     }
 
+    fn write_wire<'a>(&'a mut self, batch: &'a WireBatch) -> Fut<'a, Taken, SinkError> {
+        Box::pin(async move {
+            let refuses =
+                self.process.call(Site::Write, |world| world.plan.refuses && !world.is_mended).await?;
+            let records: Vec<Record> = batch.bytes.iter().flat_map(|bytes| decoded(bytes)).collect();
+            if refuses && records.iter().any(refused) {
+                return Ok(Taken::Nothing);
+            }
+            self.open.records.extend(records);
+            Ok(Taken::All)
+        })
+    }
+
     fn set_aside<'a>(&'a mut self, letters: &'a [DeadLetter]) -> Fut<'a, (), SinkError> {
         Box::pin(async move {
             self.process.call(Site::Write, |_| ()).await?;
@@ -247,7 +275,7 @@ impl CoCommit for Pen {
         Box::pin(async move {
             let effects = self.close().map_err(CommitError::Refused)?;
             let request = self.request(checkpoint.clone(), effects);
-            let answer = self.process.commit(move |world| request.arrive(world)).await;
+            let answer = self.process.send(Site::Commit, move |world| request.arrive(world)).await;
             outcome(answer)
         })
     }
@@ -295,7 +323,7 @@ impl Staged for Pen {
             };
             let effects = self.process.world.now().sink.staged.get(&self.session).cloned();
             let request = self.request(checkpoint, effects.unwrap_or_default());
-            let answer = self.process.commit(move |world| request.arrive(world)).await;
+            let answer = self.process.send(Site::Commit, move |world| request.arrive(world)).await;
             outcome(answer)?;
             self.chain = self.chain.saturating_add(1);
             // Decided; what is left is to give things their names. Whoever comes next does it if this one dies.

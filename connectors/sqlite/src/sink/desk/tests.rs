@@ -41,7 +41,14 @@ fn rows(count: usize, bytes: usize) -> RecordBatch {
 
 fn first() -> Checkpoint {
     let through = Position::new([1].as_slice());
-    Checkpoint { after: None, through, epoch: Epoch::new(1), totals: Totals::default(), made_unix_ms: 1 }
+    Checkpoint {
+        after: None,
+        through,
+        epoch: Epoch::new(1),
+        totals: Totals::default(),
+        again: Vec::new(),
+        made_unix_ms: 1,
+    }
 }
 
 impl Scene {

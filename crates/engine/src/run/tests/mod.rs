@@ -2,6 +2,7 @@
 #![allow(clippy::as_conversions)]
 
 mod fakes;
+mod kept;
 mod repair;
 
 use std::sync::Arc;

@@ -40,6 +40,9 @@ async fn what_is_missing_is_moved_and_the_position_stays() {
     let after = table.standing("a");
     assert_eq!((after.position, after.totals), (before.position, before.totals));
     assert_eq!(after.epoch, before.epoch.next());
+    for (ordinal, again) in [(3, 1), (4, 0), (77, 1), (78, 1), (79, 0), (249, 1)] {
+        assert_eq!(table.moved_again("a", ordinal), vec![after.epoch; again], "record {ordinal}");
+    }
     let summary = run_of(&tape, &table).run().await.unwrap();
     assert_eq!((summary.totals.read, summary.commits), (0, 0));
 }
@@ -102,6 +105,9 @@ async fn of_all_places_of_an_identity_the_one_that_claimed_it_moves() {
     let missing = [places("a", &[7]), places("b", &[2, 7])].concat();
     let repaired = repair(keyed(), missing).await.unwrap();
     assert_eq!(repaired, Repaired { moved: 2, suppressed: 1, ..Repaired::default() });
+    let again =
+        [("a", 7), ("b", 2), ("b", 7)].map(|(split, ordinal)| table.moved_again(split, ordinal).len());
+    assert_eq!(again, [1, 0, 1]);
     assert_eq!(sorted(&table), (0..15).collect::<Vec<_>>());
 }
 
@@ -118,6 +124,7 @@ async fn what_the_sink_refuses_now_stays_missing_or_stops_the_repair() {
     let missing: Vec<u64> = [3, 77].into_iter().filter(|n| !table.values().contains(&(*n as i64))).collect();
     let repaired = repair(run_of(&tape, &table), places("a", &missing)).await.unwrap();
     assert_eq!((repaired.refused, repaired.refusal.as_deref()), (1, Some("refused")));
+    assert_eq!(table.moved_again("a", 77), [], "what was refused was not moved");
     assert_eq!((table.values().len(), table.letters().len()), (249, 0));
     assert_eq!(table.standing("a").totals, before.totals);
 
@@ -126,4 +133,28 @@ async fn what_the_sink_refuses_now_stays_missing_or_stops_the_repair() {
     let repaired = repair(run_of(&tape, &table), places("a", &[77])).await.unwrap();
     assert_eq!(repaired, Repaired { moved: 1, ..Repaired::default() });
     assert_eq!(table.standing("a").totals, before.totals);
+}
+
+#[tokio::test]
+async fn a_commit_remembers_so_many_ranges_and_no_more() {
+    let (tape, table) = (Tape::of(&[("a", 0..50_000)]), Table::default());
+    let large = || {
+        let mut run = run_of(&tape, &table);
+        run.limits.batch_records_max = 1_000;
+        run.limits.commit =
+            CommitLimit { records_max: Some(1 << 20), bytes_max: Some(1 << 30), ..run.limits.commit };
+        run
+    };
+    large().run().await.unwrap();
+    let odd: Vec<u64> = (0..25_000).map(|n| 2 * n + 1).collect();
+    table.lose_if(|value| value % 2 == 1);
+    let before = table.commits();
+    let repaired = repair(large(), places("a", &odd)).await.unwrap();
+    assert_eq!(
+        (repaired.moved, table.commits() - before),
+        (25_000, 2),
+        "16,384 ranges and what a batch adds"
+    );
+    let again = [0, 1, 49_999].map(|ordinal| table.moved_again("a", ordinal).len());
+    assert_eq!(again, [0, 1, 1]);
 }

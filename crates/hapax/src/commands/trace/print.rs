@@ -59,7 +59,7 @@ fn decision_words(decision: &Decision) -> String {
 fn more_words(trace: &Trace, traced: &Traced) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(commit) = &traced.commit {
-        lines.push(commit_words(commit));
+        lines.push(commit_words("in", commit));
     } else if trace.keeps_positions && traced.decision != Decision::NotReached {
         lines.push("in a commit of a version that kept no history".into());
     }
@@ -71,6 +71,8 @@ fn more_words(trace: &Trace, traced: &Traced) -> Vec<String> {
     lines.extend(
         letter.map(|letter| format!("{} {}, {}", letter.code, date(letter.set_aside_unix_ms), letter.reason)),
     );
+    lines.extend(traced.settled_in.iter().map(|commit| commit_words("settled in", commit)));
+    lines.extend(traced.again.iter().map(|commit| commit_words("moved again in", commit)));
     if is_unfinished(trace, traced) {
         lines.push(
             "decided and not all visible yet: the next run, or `hapax in-doubt resolve`, completes it".into(),
@@ -79,15 +81,15 @@ fn more_words(trace: &Trace, traced: &Traced) -> Vec<String> {
     lines
 }
 
-fn commit_words(commit: &Committed) -> String {
+fn commit_words(how: &str, commit: &Committed) -> String {
     let (first, last) = (commit.records.start, commit.records.end.saturating_sub(1));
     let records = match commit.totals.read {
-        0 => "no records".into(),
-        1 => format!("record {}", count(first)),
-        _ => format!("records {} to {}", count(first), count(last)),
+        0 => String::new(),
+        1 => format!("record {}, ", count(first)),
+        _ => format!("records {} to {}, ", count(first), count(last)),
     };
     format!(
-        "in commit {} of {}, {}, {records}, by {} with token {}",
+        "{how} commit {} of {}, {}, {records}by {} with token {}",
         commit.commit.epoch.get(),
         commit.commit.split,
         date(commit.made_unix_ms),
@@ -102,7 +104,7 @@ fn is_unfinished(trace: &Trace, traced: &Traced) -> bool {
         Decision::Settled(settled) => Some(settled.settlement.epoch),
         _ => None,
     };
-    let epoch = settled.or_else(|| traced.commit.as_ref().map(|commit| commit.commit.epoch));
+    let epoch = traced.last().map(|commit| commit.commit.epoch).max(settled);
     trace.unfinished.iter().any(|commit| commit.split == traced.place.split && Some(commit.epoch) == epoch)
 }
 
@@ -150,6 +152,8 @@ fn traced_json(trace: &Trace, traced: &Traced) -> Value {
         "letter": letter.map(letter_json),
         "settled": settled.map(settlement_json),
         "commit": traced.commit.as_ref().map(commit_json),
+        "settled_in": traced.settled_in.as_ref().map(commit_json),
+        "moved_again": traced.again.iter().map(commit_json).collect::<Vec<_>>(),
         "complete": (traced.decision != Decision::NotReached).then(|| !is_unfinished(trace, traced)),
     })
 }

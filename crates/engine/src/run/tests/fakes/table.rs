@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{AsArray, RecordBatch};
@@ -8,7 +9,7 @@ use hapax_protocol::guarantee::{Durability, Effect, Fencing, InDoubt, LedgerFact
 use hapax_protocol::identity::{Place, RecordId};
 use hapax_protocol::lease::{Applicant, FencingToken, Lease, PipelineName};
 use hapax_protocol::ledger::{Claim, decide};
-use hapax_protocol::position::{Checkpoint, Position, SplitId, Standing};
+use hapax_protocol::position::{Checkpoint, Epoch, Ordinal, Position, SplitId, Standing};
 
 use super::{PlannedFault, at};
 use crate::Fut;
@@ -41,13 +42,32 @@ struct Durably {
     standings: BTreeMap<SplitId, (FencingToken, Standing)>,
     letters: BTreeMap<Place, DeadLetter>,
     settled: BTreeMap<Place, SettledLetter>,
-    history: Vec<Committed>,
+    history: Vec<(Committed, Vec<Range<Ordinal>>)>,
     ledger: HashMap<RecordId, Place>,
     token: Holder,
     /// How often each of these values is still refused.
     refused: HashMap<i64, u64>,
     commits: u64,
     planned: HashMap<u64, Fault>,
+}
+
+impl Durably {
+    fn remembers(&self, place: &Place) -> Remembered {
+        let of_split = || self.history.iter().filter(|(made, _)| made.commit.split == place.split);
+        let find = |which: &dyn Fn(&Committed) -> bool| of_split().find(|(made, _)| which(made));
+        let commit = find(&|made| made.records.contains(&place.ordinal));
+        let settled = self.settled.get(place).cloned();
+        let settled_in =
+            settled.as_ref().and_then(|settled| find(&|made| made.commit.epoch == settled.settlement.epoch));
+        let again = of_split().filter(|(_, again)| again.iter().any(|range| range.contains(&place.ordinal)));
+        Remembered {
+            commit: commit.map(|(made, _)| made.clone()),
+            letter: self.letters.get(place).cloned(),
+            settled_in: settled_in.map(|(made, _)| made.clone()),
+            settled,
+            again: again.map(|(made, _)| made.clone()).collect(),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -78,12 +98,23 @@ impl Table {
         self.0.lock().unwrap().standings.get(&SplitId::new(split)).unwrap().1.clone()
     }
 
+    /// The commits that moved a record again.
+    pub fn moved_again(&self, split: &str, ordinal: Ordinal) -> Vec<Epoch> {
+        let place = Place { split: SplitId::new(split), ordinal };
+        let again = self.0.lock().unwrap().remembers(&place).again;
+        again.into_iter().map(|made| made.commit.epoch).collect()
+    }
+
     pub fn commits(&self) -> u64 {
         self.0.lock().unwrap().commits
     }
 
     pub fn lose(&self, values: &[i64]) {
-        self.0.lock().unwrap().values.retain(|value| !values.contains(value));
+        self.lose_if(|value| values.contains(&value));
+    }
+
+    pub fn lose_if(&self, is_lost: impl Fn(i64) -> bool) {
+        self.0.lock().unwrap().values.retain(|value| !is_lost(*value));
     }
 
     pub fn plan(&self, nth_commit: u64, fault: Fault) {
@@ -149,7 +180,10 @@ impl Destination for Table {
     }
 
     fn standings<'a>(&'a self, _: &'a PipelineName) -> Fut<'a, Vec<(SplitId, Standing)>, SinkError> {
-        Box::pin(async { Ok(Vec::new()) })
+        let held = self.0.lock().unwrap();
+        let standings = held.standings.iter().map(|(split, (_, standing))| (split.clone(), standing.clone()));
+        let standings = standings.collect();
+        Box::pin(async { Ok(standings) })
     }
 
     fn dead_letters<'a>(&'a self, _: &'a PipelineName, _: usize) -> Fut<'a, Vec<DeadLetter>, SinkError> {
@@ -171,17 +205,7 @@ impl Destination for Table {
     ) -> Fut<'a, Vec<Remembered>, SinkError> {
         Box::pin(async move {
             let held = self.0.lock().unwrap();
-            let passed = |commit: &&Committed, place: &Place| {
-                commit.commit.split == place.split && commit.records.contains(&place.ordinal)
-            };
-            Ok(places
-                .iter()
-                .map(|place| Remembered {
-                    commit: held.history.iter().find(|commit| passed(commit, place)).cloned(),
-                    letter: held.letters.get(place).cloned(),
-                    settled: held.settled.get(place).cloned(),
-                })
-                .collect())
+            Ok(places.iter().map(|place| held.remembers(place)).collect())
         })
     }
 
@@ -333,7 +357,7 @@ impl CoCommit for Pen {
             let before = standing.1.totals;
             standing.1 = checkpoint.standing();
             let totals = checkpoint.totals.since(before);
-            held.history.push(Committed {
+            let committed = Committed {
                 commit: CommitId { split: self.split.clone(), epoch: checkpoint.epoch },
                 token: self.token,
                 holder: "test".to_owned(),
@@ -341,7 +365,8 @@ impl CoCommit for Pen {
                 through: checkpoint.through.clone(),
                 totals,
                 made_unix_ms: checkpoint.made_unix_ms,
-            });
+            };
+            held.history.push((committed, checkpoint.again.clone()));
             held.values.extend(open.values);
             for (place, settlement) in open.settled {
                 if let Some(letter) = held.letters.remove(&place) {

@@ -1,0 +1,114 @@
+//! What a pipeline file says of MySQL and MariaDB.
+
+use std::collections::BTreeMap;
+
+use hapax_protocol::guarantee::Window;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A MySQL or MariaDB database to read from.
+#[derive(Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SourceConfig {
+    /// The database: `mysql://user:password@host:port/database`.
+    pub url: String,
+    /// The table or view to read. Either this or `query`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<String>,
+    /// One SELECT to read instead of a table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
+    /// Everything that is there, or what is new since the last run.
+    #[serde(default)]
+    pub read: Read,
+    /// The column that grows with every write. Needed by `incremental`; makes a `query` resumable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// Who sets the cursor: the database at the time of the statement, or a program at a time of its own. Needed by
+    /// `incremental`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor_set_by: Option<SetBy>,
+    /// How late a row may appear at most whose cursor a program set: `5m`. Needed by `application`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lateness: Option<String>,
+    /// Types of columns, where the declared ones are not the ones meant: boolean, int64, float64,
+    /// decimal(p,s), string, binary, date, timestamp, timestamptz.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<BTreeMap<String, String>>,
+}
+
+/// What a run reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Read {
+    /// All rows.
+    #[default]
+    Snapshot,
+    /// The rows whose cursor lies behind the last one read.
+    Incremental,
+}
+
+/// Who sets a cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SetBy {
+    /// The database, when the row is written: `DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6)`.
+    Database,
+    /// A program, at a time of its own.
+    Application,
+}
+
+/// Reads a length of time: `90s`, `5m`, `2h`, `1d`. `None` for anything else.
+pub(crate) fn window(text: &str) -> Option<Window> {
+    let text = text.trim();
+    let (number, unit) = text.split_at_checked(text.find(|c: char| !c.is_ascii_digit())?)?;
+    let unit_ms = match unit.trim() {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(unit_ms).filter(|ms| *ms > 0).map(Window)
+}
+
+/// A MySQL or MariaDB database to write to.
+#[derive(Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SinkConfig {
+    /// The database: `mysql://user:password@host:port/database`. It must exist.
+    pub url: String,
+    /// The table to write. Created from the records' columns if it is missing.
+    pub table: String,
+    /// What happens to a record whose key is already in the table.
+    #[serde(default)]
+    pub write: Write,
+}
+
+/// How a record meets the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Write {
+    /// It is inserted.
+    #[default]
+    Append,
+    /// It replaces the row of its key.
+    Upsert,
+    /// It is left out if its key is there.
+    Ignore,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_time_are_read() {
+        assert_eq!(window("90s"), Some(Window(90_000)));
+        assert_eq!(window("5m"), Some(Window(300_000)));
+        for wrong in ["", "5", "m", "0s", "5 weeks", "-1s"] {
+            assert_eq!(window(wrong), None, "{wrong}");
+        }
+    }
+}

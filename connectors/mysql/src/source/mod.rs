@@ -1,0 +1,156 @@
+//! The source: tables by key or cursor, and queries.
+
+mod cells;
+mod horizon;
+mod letter;
+mod plan;
+mod position;
+mod reader;
+mod rows;
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use hapax_engine::Fut;
+use hapax_engine::dead_letter::DeadLetter;
+use hapax_engine::fault::SourceError;
+use hapax_engine::source::{Source, Split, SplitReader};
+use hapax_protocol::code::Code;
+use hapax_protocol::guarantee::{Completeness, Order, Replay, Retention, Settle, SourceFacts};
+use hapax_protocol::position::{Position, SplitId};
+
+use crate::client::Address;
+use crate::codes;
+use crate::config::SourceConfig;
+use crate::fault::ReadFault;
+use cells::Range;
+use plan::{Plan, Walk};
+use position::{Mark, words};
+use reader::Reader;
+
+/// A table or a query of a MySQL or MariaDB database.
+pub struct Mysql {
+    address: Arc<Address>,
+    plan: Arc<Plan>,
+}
+
+impl Mysql {
+    /// Opens it, with the columns and types that it has. Reads only.
+    pub async fn open(config: SourceConfig) -> Result<Self, SourceError> {
+        Self::make(config, None).await
+    }
+
+    /// Opens it, to read these columns as these types.
+    pub async fn with_schema(config: SourceConfig, schema: SchemaRef) -> Result<Self, SourceError> {
+        Self::make(config, Some(schema)).await
+    }
+
+    async fn make(config: SourceConfig, schema: Option<SchemaRef>) -> Result<Self, SourceError> {
+        let address = Arc::new(Address::read(&config.url)?);
+        let mut session = address.connect().await?;
+        let plan = Arc::new(Plan::make(&mut session, &config, schema).await?);
+        Ok(Self { address, plan })
+    }
+
+    async fn list(&self) -> Result<Vec<Split>, SourceError> {
+        let splits = match self.plan.walk {
+            Walk::Ranges => cells::occupied(&mut self.address.connect().await?, &self.plan).await?,
+            _ => vec![SplitId::new(self.plan.name.as_str())],
+        };
+        Ok(splits.into_iter().map(|id| Split { id, source_bytes: None }).collect())
+    }
+
+    fn begin(&self, split: SplitId, after: Option<Position>) -> Result<Box<dyn SplitReader>, SourceError> {
+        let foreign = || {
+            SourceError::from(ReadFault::ForeignPosition { split: split.clone(), of: self.plan.name.clone() })
+        };
+        let range = match self.plan.walk {
+            Walk::Ranges => cells::of_split(&self.plan, &split).ok_or_else(foreign)?,
+            _ if split.as_str() == self.plan.name => Range::default(),
+            _ => return Err(foreign()),
+        };
+        let mark = match &after {
+            Some(position) => {
+                let mark = Mark::decode(position).filter(|mark| mark.key.len() == self.plan.keys.len());
+                Some(mark.ok_or_else(foreign)?)
+            }
+            None => None,
+        };
+        let (address, plan) = (Arc::clone(&self.address), Arc::clone(&self.plan));
+        Ok(Box::new(Reader::new(address, plan, split, range, after, mark)))
+    }
+}
+
+/// What an incremental read rests on where the database sets the cursor.
+const SET_BY_DATABASE: &str = "the database sets the cursor to the time of the statement at each insert and update, no statement waits longer than a second between its start and its first row, and rows are not deleted";
+
+/// What an incremental read rests on where a program sets the cursor.
+const SET_BY_APPLICATION: &str =
+    "the cursor is in UTC by a clock that agrees with the server's, and rows are not deleted";
+
+/// What a query without a cursor, or a table without a key, cannot check.
+const REPEATS: &str = "the query gives the same rows in the same order whenever it is asked, because it has no key to go on from";
+
+/// What a snapshot cannot check.
+const STAYS: &str = "rows behind the position stay as they were read: a later run moves only rows with greater keys (`read: incremental` follows changes, `hapax verify` finds those that were missed)";
+
+impl Source for Mysql {
+    fn facts(&self) -> SourceFacts {
+        let lateness = self.plan.horizon.as_ref().map(|horizon| horizon.lateness);
+        SourceFacts {
+            // What may still come late is left alone until it is settled.
+            completeness: match lateness.flatten() {
+                Some(lateness) => Completeness::Late { lateness, lookback: lateness },
+                None => Completeness::Complete,
+            },
+            // Without a key there are only the numbers of rows, which a write may shift.
+            replay: if self.plan.walk == Walk::Numbered { Replay::Unidentified } else { Replay::Exact },
+            retention: Retention::Unbounded,
+            order: if self.plan.incremental { Order::PerKey } else { Order::None },
+            settle: Settle::Seek,
+            condition: Some(match (lateness, self.plan.walk) {
+                (Some(None), _) => SET_BY_DATABASE,
+                (Some(Some(_)), _) => SET_BY_APPLICATION,
+                (None, Walk::Numbered) => REPEATS,
+                (None, _) => STAYS,
+            }),
+        }
+    }
+
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.plan.schema)
+    }
+
+    fn splits(&self) -> Fut<'_, Vec<Split>, SourceError> {
+        Box::pin(self.list())
+    }
+
+    fn open(&self, split: &SplitId, after: Option<&Position>) -> Fut<'_, Box<dyn SplitReader>, SourceError> {
+        Box::pin(std::future::ready(self.begin(split.clone(), after.cloned())))
+    }
+
+    fn describe(&self, position: &Position) -> String {
+        let Some(mark) = Mark::decode(position) else {
+            return format!("{position:?}, not a position of MySQL");
+        };
+        if mark.key.is_empty() {
+            return format!("behind record {}", mark.ordinal);
+        }
+        let keys = self.plan.keys.iter().zip(&mark.key);
+        let keys: Vec<_> = keys.map(|(key, value)| format!("{} {}", key.sql, words(value))).collect();
+        format!("behind record {}, {}", mark.ordinal, keys.join(", "))
+    }
+
+    fn rejects_with(&self, code: Code) -> bool {
+        code == codes::VALUE_MISFIT
+    }
+
+    fn reread(&self, letter: &DeadLetter) -> Fut<'_, RecordBatch, SourceError> {
+        let letter = letter.clone();
+        Box::pin(async move {
+            let mut session = self.address.connect().await?;
+            letter::reread(&mut session, &self.plan, &letter).await
+        })
+    }
+}

@@ -1,0 +1,149 @@
+//! The side of an attempt that reads.
+
+use std::sync::Arc;
+
+use hapax_protocol::position::Position;
+use hapax_protocol::recovery;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::channel::Sender;
+use super::prepare::Prepared;
+use super::{Job, Stop};
+use crate::batch::{Batch, ReadLimit};
+use crate::crash::{self, Point};
+use crate::durable::Durable;
+use crate::fault::SourceError;
+use crate::source::SplitReader;
+use crate::wire::{WireBatch, WireReader};
+
+/// Records on their way to the writer.
+pub(super) enum Parcel {
+    /// Transformed and identified.
+    Decoded(Prepared),
+    /// As the source gave them.
+    Wire(WireBatch),
+}
+
+/// Who reads.
+pub(super) enum Reader {
+    Decoded(Box<dyn SplitReader>),
+    Wire(Box<dyn WireReader>),
+}
+
+/// What was read.
+enum Read {
+    Decoded(Batch),
+    Wire(WireBatch),
+}
+
+impl Reader {
+    async fn read(&mut self, limit: ReadLimit) -> Result<Option<Read>, SourceError> {
+        Ok(match self {
+            Self::Decoded(reader) => reader.read(limit).await?.map(Read::Decoded),
+            Self::Wire(reader) => reader.read(limit).await?.map(Read::Wire),
+        })
+    }
+
+    async fn acknowledge(&mut self, through: Durable<Position>) -> Result<(), SourceError> {
+        match self {
+            Self::Decoded(reader) => reader.acknowledge(through).await,
+            Self::Wire(reader) => reader.acknowledge(through).await,
+        }
+    }
+}
+
+impl Read {
+    fn step(&self) -> (Option<&Position>, &Position) {
+        match self {
+            Self::Decoded(batch) => (batch.after.as_ref(), &batch.through),
+            Self::Wire(batch) => (batch.after.as_ref(), &batch.through),
+        }
+    }
+
+    fn source_bytes(&self) -> u64 {
+        match self {
+            Self::Decoded(batch) => batch.source_bytes,
+            Self::Wire(batch) => u64::try_from(batch.memory()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// The side of an attempt that reads.
+pub(super) struct Reading {
+    pub job: Arc<Job>,
+    pub reader: Reader,
+    pub stood: Option<Position>,
+    pub halt: Stop,
+    pub acknowledged: UnboundedReceiver<Durable<Position>>,
+}
+
+/// Why no more is read.
+pub(super) enum ReadError {
+    Source(SourceError),
+    Misstep(recovery::Misstep),
+    Arrow(arrow::error::ArrowError),
+}
+
+impl Reading {
+    /// Reads to the end of the split, or until asked to stop, then passes on the last acknowledgements.
+    pub async fn all(mut self, parcels: Sender<Parcel>) -> Result<(), ReadError> {
+        let read = self.read_all(parcels).await;
+        // The sender is dropped: the writer commits what it has and then closes this side.
+        while let Some(through) = self.acknowledged.recv().await {
+            self.acknowledge(through).await?;
+        }
+        read
+    }
+
+    async fn read_all(&mut self, parcels: Sender<Parcel>) -> Result<(), ReadError> {
+        enum Event {
+            Durable(Durable<Position>),
+            Read(Option<Read>),
+            Stop,
+        }
+        while !self.halt.requested() {
+            let limit = self.job.read_limit();
+            let event = tokio::select! {
+                biased;
+                Some(through) = self.acknowledged.recv() => Event::Durable(through),
+                () = self.halt.wait() => Event::Stop,
+                read = self.reader.read(limit) => Event::Read(read.map_err(ReadError::Source)?),
+            };
+            let read = match event {
+                Event::Durable(through) => {
+                    self.acknowledge(through).await?;
+                    continue;
+                }
+                Event::Stop | Event::Read(None) => break,
+                Event::Read(Some(read)) => read,
+            };
+            let (after, through) = read.step();
+            recovery::step(self.stood.as_ref(), after, through).map_err(ReadError::Misstep)?;
+            crash::point(Point::BatchRead);
+            self.stood = Some(through.clone());
+            self.job.run.progress.read(read.source_bytes());
+            let (parcel, bytes) = match read {
+                Read::Decoded(batch) => {
+                    let prepared = Prepared::new(&self.job, batch).map_err(ReadError::Arrow)?;
+                    let bytes = prepared.memory();
+                    (Parcel::Decoded(prepared), bytes)
+                }
+                Read::Wire(batch) => {
+                    let bytes = batch.memory();
+                    (Parcel::Wire(batch), bytes)
+                }
+            };
+            if parcels.send(parcel, bytes).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn acknowledge(&mut self, through: Durable<Position>) -> Result<(), ReadError> {
+        crash::point(Point::AcknowledgeBefore);
+        self.reader.acknowledge(through).await.map_err(ReadError::Source)?;
+        crash::point(Point::AcknowledgeAfter);
+        Ok(())
+    }
+}
