@@ -12,7 +12,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use hapax_engine::transform::RefusedRow;
 use hapax_protocol::code::Code;
 
-use self::value::Values;
+use self::value::Column;
 use super::plan::{Plan, Target};
 use crate::codes;
 use crate::fault::WriteFault;
@@ -28,7 +28,7 @@ const CHUNK_BYTES: usize = 128 * 1024;
 
 /// The rows of a batch on their way to bytes, chunk by chunk: the server takes one while the next is made.
 pub(crate) struct Encoder<'a> {
-    columns: Vec<(Values, &'a Target)>,
+    columns: Vec<(Column, &'a Target)>,
     /// The rows of the batch that are still to come.
     coming: Range<usize>,
     skipped: &'a HashSet<usize>,
@@ -49,7 +49,7 @@ impl<'a> Encoder<'a> {
     ) -> Result<Self, WriteFault> {
         let mut columns = Vec::with_capacity(plan.columns.len());
         for (target, array) in plan.columns.iter().zip(records.columns()) {
-            let values = Values::of(&target.way.arriving(), array)
+            let values = Column::of(&target.way.arriving(), array)
                 .map_err(|source| WriteFault::Conversion { column: target.name.clone(), source })?;
             columns.push((values, target));
         }

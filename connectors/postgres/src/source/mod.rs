@@ -180,6 +180,7 @@ impl Postgres {
              SET default_transaction_read_only = on"
         );
         session.batch_execute(&steady).await.map_err(session.fault("reading"))?;
+        self.plan.unchanged(&session).await?;
         Ok((session, select, start))
     }
 

@@ -246,6 +246,8 @@ async fn what_is_written_here_is_what_the_server_writes() {
             };
             assert!(same, "{column}: {value} here, {written} there");
         }
-        suite(&database, 400, json!({ "query": query, "key": [column, "id"] })).await;
+        if matches!(column, "n" | "f" | "z") {
+            suite(&database, 400, json!({ "query": query, "key": [column, "id"] })).await;
+        }
     }
 }

@@ -110,13 +110,13 @@ fn by_transaction() -> Value {
 
 #[test]
 fn below_the_horizon_nothing_is_missed_and_nothing_comes_twice() {
-    for (keys, least) in [(by_clock(), 4), (by_transaction(), 20)] {
+    for (keys, least) in [(by_clock(), 3), (by_transaction(), 10)] {
         let seen = raced(None, keys.clone());
         println!(
             "{} rows, {} polls, {} missed, {} repeated: {keys}",
             seen.written, seen.polls, seen.missed, seen.repeated
         );
-        assert!(seen.written >= 300 && seen.polls >= least, "{} rows, {} polls", seen.written, seen.polls);
+        assert!(seen.written >= 100 && seen.polls >= least, "{} rows, {} polls", seen.written, seen.polls);
         assert_eq!((seen.missed, seen.repeated), (0, 0), "of {} rows, {keys}", seen.written);
     }
 }

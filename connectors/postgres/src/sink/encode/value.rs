@@ -7,6 +7,7 @@ use arrow::array::{
     FixedSizeBinaryArray, Float32Array, Float64Array, Int32Array, Int64Array, IntervalMonthDayNanoArray,
     ListArray, RecordBatch, StringArray, UInt64Array,
 };
+use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, IntervalUnit, Schema, TimeUnit};
 use arrow::error::ArrowError;
@@ -17,7 +18,7 @@ use crate::sink::way::{Limit, Way, Width};
 
 /// How ticks become microseconds.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Ticks {
+enum Ticks {
     Times(i64),
     Over(i64),
 }
@@ -42,13 +43,43 @@ impl Ticks {
 }
 
 /// The integers of a column.
-pub(super) enum Integers {
+enum Integers {
     Signed(Int64Array),
     Unsigned(UInt64Array),
 }
 
-/// One column of a batch, by its way.
-pub(super) enum Values {
+/// One column of a batch.
+pub(super) struct Column {
+    values: Values,
+    /// Which rows are NULL; `None` if none is.
+    nulls: Option<NullBuffer>,
+}
+
+impl Column {
+    /// Looks at a column of this way.
+    pub(super) fn of(way: &Way, array: &ArrayRef) -> Result<Self, ArrowError> {
+        Ok(Self { values: Values::of(way, array)?, nulls: array.logical_nulls() })
+    }
+
+    /// Writes the value of a row behind its length. `null` is asked before NULL is written.
+    #[inline]
+    pub(super) fn put(
+        &self,
+        row: usize,
+        out: &mut BytesMut,
+        null: impl Fn() -> Result<(), Misfit>,
+    ) -> Result<(), Misfit> {
+        if self.nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row)) {
+            return self.values.put(row, out);
+        }
+        null()?;
+        out.put_i32(-1);
+        Ok(())
+    }
+}
+
+/// The values of a column, by its way.
+enum Values {
     Null,
     Bool(BooleanArray),
     Integer(Integers, Width),
@@ -70,7 +101,16 @@ pub(super) enum Values {
     Time(Int64Array, Ticks),
     Timestamp(Int64Array, Ticks),
     Interval(IntervalMonthDayNanoArray),
-    List(ListArray, u32, Box<Values>),
+    List(ListArray, u32, Box<Column>),
+}
+
+impl Integers {
+    fn value(&self, row: usize) -> i128 {
+        match self {
+            Self::Signed(array) => i128::from(array.value(row)),
+            Self::Unsigned(array) => i128::from(array.value(row)),
+        }
+    }
 }
 
 fn integers(array: &ArrayRef) -> Result<Integers, ArrowError> {
@@ -91,7 +131,7 @@ fn ticks(array: &ArrayRef) -> Result<(Int64Array, Ticks), ArrowError> {
 }
 
 impl Values {
-    pub(super) fn of(way: &Way, array: &ArrayRef) -> Result<Self, ArrowError> {
+    fn of(way: &Way, array: &ArrayRef) -> Result<Self, ArrowError> {
         match array.data_type() {
             DataType::Dictionary(_, values) => return Self::of(way, &cast(array, values)?),
             DataType::RunEndEncoded(_, values) => return Self::of(way, &cast(array, values.data_type())?),
@@ -151,136 +191,86 @@ impl Values {
                     other => return Err(ArrowError::CastError(format!("{other} is no list"))),
                 };
                 let lists = cast(array, &DataType::List(item))?.as_list::<i32>().clone();
-                let values = Self::of(way, lists.values())?;
+                let values = Column::of(way, lists.values())?;
                 Self::List(lists, *element, Box::new(values))
             }
             Way::CastList => return Self::of(&way.arriving(), array),
         })
     }
 
-    /// Writes the value of a row behind its length. `null` is asked before NULL is written.
+    /// Writes the value of a row, which is not NULL, behind its length.
     #[inline]
-    pub(super) fn put(
-        &self,
-        row: usize,
-        out: &mut BytesMut,
-        null: impl Fn() -> Result<(), Misfit>,
-    ) -> Result<(), Misfit> {
-        macro_rules! valid {
-            ($array:expr) => {
-                if $array.is_null(row) {
-                    null()?;
-                    out.put_i32(-1);
-                    return Ok(());
-                }
-            };
-        }
+    fn put(&self, row: usize, out: &mut BytesMut) -> Result<(), Misfit> {
         match self {
-            Self::Null => {
-                null()?;
-                out.put_i32(-1);
-            }
+            Self::Null => out.put_i32(-1),
             Self::Bool(array) => {
-                valid!(array);
                 out.put_i32(1);
                 out.put_u8(u8::from(array.value(row)));
             }
             Self::Integer(Integers::Signed(array), width) => {
-                valid!(array);
                 integer(out, array.value(row), *width)?;
             }
             Self::Integer(Integers::Unsigned(array), width) => {
-                valid!(array);
                 let value = i64::try_from(array.value(row)).map_err(|_| Misfit::Integer)?;
                 integer(out, value, *width)?;
             }
-            Self::IntegerFloat(Integers::Signed(array)) => {
-                valid!(array);
-                exact(out, i128::from(array.value(row)))?;
-            }
-            Self::IntegerFloat(Integers::Unsigned(array)) => {
-                valid!(array);
-                exact(out, i128::from(array.value(row)))?;
-            }
-            Self::IntegerNumeric(Integers::Signed(array), limit) => {
-                valid!(array);
-                numeric::put_decimal(out, i128::from(array.value(row)), 0, *limit)?;
-            }
-            Self::IntegerNumeric(Integers::Unsigned(array), limit) => {
-                valid!(array);
-                numeric::put_decimal(out, i128::from(array.value(row)), 0, *limit)?;
-            }
+            Self::IntegerFloat(array) => exact(out, array.value(row))?,
+            Self::IntegerNumeric(array, limit) => numeric::put_decimal(out, array.value(row), 0, *limit)?,
             Self::Float4(array) => {
-                valid!(array);
                 out.put_i32(4);
                 out.put_f32(array.value(row));
             }
             Self::Float8(array) => {
-                valid!(array);
                 out.put_i32(8);
                 out.put_f64(array.value(row));
             }
             Self::Float4Numeric(array, limit) => {
-                valid!(array);
                 numeric::put_text(out, &array.value(row).to_string(), *limit)?;
             }
             Self::Float8Numeric(array, limit) => {
-                valid!(array);
                 numeric::put_text(out, &array.value(row).to_string(), *limit)?;
             }
             Self::Decimal(array, scale, limit) => {
-                valid!(array);
                 numeric::put_decimal(out, array.value(row), i32::from(*scale), *limit)?;
             }
             Self::LongDecimal(array, scale, limit) => {
-                valid!(array);
                 numeric::put_long(out, &array.value(row).to_string(), i32::from(*scale), *limit)?;
             }
             Self::TextNumeric(array, limit) => {
-                valid!(array);
                 numeric::put_text(out, array.value(row), *limit)?;
             }
             Self::Text(array) => {
-                valid!(array);
                 bytes(out, &[], array.value(row).as_bytes())?;
             }
             Self::Jsonb(array) => {
-                valid!(array);
                 bytes(out, &[1], array.value(row).as_bytes())?;
             }
             Self::Uuid(array) => {
-                valid!(array);
                 let id = uuid(array.value(row)).ok_or(Misfit::NotAUuid)?;
                 bytes(out, &[], &id.to_be_bytes())?;
             }
             Self::UuidBytes(array) => {
-                valid!(array);
                 bytes(out, &[], array.value(row))?;
             }
             Self::Bytea(array) => {
-                valid!(array);
                 bytes(out, &[], array.value(row))?;
             }
             Self::Date(array) => {
-                valid!(array);
                 let days = array.value(row).checked_sub(EPOCH_DAYS).filter(|days| *days != i32::MIN);
                 out.put_i32(4);
                 out.put_i32(days.ok_or(Misfit::Far)?);
             }
             Self::Time(array, unit) => {
-                valid!(array);
                 out.put_i32(8);
                 out.put_i64(unit.micros(array.value(row))?);
             }
             Self::Timestamp(array, unit) => {
-                valid!(array);
                 let micros = unit.micros(array.value(row))?.checked_sub(EPOCH_MICROS);
                 out.put_i32(8);
                 // The least is PostgreSQL's minus infinity.
                 out.put_i64(micros.filter(|micros| *micros != i64::MIN).ok_or(Misfit::Far)?);
             }
             Self::Interval(array) => {
-                valid!(array);
                 let value = array.value(row);
                 out.put_i32(16);
                 out.put_i64(Ticks::Over(1_000).micros(value.nanoseconds)?);
@@ -288,7 +278,6 @@ impl Values {
                 out.put_i32(value.months);
             }
             Self::List(array, element, values) => {
-                valid!(array);
                 list(out, array, row, *element, values)?;
             }
         }
@@ -362,7 +351,7 @@ fn list(
     array: &ListArray,
     row: usize,
     element: u32,
-    values: &Values,
+    values: &Column,
 ) -> Result<(), Misfit> {
     let offsets = array.value_offsets();
     let at = |index: usize| offsets.get(index).and_then(|offset| usize::try_from(*offset).ok()).unwrap_or(0);
