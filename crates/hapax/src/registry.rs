@@ -1,6 +1,7 @@
 //! The systems there are. Nothing else in the binary names a connector.
 
 pub mod address;
+pub mod scratch;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -114,25 +115,6 @@ pub async fn open_sink(section: &Section, name: &PipelineName) -> Result<Sink, O
         POSTGRES => hapax_postgres::sink::open(section.read()?).await.map_err(OpenError::Sink),
         _ => Err(unknown(section).into()),
     }
-}
-
-/// The section of a scratch destination of the same kind, all of it inside the directory `place`. Touches nothing.
-pub fn scratch(sink: &Section, place: &Path) -> Result<Section, OpenError> {
-    let path = match sink.system.as_str() {
-        FILES => {
-            let config: hapax_files::sink_config::SinkConfig = sink.read()?;
-            config.path_within(place).map_err(OpenError::Sink)?
-        }
-        SQLITE => place.join("destination.db").display().to_string(),
-        MYSQL | POSTGRES => {
-            let message = "a drill makes its destinations in a directory, and this one is on a server";
-            return Err(Mistake::new(codes::CONFLICT, sink.span, message)
-                .helped("Drill the same pipeline with a `files` or `sqlite` sink.")
-                .into());
-        }
-        _ => return Err(unknown(sink).into()),
-    };
-    Ok(sink.with_text("path", path))
 }
 
 /// The password that a section's URL holds, whether it came through a reference or not.
@@ -328,10 +310,22 @@ mod tests {
             let file = hapax_config::File::new("p.yaml", text);
             let real = hapax_config::read(&file, &schema(), &Process).unwrap().sink;
             assert_eq!((kind(&real).as_str(), home(&real)), (kind_of, stands_in.map(PathBuf::from)));
-            let moved = scratch(&real, place).unwrap();
+            let moved = scratch::section(&real, place).unwrap();
             assert_eq!(moved.text("path").map(Path::new), Some(place.join(path).as_path()));
             assert!(!moved.written().to_string().contains("/real"), "{sink}");
             assert_eq!(real.canonical(&["path"]), moved.canonical(&["path"]), "{sink}");
+        }
+        for (sink, key) in [
+            ("postgres: { url: 'postgres://u@h/real', table: precious.t }", "table"),
+            ("mysql: { url: 'mysql://u@h/precious', table: t }", "url"),
+        ] {
+            let text = format!("name: p\nsource:\n  files: {{ path: x.csv }}\nsink:\n  {sink}\n");
+            let file = hapax_config::File::new("p.yaml", text);
+            let real = hapax_config::read(&file, &schema(), &Process).unwrap().sink;
+            let moved = scratch::section(&real, place).unwrap();
+            assert!(moved.text(key).unwrap().contains("hapax_drill_"), "{moved:?}");
+            assert!(!moved.written().to_string().contains("precious"), "{sink}");
+            assert_eq!(real.canonical(&[key]), moved.canonical(&[key]), "{sink}");
         }
     }
 }

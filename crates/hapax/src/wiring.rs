@@ -114,9 +114,27 @@ impl Loaded {
 
     /// The same pipeline into a scratch destination inside `place`. The real one cannot be reached from it.
     pub fn on_scratch(mut self, place: &Path) -> Result<Self, Failure> {
-        let sink = registry::scratch(&self.pipeline.sink, place);
+        let sink = registry::scratch::section(&self.pipeline.sink, place);
         self.pipeline.sink = sink.map_err(|error| self.open_error(&self.pipeline.sink, error))?;
         Ok(self)
+    }
+
+    /// Makes what the scratch destination in `place` stands in.
+    pub async fn make_scratch(&self, place: &Path) -> Result<(), Failure> {
+        let sink = &self.pipeline.sink;
+        registry::scratch::make(sink, place).await.map_err(|error| self.open_error(sink, error))
+    }
+
+    /// Removes what was made for the scratch destination in `place`.
+    pub async fn remove_scratch(&self, place: &Path) -> Result<(), Failure> {
+        let sink = &self.pipeline.sink;
+        registry::scratch::remove(sink, place).await.map_err(|error| self.open_error(sink, error))
+    }
+
+    /// Removes what was made for all scratch destinations of a drill.
+    pub async fn remove_scratches(&self, root: &Path) -> Result<(), Failure> {
+        let sink = &self.pipeline.sink;
+        registry::scratch::remove_all(sink, root).await.map_err(|error| self.open_error(sink, error))
     }
 
     /// Opens both ends, checks columns, plans the transform and derives the verdict. Changes nothing.

@@ -72,6 +72,12 @@ pub async fn open(config: SinkConfig) -> Result<Sink, SinkError> {
     Ok(Sink::CoCommit(Arc::new(Handle(Arc::new(target)))))
 }
 
+/// The name of the table of this sink, in another schema.
+pub fn table_in(config: &SinkConfig, schema: &str) -> Result<String, SinkError> {
+    let name = TableName::read(&config.table)?;
+    Ok(TableName { schema: Some(schema.to_owned()), ..name }.sql())
+}
+
 /// One table of one database.
 pub(crate) struct Target {
     config: SinkConfig,

@@ -69,7 +69,7 @@ pub async fn act(arguments: &Arguments, output: &Output) -> Result<Exit, Failure
     let mut board = Board::new(format!("{} → {}", ends.0, ends.1), seed, opened.verdict.level);
     let winner = verify::winner(&opened);
     let subject = Subject::of(opened, winner).await?;
-    let scratch = drill::make_scratch(&loaded, arguments.scratch.as_deref())?;
+    let scratch = drill::make_scratch(&loaded, arguments.scratch.as_deref()).await?;
     let effort = Effort {
         kills: arguments.kills,
         until: arguments.minutes.map(|minutes| started + Duration::from_secs(minutes.saturating_mul(60))),
@@ -86,9 +86,12 @@ pub async fn act(arguments: &Arguments, output: &Output) -> Result<Exit, Failure
             interrupted = interrupted() => interrupted.map(Some),
         }
     };
+    let removed = loaded.remove_scratches(scratch.root()).await;
     // Before anything is printed: whoever reads it may go on with the directory at once.
     drop(scratch);
-    if let Some(signal) = held? {
+    let held = held?;
+    removed?;
+    if let Some(signal) = held {
         return Err(stopped(signal, &board).into());
     }
     if board.rounds == 0 && board.is_kept() {

@@ -121,11 +121,19 @@ pub fn demand_rereadable(loaded: &Loaded) -> Result<(), Failure> {
 
 /// Where the scratch directory may be made: where the user says; otherwise beside the destination, which is the
 /// same file system, or in the temporary directory.
-pub fn make_scratch(loaded: &Loaded, wish: Option<&Path>) -> Result<Scratch, Failure> {
+pub async fn make_scratch(loaded: &Loaded, wish: Option<&Path>) -> Result<Scratch, Failure> {
     let homes: Vec<PathBuf> = match wish {
         Some(wish) => vec![wish.to_owned()],
         None => registry::home(&loaded.pipeline.sink).into_iter().chain([std::env::temp_dir()]).collect(),
     };
+    // What drills that died have left on a server is known by their directories: those go last.
+    for home in homes.iter().filter(|home| home.is_dir()) {
+        let dead = scratch::dead(home, &loaded.pipeline.name);
+        let dead = dead.map_err(|source| DrillError::Scratch { place: home.clone(), source })?;
+        for (root, _held) in dead {
+            loaded.remove_scratches(&root).await?;
+        }
+    }
     Scratch::make(&homes, &loaded.pipeline.name)
         .map_err(|source| DrillError::NoScratch { places: homes, source }.into())
 }

@@ -84,6 +84,7 @@ impl Drill<'_> {
     async fn site(&self, round: &Round) -> Result<Site, Failure> {
         let made = self.scratch.place(&format!("round-{}", round.number));
         let place = made.map_err(|source| self.scratch_failed(source))?;
+        self.subject.loaded.make_scratch(&place).await?;
         Ok(Site { sink: self.subject.sink(&place).await?, place, last: State::default() })
     }
 
@@ -280,6 +281,7 @@ impl Drill<'_> {
             Ok(comparison) => self.weigh(round, &comparison),
             Err(error) => self.board.broken(round, format!("the destination cannot be compared: {error}")),
         }
+        self.subject.loaded.remove_scratch(&site.place).await?;
         Ok(self.scratch.clear(&site.place).map_err(|source| self.scratch_failed(source))?)
     }
 

@@ -91,6 +91,15 @@ pub fn is_place(path: &Path) -> bool {
 
 /// Removes the scratch directories of this pipeline that nobody holds.
 fn clean(home: &Path, pipeline: &PipelineName) -> io::Result<()> {
+    for (root, _held) in dead(home, pipeline)? {
+        remove_marked(&root)?;
+    }
+    Ok(())
+}
+
+/// The scratch directories of this pipeline that nobody held until now, each with its lock.
+pub fn dead(home: &Path, pipeline: &PipelineName) -> io::Result<Vec<(PathBuf, File)>> {
+    let mut dead = Vec::new();
     let start = format!("{PREFIX}{pipeline}-");
     for entry in fs::read_dir(home)? {
         let entry = entry?;
@@ -104,13 +113,13 @@ fn clean(home: &Path, pipeline: &PipelineName) -> io::Result<()> {
             // Not marked yet, or never ours: only an empty one goes.
             Err(_) => drop(fs::remove_dir(&root)),
             Ok(mark) => match mark.try_lock() {
-                Ok(()) => remove_marked(&root)?,
+                Ok(()) => dead.push((root, mark)),
                 Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(error)) => return Err(error),
             },
         }
     }
-    Ok(())
+    Ok(dead)
 }
 
 /// Removes a scratch directory, its mark last: what is left of it when that is cut short is still known by it.
