@@ -18,7 +18,7 @@ pub struct SourceConfig {
     /// One SELECT to read instead of a table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
-    /// Everything that is there, or what is new since the last run.
+    /// Everything that is there, what is new since the last run, or what is not marked yet.
     #[serde(default)]
     pub read: Read,
     /// The column that grows with every write. Needed by `incremental`; makes a `query` resumable.
@@ -31,6 +31,16 @@ pub struct SourceConfig {
     /// How late a row may appear at most whose cursor a program set: `5m`. Needed by `application`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lateness: Option<String>,
+    /// The column that says that a row was moved. Needed by `marked`. A time is set where it is NULL, a boolean is
+    /// made true; text goes from `mark_from` to `mark_to`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<String>,
+    /// What a text column `mark` holds in rows that wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark_from: Option<String>,
+    /// What it holds in rows that were moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark_to: Option<String>,
     /// Types of columns, where the declared ones are not the ones meant: boolean, int64, float64,
     /// decimal(p,s), string, binary, date, timestamp, timestamptz.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,6 +56,8 @@ pub enum Read {
     Snapshot,
     /// The rows whose cursor lies behind the last one read.
     Incremental,
+    /// The rows that are not marked. Each is marked once it has taken effect.
+    Marked,
 }
 
 /// Who sets a cursor.

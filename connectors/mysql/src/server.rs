@@ -25,6 +25,11 @@ impl Server {
         self.version >= if self.mariadb { (10, 5, 0) } else { (8, 0, 19) }
     }
 
+    /// Whether a reader can pass over rows that somebody has locked.
+    pub(crate) fn skips_locked(&self) -> bool {
+        !self.mariadb || self.version >= (10, 6, 0)
+    }
+
     /// A collation of utf8mb4 in which two texts are equal only if they are the same, trailing spaces included.
     pub(crate) fn exact_collation(&self) -> &'static str {
         if self.mariadb { "utf8mb4_nopad_bin" } else { "utf8mb4_0900_bin" }

@@ -90,6 +90,26 @@ pub enum ReadFault {
         /// Why.
         reason: String,
     },
+    /// The column cannot mark rows.
+    #[error("{column:?} of {of} cannot mark rows: {reason}")]
+    NoMark {
+        /// The table.
+        of: String,
+        /// The column.
+        column: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// Rows went away under their lock.
+    #[error("{marked} of {locked} rows of {of} could be marked: the mark was taken back")]
+    MarkLost {
+        /// The table.
+        of: String,
+        /// How many were locked.
+        locked: usize,
+        /// How many were marked.
+        marked: u64,
+    },
     /// A row may still become visible behind what was read.
     #[error("nothing tells how far {of} can be read by {column}: {reason}")]
     NoHorizon {
@@ -107,7 +127,8 @@ pub enum ReadFault {
 impl Fault for ReadFault {
     fn code(&self) -> Code {
         match self {
-            Self::Config(_) => codes::CONFIG,
+            Self::Config(_) | Self::NoMark { .. } => codes::CONFIG,
+            Self::MarkLost { .. } => codes::DATABASE_FAILED,
             Self::NoTable { .. } => codes::NO_TABLE,
             Self::NoColumn { .. } => codes::NO_COLUMN,
             Self::NoType { .. } => codes::NO_TYPE,
@@ -123,7 +144,19 @@ impl Fault for ReadFault {
 
     fn help(&self) -> String {
         match self {
-            Self::Config(_) => "Give `table` or `query`, and a `cursor` with `read: incremental`.".into(),
+            Self::Config(_) => {
+                "Give `table` or `query`; with `read: incremental` a `cursor`, with `read: marked` a `mark`.".into()
+            },
+            Self::NoMark { .. } => {
+                "A TIMESTAMP or DATETIME that is NULL in rows that wait, a TINYINT(1), or a text or ENUM with \
+                 `mark_from` and `mark_to`."
+                    .into()
+            }
+            Self::MarkLost { .. } => {
+                "Something takes the mark away past the lock, a trigger for instance. Nothing was marked; what arrived is \
+                 in the ledger."
+                    .into()
+            }
             Self::NoTable { .. } => "`SHOW TABLES` lists the tables there are.".into(),
             Self::NoColumn { known, .. } => format!("The columns are {known}."),
             Self::NoType { .. } => {

@@ -225,6 +225,9 @@ impl Destination for Handle {
                 cursor: None,
                 cursor_set_by: None,
                 lateness: None,
+                mark: None,
+                mark_from: None,
+                mark_to: None,
                 schema: None,
             };
             let source = Mysql::with_schema(config, schema).await;

@@ -72,7 +72,7 @@ async fn row_now(
     plan: &Plan,
     kept: &[Value],
 ) -> Result<Option<Vec<Value>>, SourceError> {
-    if !matches!(plan.walk, Walk::Ranges | Walk::Key) {
+    if !matches!(plan.walk, Walk::Ranges | Walk::Key | Walk::Marked) {
         return Ok(None);
     }
     let (mut conditions, mut params) = (Vec::new(), Vec::new());

@@ -3,6 +3,7 @@
 mod cells;
 mod horizon;
 mod letter;
+mod marked;
 mod plan;
 mod position;
 mod reader;
@@ -25,6 +26,7 @@ use crate::codes;
 use crate::config::SourceConfig;
 use crate::fault::ReadFault;
 use cells::Range;
+use marked::Worker;
 use plan::{Plan, Walk};
 use position::{Mark, words};
 use reader::Reader;
@@ -56,6 +58,7 @@ impl Mysql {
     async fn list(&self) -> Result<Vec<Split>, SourceError> {
         let splits = match self.plan.walk {
             Walk::Ranges => cells::occupied(&mut self.address.connect().await?, &self.plan).await?,
+            Walk::Marked => marked::splits(&self.plan),
             _ => vec![SplitId::new(self.plan.name.as_str())],
         };
         Ok(splits.into_iter().map(|id| Split { id, source_bytes: None }).collect())
@@ -67,17 +70,24 @@ impl Mysql {
         };
         let range = match self.plan.walk {
             Walk::Ranges => cells::of_split(&self.plan, &split).ok_or_else(foreign)?,
+            Walk::Marked if marked::splits(&self.plan).contains(&split) => Range::default(),
             _ if split.as_str() == self.plan.name => Range::default(),
             _ => return Err(foreign()),
         };
         let mark = match &after {
             Some(position) => {
-                let mark = Mark::decode(position).filter(|mark| mark.key.len() == self.plan.keys.len());
+                // Rows that wait have no place behind others.
+                let parts = if self.plan.walk == Walk::Marked { 0 } else { self.plan.keys.len() };
+                let mark = Mark::decode(position).filter(|mark| mark.key.len() == parts);
                 Some(mark.ok_or_else(foreign)?)
             }
             None => None,
         };
         let (address, plan) = (Arc::clone(&self.address), Arc::clone(&self.plan));
+        if plan.walk == Walk::Marked {
+            let ordinal = mark.map_or(0, |mark| mark.ordinal);
+            return Ok(Box::new(Worker::new(address, plan, split, after, ordinal)));
+        }
         Ok(Box::new(Reader::new(address, plan, split, range, after, mark)))
     }
 }
@@ -92,6 +102,9 @@ const SET_BY_APPLICATION: &str =
 /// What a query without a cursor, or a table without a key, cannot check.
 const REPEATS: &str = "the query gives the same rows in the same order whenever it is asked, because it has no key to go on from";
 
+/// What a mark cannot check.
+const MARKED: &str = "nobody but Hapax marks a row that waits, and a row that is marked does not wait again";
+
 /// What a snapshot cannot check.
 const STAYS: &str = "rows behind the position stay as they were read: a later run moves only rows with greater keys (`read: incremental` follows changes, `hapax verify` finds those that were missed)";
 
@@ -104,15 +117,19 @@ impl Source for Mysql {
                 Some(lateness) => Completeness::Late { lateness, lookback: lateness },
                 None => Completeness::Complete,
             },
-            // Without a key there are only the numbers of rows, which a write may shift.
-            replay: if self.plan.walk == Walk::Numbered { Replay::Unidentified } else { Replay::Exact },
+            // Without a key, or a place, there are only the numbers of rows, which a write may shift.
+            replay: match self.plan.walk {
+                Walk::Numbered | Walk::Marked => Replay::Unidentified,
+                _ => Replay::Exact,
+            },
             retention: Retention::Unbounded,
             order: if self.plan.incremental { Order::PerKey } else { Order::None },
-            settle: Settle::Seek,
+            settle: if self.plan.walk == Walk::Marked { Settle::Mark } else { Settle::Seek },
             condition: Some(match (lateness, self.plan.walk) {
                 (Some(None), _) => SET_BY_DATABASE,
                 (Some(Some(_)), _) => SET_BY_APPLICATION,
                 (None, Walk::Numbered) => REPEATS,
+                (None, Walk::Marked) => MARKED,
                 (None, _) => STAYS,
             }),
         }

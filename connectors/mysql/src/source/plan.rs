@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use hapax_engine::fault::SourceError;
 use mysql_async::consts::{ColumnFlags, ColumnType};
 use mysql_async::prelude::Queryable;
-use mysql_async::{Column, Error};
+use mysql_async::{Column, Error, Value};
 
 use super::horizon::{self, Horizon};
 use crate::client::{Session, number, quoted};
@@ -32,6 +32,8 @@ pub(crate) enum Walk {
     UniqueCursor,
     /// The order the server has, in one state of it.
     Numbered,
+    /// A key, over the rows that wait, each locked until it is marked.
+    Marked,
 }
 
 /// One part of the key that rows are read by.
@@ -59,6 +61,15 @@ impl Key {
     }
 }
 
+/// How a row is marked, in SQL.
+#[derive(Debug, Clone)]
+pub(crate) struct Marking {
+    /// That it waits.
+    pub waits: String,
+    /// What is set once it has taken effect.
+    pub set: String,
+}
+
 /// How a table or a query is read.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
@@ -74,6 +85,8 @@ pub(crate) struct Plan {
     pub cursor: Option<String>,
     /// How far an incremental read may go.
     pub horizon: Option<Horizon>,
+    /// How rows are marked, where they are.
+    pub marking: Option<Marking>,
     /// The columns, in order.
     pub schema: SchemaRef,
 }
@@ -101,6 +114,7 @@ impl Plan {
         };
         plan.incremental = config.read == Read::Incremental;
         plan.order(config, &found)?;
+        plan.mark(session, config, &found)?;
         plan.schema = match given {
             Some(schema) => plan.checked(schema, &found)?,
             None => plan.inferred(config, &found)?,
@@ -117,7 +131,7 @@ impl Plan {
         let Some(cursor) = &config.cursor else {
             return match config.read {
                 Read::Incremental => Err(ReadFault::Config("`read: incremental` needs a `cursor`")),
-                Read::Snapshot => Ok(()),
+                Read::Snapshot | Read::Marked => Ok(()),
             };
         };
         if !self.incremental && self.walk != Walk::Numbered {
@@ -134,6 +148,53 @@ impl Plan {
             self.keys.insert(0, key);
         }
         self.cursor = Some(column.name.clone());
+        Ok(())
+    }
+
+    /// Settles how rows are marked, if they are.
+    fn mark(&mut self, session: &Session, config: &SourceConfig, found: &[Found]) -> Result<(), ReadFault> {
+        let Some(mark) = &config.mark else {
+            return match config.read {
+                Read::Marked => Err(ReadFault::Config("`read: marked` needs a `mark`")),
+                Read::Snapshot | Read::Incremental => Ok(()),
+            };
+        };
+        if config.read != Read::Marked {
+            return Err(ReadFault::Config("`mark` needs `read: marked`"));
+        }
+        if !session.server.skips_locked() {
+            return Err(ReadFault::Config("`read: marked` needs MariaDB 10.6 or MySQL 8"));
+        }
+        let column = self.find(mark, found, "mark")?;
+        let refused =
+            |reason| ReadFault::NoMark { of: self.name.clone(), column: column.name.clone(), reason };
+        if !matches!(self.walk, Walk::Ranges | Walk::Key) {
+            return Err(refused("it takes a table with a key, in which the marked row is found again"));
+        }
+        let name = quoted(&column.name);
+        if self.keys.iter().any(|key| key.sql == name) {
+            return Err(refused("it is part of the key"));
+        }
+        let declared = Declared::read(&column.declared);
+        let text = |word: &str| Value::from(word).as_sql(false);
+        let words = config.mark_from.as_ref().zip(config.mark_to.as_ref());
+        let (waits, set) = match (declared.arrow_type(), words) {
+            (DataType::Timestamp(_, _), None) => {
+                (format!("{name} IS NULL"), "CURRENT_TIMESTAMP(6)".to_owned())
+            }
+            (DataType::Boolean, None) => (format!("{name} IS NOT TRUE"), "1".to_owned()),
+            (DataType::Utf8, Some((from, to))) if from != to => {
+                (format!("{name} = {}", text(from)), text(to))
+            }
+            (DataType::Utf8, _) => {
+                return Err(refused(
+                    "the file does not say what it holds before (`mark_from`) and after (`mark_to`)",
+                ));
+            }
+            _ => return Err(refused("no value of it means that a row was moved")),
+        };
+        self.walk = Walk::Marked;
+        self.marking = Some(Marking { waits, set: format!("{name} = {set}") });
         Ok(())
     }
 
@@ -218,7 +279,7 @@ async fn of_table(session: &mut Session, name: &str) -> Result<(Plan, Vec<Found>
 
 fn plan(name: String, walk: Walk, from: String, keys: Vec<Key>) -> Plan {
     let schema = Arc::new(Schema::empty());
-    Plan { name, walk, incremental: false, from, keys, cursor: None, horizon: None, schema }
+    Plan { name, walk, incremental: false, from, keys, cursor: None, horizon: None, marking: None, schema }
 }
 
 async fn of_query(session: &mut Session, query: &str, name: &str) -> Result<(Plan, Vec<Found>), SourceError> {

@@ -221,7 +221,12 @@ impl Page {
             }
             if let Err(reason) = rows.push(|index| row.as_ref(index).unwrap_or(&Value::NULL)) {
                 let ordinal = first.saturating_add(taken);
-                rejected.push(Rejected { ordinal, code: codes::VALUE_MISFIT, reason, raw: self.raw(&row) });
+                rejected.push(Rejected {
+                    ordinal,
+                    code: codes::VALUE_MISFIT,
+                    reason,
+                    raw: raw(&self.plan, &row),
+                });
             }
             taken += 1;
             last = key;
@@ -313,14 +318,14 @@ impl Page {
             value: key.first().map(words).unwrap_or_default(),
         }
     }
+}
 
-    /// A row as JSON.
-    fn raw(&self, row: &Row) -> String {
-        let mut object = serde_json::Map::new();
-        for (index, field) in self.plan.schema.fields().iter().enumerate() {
-            let value = row.as_ref(index).unwrap_or(&Value::NULL);
-            object.insert(field.name().clone(), letter::json(value, field.data_type()));
-        }
-        Rejected::excerpt(serde_json::Value::Object(object).to_string().as_bytes())
+/// A row as JSON.
+pub(super) fn raw(plan: &Plan, row: &Row) -> String {
+    let mut object = serde_json::Map::new();
+    for (index, field) in plan.schema.fields().iter().enumerate() {
+        let value = row.as_ref(index).unwrap_or(&Value::NULL);
+        object.insert(field.name().clone(), letter::json(value, field.data_type()));
     }
+    Rejected::excerpt(serde_json::Value::Object(object).to_string().as_bytes())
 }

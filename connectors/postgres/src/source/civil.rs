@@ -27,7 +27,10 @@ pub(super) fn date(days: i32) -> String {
 pub(super) fn time(us: i64) -> String {
     let (seconds, fraction) = (us.div_euclid(1_000_000), us.rem_euclid(1_000_000));
     let clock = format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
-    if fraction == 0 { clock } else { format!("{clock}.{fraction:06}") }
+    if fraction == 0 {
+        return clock;
+    }
+    format!("{clock}.{fraction:06}").trim_end_matches('0').to_owned()
 }
 
 /// A moment; `us` since 2000-01-01, `zone` what is written behind it.
@@ -75,6 +78,7 @@ mod tests {
         assert_eq!(moment(0, "+00"), "2000-01-01 00:00:00+00");
         assert_eq!(moment(-1, ""), "1999-12-31 23:59:59.999999");
         assert_eq!(moment(i64::MAX, ""), "infinity");
+        assert_eq!(moment(1_500_000, ""), "2000-01-01 00:00:01.5");
         assert_eq!(time(DAY_US), "24:00:00");
     }
 }

@@ -236,6 +236,7 @@ impl Endpoint {
                 "# read: incremental         # only what is new since the last run, by a `cursor`",
                 "# cursor: updated_at        # a TIMESTAMP",
                 "# cursor_set_by: database   # database | application; the latter needs `lateness: 5m`",
+                "# read: marked              # only what is not marked, by a `mark: processed_at`",
             ],
             (POSTGRES, Side::Sink) => &[
                 "# url: postgres://hapax:${env:PGPASSWORD}@localhost:5432/database",

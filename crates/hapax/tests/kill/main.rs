@@ -15,6 +15,7 @@
 mod checker;
 mod data;
 mod incremental;
+mod mysql;
 mod planted;
 mod postgres;
 mod power;
@@ -54,7 +55,9 @@ fn has_no(pair: &str, point: &str) -> bool {
     match pair {
         // Nothing is announced to a destination that keeps its own positions.
         _ if point == "announced" => true,
-        "csv-to-sqlite" | "growing-to-sqlite" | "csv-to-postgres" => staged_only.contains(&point),
+        "csv-to-sqlite" | "growing-to-sqlite" | "csv-to-postgres" | "csv-to-mysql" => {
+            staged_only.contains(&point)
+        }
         "csv-to-parquet" => whole_file_only.contains(&point),
         _ => false,
     }
@@ -79,6 +82,16 @@ fn csv_to_parquet_survives_every_crash_point() {
 #[test]
 fn sqlite_to_jsonl_survives_every_crash_point() {
     every_point("sqlite-to-jsonl");
+}
+
+#[test]
+fn csv_to_mysql_survives_every_crash_point() {
+    every_point("csv-to-mysql");
+}
+
+#[test]
+fn csv_to_mysql_survives_random_kills() {
+    random_moments("csv-to-mysql");
 }
 
 #[test]
@@ -108,7 +121,7 @@ fn sqlite_to_jsonl_survives_random_kills() {
 
 #[test]
 fn of_two_runs_started_at_once_one_is_fenced() {
-    for pair in ["csv-to-sqlite", "csv-to-parquet", "csv-to-postgres"] {
+    for pair in ["csv-to-sqlite", "csv-to-parquet", "csv-to-postgres", "csv-to-mysql"] {
         let data = Data::generate(60_000, 11);
         let pipeline = Pipeline::new(pair, &data);
         // The first run has made progress when the second starts; both then race to the end.
@@ -124,7 +137,7 @@ fn of_two_runs_started_at_once_one_is_fenced() {
 /// A reader polls all the while: it never sees a part of a file or of a commit, nor a record twice.
 #[test]
 fn a_reader_never_sees_a_part_or_a_repeat() {
-    for pair in ["csv-to-sqlite", "csv-to-parquet", "sqlite-to-jsonl", "csv-to-postgres"] {
+    for pair in ["csv-to-sqlite", "csv-to-parquet", "sqlite-to-jsonl", "csv-to-postgres", "csv-to-mysql"] {
         let data = Data::generate(6_000, 31);
         let pipeline = Pipeline::new(pair, &data);
         let is_over = std::sync::atomic::AtomicBool::new(false);

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::checker::{self, Verdict};
 use crate::data::Data;
+use crate::mysql::Database;
 use crate::postgres::Schema;
 
 /// How a process ended.
@@ -28,6 +29,7 @@ pub struct Pipeline<'a> {
     folder: TempDir,
     planted: Option<Mistake>,
     schema: Option<Schema>,
+    database: Option<Database>,
 }
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -35,7 +37,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 const COLUMNS: &str = "writer: int64, sequence: int64, amount: float64, text: string, hash: string";
 
 /// Each pair with its source and its sink, `IN` and `OUT` being the folders, and what is done about twins.
-const PAIRS: [(&str, &str, &str, &str); 10] = [
+const PAIRS: [(&str, &str, &str, &str); 11] = [
     (
         "csv-to-sqlite",
         "files: { path: IN/part-*.csv, schema: COLUMNS }",
@@ -71,6 +73,12 @@ const PAIRS: [(&str, &str, &str, &str); 10] = [
         "sqlite: { path: IN/source.db, table: events }",
         "sqlite: { path: OUT/target.db, table: events }",
         "keep",
+    ),
+    (
+        "csv-to-mysql",
+        "files: { path: IN/part-*.csv, schema: COLUMNS }",
+        "mysql: { url: \"${env:KILL_MYSQL}\", table: events }",
+        "drop",
     ),
     (
         "csv-to-postgres",
@@ -120,7 +128,8 @@ impl<'a> Pipeline<'a> {
         let out = folder.path().join("out");
         std::fs::create_dir(&out).unwrap();
         let schema = pair.ends_with("-to-postgres").then(|| Schema::create(&out));
-        let pipeline = Self { pair, data, folder, planted, schema };
+        let database = pair.ends_with("-to-mysql").then(|| Database::create(&out));
+        let pipeline = Self { pair, data, folder, planted, schema, database };
         pipeline.commit_every(700);
         pipeline
     }
@@ -171,6 +180,7 @@ impl<'a> Pipeline<'a> {
             .arg("run")
             .arg(self.file())
             .envs(self.planted.map(|mistake| ("HAPAX_PLANT", mistake.name())))
+            .envs(self.database.as_ref().map(|database| ("KILL_MYSQL", database.url())))
             .envs(self.schema.as_ref().map(|_| ("KILL_POSTGRES", hapax_conformance::server::postgres())))
             .envs(variables.iter().copied())
             .stdin(input)

@@ -1,0 +1,87 @@
+//! A server that is killed in the middle of a commit, and started again.
+// A test fails by panicking; its numbers are small.
+#![allow(
+    clippy::as_conversions,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used
+)]
+
+mod scene;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hapax_engine::fault::SinkErrorKind;
+use mysql_async::prelude::Queryable;
+use scene::connect;
+use scene::pen::{self, next, numbered, ready, shape};
+
+/// A server of this test's own.
+struct Server(tempfile::TempDir);
+
+impl Server {
+    fn service(&self, command: &str) {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../services/mysql");
+        let done = Command::new(script).arg(command).arg(self.folder()).stdout(Stdio::null()).status();
+        assert!(done.unwrap().success(), "services/mysql {command} failed");
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.0.path().join("server")
+    }
+
+    fn url(&self) -> String {
+        std::fs::read_to_string(self.folder().join("url")).unwrap().trim().to_owned()
+    }
+
+    /// Ends it at once, as a power failure would.
+    fn kill(&self) {
+        let pid = std::fs::read_to_string(self.folder().join("server.pid")).unwrap().trim().to_owned();
+        assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+        let until = Instant::now() + Duration::from_secs(10);
+        while Path::new("/proc").join(&pid).join("fd").read_dir().is_ok_and(|mut open| open.next().is_some())
+        {
+            assert!(Instant::now() < until, "the server did not die");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.service("stop");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_server_keeps_what_was_committed_and_nothing_else() {
+    let server = Server(tempfile::tempdir().unwrap());
+    server.service("start");
+    let mut connection = connect(&server.url()).await;
+    connection.query_drop("CREATE DATABASE d").await.unwrap();
+    let url = format!("{}d", server.url());
+    let (_, lease, mut writer, stood) = ready(&url, "t", "append", &shape(pen::schema(), &["id"])).await;
+    writer.write(&numbered(0..1000)).await.unwrap();
+    let first = next(&stood, 1);
+    writer.commit(&first).await.unwrap();
+    writer.write(&numbered(1000..2000)).await.unwrap();
+    server.kill();
+    let error = writer.write(&numbered(2000..3000)).await.map(|_| ()).unwrap_err();
+    assert_eq!(error.kind, SinkErrorKind::Unavailable, "{error}");
+    let error = writer.take_over(&lease).await.map(|_| ()).unwrap_err();
+    assert_eq!(error.kind, SinkErrorKind::Unavailable, "{error}");
+    server.service("start");
+    assert_eq!(format!("{}d", server.url()), url, "it has another address now");
+    assert_eq!(writer.take_over(&lease).await.unwrap(), first.standing());
+    writer.write(&numbered(1000..2000)).await.unwrap();
+    writer.commit(&next(&first.standing(), 2)).await.unwrap();
+    let mut connection = connect(&url).await;
+    let rows: Option<(i64, i64)> =
+        connection.query_first("SELECT count(*), count(DISTINCT id) FROM t").await.unwrap();
+    assert_eq!(rows, Some((2000, 2000)));
+}
