@@ -161,3 +161,17 @@ async fn many_that_make_the_same_table_at_once_make_one() {
     tokens.sort_unstable();
     assert_eq!(tokens, (1..=8).collect::<Vec<u64>>());
 }
+
+/// Whether a key is NULL is seen only where it is decoded.
+#[tokio::test]
+async fn bytes_pass_by_key_only_where_no_key_is_null() {
+    let scene = Scene::new();
+    scene.sql("CREATE TABLE t (id bigint UNIQUE, name text)").await;
+    let (append, upsert) = (scene.sink(Write::Append).await, scene.sink(Write::Upsert).await);
+    let key = shape(&["id"]);
+    let format = append.wire(&key).await.unwrap();
+    assert!(format.is_some());
+    assert_eq!(upsert.wire(&key).await.unwrap(), None);
+    scene.sql("ALTER TABLE t ALTER id SET NOT NULL").await;
+    assert_eq!(upsert.wire(&key).await.unwrap(), format);
+}
