@@ -203,6 +203,10 @@ async fn a_role_with_the_documented_privileges_is_enough() {
     let (_, _, mut writer, stood) = ready(&url, table, "upsert", &shape(pen::schema(), &["id"])).await;
     assert_eq!(writer.write(&numbered(0..10)).await.unwrap(), []);
     writer.commit(&pen::next(&stood, 1)).await.unwrap();
+    // Once the tables are there.
+    scene.run("d", &format!("REVOKE CREATE ON {database}.* FROM '{user}'@'%'"));
+    let (_, _, mut writer, stood) = ready(&url, table, "upsert", &shape(pen::schema(), &["id"])).await;
+    writer.commit(&pen::next(&stood, 2)).await.unwrap();
     // A stalled holder of the same user can be ended, too.
     writer.write(&numbered(10..20)).await.unwrap();
     let (_, _, _next, _) = ready(&url, table, "upsert", &shape(pen::schema(), &["id"])).await;
