@@ -153,6 +153,12 @@ pub enum ReadFault {
         /// The table or query.
         of: String,
     },
+    /// The columns are others now.
+    #[error("the columns of {of} have other types than when the run began")]
+    Altered {
+        /// The table or query.
+        of: String,
+    },
     /// Arrow refused a batch.
     #[error("the rows of {of} make no batch")]
     Batch {
@@ -182,6 +188,7 @@ impl Fault for ReadFault {
             Self::HeldBack { .. } => codes::HELD_BACK,
             Self::MarkLost { .. } => codes::MARK_LOST,
             Self::Ahead { .. } => codes::AHEAD,
+            Self::Altered { .. } => codes::ALTERED,
             Self::Malformed { .. } | Self::Batch { .. } => codes::MALFORMED,
         }
     }
@@ -227,6 +234,7 @@ impl Fault for ReadFault {
             Self::Ahead { .. } => "The table was restored into another server, whose transactions are numbered anew. Give the \
                  pipeline another `name` and write with `upsert` or `ignore` by a key."
                 .into(),
+            Self::Altered { .. } => "Run again: it reads the columns as they are now.".into(),
             Self::Malformed { .. } | Self::Batch { .. } => "Run again. If it stays, this is a defect: please report it.".into(),
         }
     }

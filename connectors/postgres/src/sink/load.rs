@@ -15,14 +15,11 @@ use hapax_engine::wire::WireBatch;
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
-use super::encode::{self, Encoded};
+use super::encode::{self, Encoder};
 use super::plan::Plan;
 use crate::client::{STAGE, Session};
 use crate::codes;
-use crate::fault::WriteFault;
-
-/// How many bytes are sent at once, at most.
-const CHUNK_BYTES_MAX: usize = 256 * 1024;
+use crate::fault::{ServerFault, WriteFault};
 
 const BEGIN: &str = "SAVEPOINT hapax_batch";
 const KEEP: &str = "RELEASE SAVEPOINT hapax_batch";
@@ -42,19 +39,16 @@ pub(crate) async fn write(
             source,
         }
     })?;
-    if replaced.is_empty() {
-        let (encoded, refused) = encode::encode(plan, records, &|_| false)?;
-        return Ok(Load { session, plan, encoded }.all(refused, false).await?.unwrap_or_default());
+    let nothing = HashSet::new();
+    if !replaced.is_empty() {
+        let encoder = Encoder::new(plan, records, &replaced)?;
+        if let Some(refused) = (Load { session, plan, encoder }).all(true).await? {
+            return Ok(refused);
+        }
+        // A record whose successor is refused is the last of its key: each has to be tried.
     }
-    let (encoded, refused) = encode::encode(plan, records, &|row| replaced.contains(&row))?;
-    if refused.is_empty()
-        && let Some(refused) = (Load { session, plan, encoded }).all(refused, true).await?
-    {
-        return Ok(refused);
-    }
-    // A record whose successor is refused is the last of its key: each has to be tried.
-    let (encoded, refused) = encode::encode(plan, records, &|_| false)?;
-    Ok(Load { session, plan, encoded }.all(refused, false).await?.unwrap_or_default())
+    let encoder = Encoder::new(plan, records, &nothing)?;
+    Ok(Load { session, plan, encoder }.all(false).await?.unwrap_or_default())
 }
 
 /// Writes the rows that these bytes are in the open transaction. `false` if the table does not take one of them, or two
@@ -71,16 +65,13 @@ pub(crate) async fn pass(session: &Session, plan: &Plan, batch: &WireBatch) -> R
     }
 }
 
-/// Sends rows. Returns how many the table has more, or has anew.
+/// Sends rows, piece by piece. Returns how many the table has more, or has anew.
 async fn put(session: &Session, plan: &Plan, rows: impl Iterator<Item = Bytes>) -> Result<u64, Error> {
     let copy = session.prepared(plan.copy.clone()).await?;
     let mut copy = pin!(session.copy_in::<_, Bytes>(&copy).await?);
     copy.feed(Bytes::from_static(encode::HEADER)).await?;
-    for mut bytes in rows {
-        while !bytes.is_empty() {
-            let chunk = bytes.split_to(bytes.len().min(CHUNK_BYTES_MAX));
-            copy.feed(chunk).await?;
-        }
+    for bytes in rows {
+        copy.feed(bytes).await?;
     }
     copy.feed(Bytes::from_static(encode::TRAILER)).await?;
     let written = copy.as_mut().finish().await?;
@@ -115,19 +106,10 @@ fn replaced(plan: &Plan, records: &RecordBatch) -> Result<HashSet<usize>, ArrowE
 struct Load<'a> {
     session: &'a Session,
     plan: &'a Plan,
-    encoded: Encoded,
+    encoder: Encoder<'a>,
 }
 
-/// What became of some rows.
-enum Step {
-    Done,
-    /// None of them had an effect: why, and which of them it is about, if that is known.
-    Refused {
-        reason: Reason,
-        at: Option<usize>,
-    },
-}
-
+/// Why rows are refused.
 enum Reason {
     Said(String),
     KeyIsThere,
@@ -135,76 +117,116 @@ enum Reason {
 
 impl Load<'_> {
     /// Writes all rows, or, where some are refused, the others: what is refused together is halved until it is one
-    /// row. `None`, and no effect, if a row is refused where that is not looked for.
-    async fn all(
-        &self,
-        mut refused: Vec<RefusedRow>,
-        whole: bool,
-    ) -> Result<Option<Vec<RefusedRow>>, SinkError> {
-        let mut left: Vec<Range<usize>> = Vec::new();
-        left.push(0..self.encoded.len());
-        while let Some(rows) = left.pop() {
-            if rows.is_empty() {
-                continue;
-            }
-            let (reason, at) = match self.step(&rows).await? {
-                Step::Done => continue,
-                Step::Refused { .. } if whole => return Ok(None),
-                Step::Refused { reason, at } => (reason, at),
-            };
-            if rows.len() == 1 {
-                let row = self.encoded.row(rows.start);
-                refused.push(match reason {
-                    Reason::Said(reason) => RefusedRow { row, code: codes::ROW_REFUSED, reason },
-                    Reason::KeyIsThere => RefusedRow::key_is_there(row),
-                });
-                continue;
-            }
-            // The first rows are the last that are put on the pile: they go first.
-            match at.filter(|at| rows.contains(at)) {
-                Some(at) => left.extend([at + 1..rows.end, at..at + 1, rows.start..at]),
-                None => {
-                    let middle = rows.start + rows.len() / 2;
-                    left.extend([middle..rows.end, rows.start..middle]);
-                }
-            }
+    /// row. `None`, and no effect, if a row is refused where only the `whole` is wanted.
+    async fn all(mut self, whole: bool) -> Result<Option<Vec<RefusedRow>>, SinkError> {
+        self.begin().await?;
+        let Self { session, plan, encoder } = &mut self;
+        let written = put(session, plan, std::iter::from_fn(|| encoder.chunk())).await;
+        let rows = 0..self.encoder.len();
+        let mut judged = self.judge(&rows, written)?;
+        if whole && !self.encoder.refused().is_empty() {
+            judged = judged.or_else(|| Some((Reason::Said(String::new()), None)));
+        }
+        self.end(judged.is_none()).await?;
+        let mut refused = self.encoder.refused().to_vec();
+        match judged {
+            None => {}
+            Some(_) if whole => return Ok(None),
+            Some((reason, at)) => self.part(rows, reason, at, &mut refused).await?,
         }
         refused.sort_unstable_by_key(|refused| refused.row);
         Ok(Some(refused))
     }
 
-    async fn step(&self, rows: &Range<usize>) -> Result<Step, SinkError> {
-        let failed = self.session.fault("writing records");
+    /// Writes those of refused rows that are not to blame.
+    async fn part(
+        &self,
+        rows: Range<usize>,
+        reason: Reason,
+        at: Option<usize>,
+        refused: &mut Vec<RefusedRow>,
+    ) -> Result<(), SinkError> {
+        let mut left = Vec::new();
+        self.divide(rows, reason, at, &mut left, refused);
+        while let Some(rows) = left.pop() {
+            self.begin().await?;
+            let written = put(self.session, self.plan, self.encoder.bytes(&rows)).await;
+            let judged = self.judge(&rows, written)?;
+            self.end(judged.is_none()).await?;
+            if let Some((reason, at)) = judged {
+                self.divide(rows, reason, at, &mut left, refused);
+            }
+        }
+        Ok(())
+    }
+
+    /// Divides rows that are refused together; one alone is refused itself.
+    fn divide(
+        &self,
+        rows: Range<usize>,
+        reason: Reason,
+        at: Option<usize>,
+        left: &mut Vec<Range<usize>>,
+        refused: &mut Vec<RefusedRow>,
+    ) {
+        if rows.len() <= 1 {
+            let row = self.encoder.row(rows.start);
+            refused.push(match reason {
+                Reason::Said(reason) => RefusedRow { row, code: codes::ROW_REFUSED, reason },
+                Reason::KeyIsThere => RefusedRow::key_is_there(row),
+            });
+            return;
+        }
+        let middle = rows.start + rows.len() / 2;
+        let parts = match at.filter(|at| rows.contains(at)) {
+            Some(at) => [at + 1..rows.end, at..at + 1, rows.start..at],
+            None => [middle..rows.end, rows.start..middle, 0..0],
+        };
+        // The first rows are the last that are put on the pile: they go first.
+        left.extend(parts.into_iter().filter(|part| !part.is_empty()));
+    }
+
+    async fn begin(&self) -> Result<(), SinkError> {
         let begin = match &self.plan.stage {
             // Outside of the savepoint, where emptying is cheap from the second time on.
             Some(_) => format!("TRUNCATE {STAGE}; {BEGIN}"),
             None => BEGIN.to_owned(),
         };
-        self.session.batch_execute(&begin).await.map_err(&failed)?;
-        let sent = std::iter::once(self.encoded.bytes(rows));
-        let wanted = u64::try_from(rows.len()).unwrap_or(u64::MAX);
-        let refused = match put(self.session, self.plan, sent).await {
-            Ok(written) if written == wanted || self.plan.may_skip => None,
-            Ok(_) if self.plan.only_absent => Some((Reason::KeyIsThere, None)),
+        Ok(self.session.batch_execute(&begin).await.map_err(self.failed())?)
+    }
+
+    async fn end(&self, keep: bool) -> Result<(), SinkError> {
+        let end = if keep { KEEP } else { TAKE_BACK };
+        Ok(self.session.batch_execute(end).await.map_err(self.failed())?)
+    }
+
+    fn failed(&self) -> impl Fn(Error) -> ServerFault {
+        self.session.fault("writing records")
+    }
+
+    /// What the server's answer means: `None` if all rows were written; else why none of them counts, and which of
+    /// them that is about, if it says so.
+    fn judge(
+        &self,
+        rows: &Range<usize>,
+        written: Result<u64, Error>,
+    ) -> Result<Option<(Reason, Option<usize>)>, SinkError> {
+        let error = match written {
+            Ok(_) if self.plan.may_skip => return Ok(None),
+            Ok(written) if usize::try_from(written) == Ok(rows.len()) => return Ok(None),
+            Ok(_) if self.plan.only_absent => return Ok(Some((Reason::KeyIsThere, None))),
             Ok(_) => {
                 let reason = format!("table {} skips this row (a trigger or a rule)", self.plan.table);
-                Some((Reason::Said(reason), None))
+                return Ok(Some((Reason::Said(reason), None)));
             }
-            Err(error) => {
-                let Some(said) = error.as_db_error().filter(|said| is_about_rows(said)) else {
-                    return Err(failed(error).into());
-                };
-                let line = said.where_().and_then(line).and_then(|line| line.checked_sub(1));
-                let reason = format!("table {} refused it: {}", self.plan.table, reason(said));
-                Some((Reason::Said(reason), line.map(|line| rows.start.saturating_add(line))))
-            }
+            Err(error) => error,
         };
-        let end = if refused.is_none() { KEEP } else { TAKE_BACK };
-        self.session.batch_execute(end).await.map_err(&failed)?;
-        Ok(match refused {
-            None => Step::Done,
-            Some((reason, at)) => Step::Refused { reason, at },
-        })
+        let Some(said) = error.as_db_error().filter(|said| is_about_rows(said)) else {
+            return Err(self.failed()(error).into());
+        };
+        let line = said.where_().and_then(line).and_then(|line| line.checked_sub(1));
+        let reason = format!("table {} refused it: {}", self.plan.table, reason(said));
+        Ok(Some((Reason::Said(reason), line.map(|line| rows.start.saturating_add(line)))))
     }
 }
 

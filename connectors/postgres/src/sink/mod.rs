@@ -47,8 +47,9 @@ const COMMIT: CommitSize =
 /// How many sessions are kept for whoever needs one next.
 const IDLE_MAX: usize = 16;
 
-/// Two that make tables at once do it one after the other: a number of our own for PostgreSQL's advisory locks.
-const ONE_AT_A_TIME: &str = "SELECT pg_advisory_xact_lock(5208493021)";
+/// Two that make tables at once do it one after the other: a number of our own for PostgreSQL's advisory locks. Nobody
+/// waits for ever for one who stalled in between.
+const ONE_AT_A_TIME: &str = "BEGIN; SET LOCAL lock_timeout = '60s'; SELECT pg_advisory_xact_lock(5208493021)";
 
 /// A table that records are written to. Connects to nothing before it is asked for something.
 pub async fn open(config: SinkConfig) -> Result<Sink, SinkError> {
@@ -174,9 +175,12 @@ impl Target {
         let table = Table::load(&session, &self.full_name(&tables)).await.map_err(&looked)?;
         let format = match table {
             Some(table) => {
+                // A key that may be NULL has to be looked at.
+                let by_key = self.config.write != Write::Append;
+                let looked_at = |name: &String| table.column(name).is_none_or(|column| !column.not_null);
                 let column = |field: &Arc<Field>| Some(&table.column(field.name())?.of);
                 let types: Option<Vec<_>> = shape.schema.fields().iter().map(column).collect();
-                types.and_then(wire)
+                types.filter(|_| !by_key || !shape.key.iter().any(looked_at)).and_then(wire)
             }
             None => {
                 let fields = shape.schema.fields().iter().map(AsRef::as_ref);
@@ -197,7 +201,7 @@ impl Target {
         let name = self.full_name(&tables);
         let fields = shape.schema.fields().iter().map(AsRef::as_ref);
         let known = Known::look_up(&session, fields).await.map_err(&made)?;
-        session.batch_execute(&format!("BEGIN; {ONE_AT_A_TIME}")).await.map_err(&made)?;
+        session.batch_execute(ONE_AT_A_TIME).await.map_err(&made)?;
         let table = Table::load(&session, &name).await.map_err(&made)?;
         let preparation = plan::prepare(&self.config, shape, &known, &name.sql(), table.as_ref())?;
         for statement in &preparation.statements {
@@ -218,7 +222,7 @@ impl Target {
         let tables = self.tables().await?;
         let session = self.session().await?;
         let failed = session.fault("acquiring the lease");
-        session.batch_execute(&format!("BEGIN; {ONE_AT_A_TIME}")).await.map_err(&failed)?;
+        session.batch_execute(ONE_AT_A_TIME).await.map_err(&failed)?;
         tables.create(&session).await.map_err(&failed)?;
         match tables.acquire(&session, applicant).await.map_err(&failed)? {
             Application::Granted(lease) => {

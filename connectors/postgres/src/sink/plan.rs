@@ -203,11 +203,10 @@ impl Plan {
         let by_key = config.write != Write::Append;
         let (mut columns, mut there) = (Vec::new(), Vec::new());
         for field in shape.schema.fields() {
-            let column = table.column(field.name()).ok_or_else(|| WriteFault::ColumnMissing {
-                table: table.sql(),
-                column: field.name().clone(),
-                declared: String::new(),
-            })?;
+            let Some(column) = table.column(field.name()) else {
+                let (table, column) = (table.sql(), field.name().clone());
+                return Err(WriteFault::ColumnMissing { table, column, declared: declared(field, known)? });
+            };
             let never_null = by_key && key.contains(field.name());
             columns.push(Target {
                 name: field.name().clone(),

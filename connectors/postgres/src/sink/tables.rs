@@ -190,6 +190,36 @@ impl Tables {
         }
     }
 
+    /// Locks the row of a split to the end of the transaction for the holder of the lease. Whether it is the holder
+    /// still: for an earlier one nothing is locked, so that it cannot keep a later one waiting.
+    pub(crate) async fn hold(
+        &self,
+        session: &Session,
+        lease: &Lease,
+        split: &SplitId,
+    ) -> Result<bool, Error> {
+        let sql = "SELECT p.token FROM _hapax_positions p WHERE p.pipeline = $1 AND p.split = $2";
+        let fence =
+            "AND p.token = $3 AND EXISTS (SELECT 1 FROM _hapax_leases WHERE pipeline = $1 AND token = $3)";
+        let fence = if planted(Mistake::NoFence) { "AND $3::bigint IS NOT NULL" } else { fence };
+        let sql = session.prepared(self.sql(&format!("{sql} {fence} FOR UPDATE OF p"))).await?;
+        let token = stored(lease.token.get());
+        let held = session.query_opt(&sql, &[&lease.pipeline.as_str(), &split.as_str(), &token]).await?;
+        Ok(held.is_some())
+    }
+
+    /// The token that a split was last taken with.
+    pub(crate) async fn split_token(
+        &self,
+        session: &Session,
+        pipeline: &PipelineName,
+        split: &SplitId,
+    ) -> Result<FencingToken, Error> {
+        let sql = self.sql("SELECT token FROM _hapax_positions WHERE pipeline = $1 AND split = $2");
+        let row = session.query_opt(&sql, &[&pipeline.as_str(), &split.as_str()]).await?;
+        row.map_or(Ok(FencingToken::NOBODY), |row| Ok(FencingToken::new(number(&row, 0)?)))
+    }
+
     /// Ends the sessions of Hapax that have the row of a split locked. Whether there was one.
     pub(crate) async fn evict(
         &self,
@@ -273,24 +303,17 @@ impl Tables {
         letters: &[DeadLetter],
     ) -> Result<(), Error> {
         let sql = "INSERT INTO _hapax_dead_letters (pipeline, split, ordinal, code, reason, raw, set_aside_unix_ms) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";
+                   SELECT $1, l.* FROM unnest($2::text[], $3::bigint[], $4::integer[], $5::text[], $6::bytea[], \
+                   $7::bigint[]) l ON CONFLICT DO NOTHING";
         let sql = session.prepared(self.sql(sql)).await?;
-        for letter in letters {
-            session
-                .execute(
-                    &sql,
-                    &[
-                        &pipeline.as_str(),
-                        &letter.place.split.as_str(),
-                        &stored(letter.place.ordinal),
-                        &i32::from(letter.code.0),
-                        &held(&letter.reason),
-                        &letter.raw.as_bytes(),
-                        &stored(letter.set_aside_unix_ms),
-                    ],
-                )
-                .await?;
-        }
+        let splits: Vec<&str> = letters.iter().map(|letter| letter.place.split.as_str()).collect();
+        let ordinals: Vec<i64> = letters.iter().map(|letter| stored(letter.place.ordinal)).collect();
+        let codes: Vec<i32> = letters.iter().map(|letter| i32::from(letter.code.0)).collect();
+        let reasons: Vec<String> = letters.iter().map(|letter| held(&letter.reason)).collect();
+        let raws: Vec<&[u8]> = letters.iter().map(|letter| letter.raw.as_bytes()).collect();
+        let moments: Vec<i64> = letters.iter().map(|letter| stored(letter.set_aside_unix_ms)).collect();
+        let pipeline = pipeline.as_str();
+        session.execute(&sql, &[&pipeline, &splits, &ordinals, &codes, &reasons, &raws, &moments]).await?;
         Ok(())
     }
 

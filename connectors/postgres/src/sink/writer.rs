@@ -98,13 +98,16 @@ impl SplitWriter {
         }
         let session = self.session()?;
         let failed = session.fault("opening a transaction");
-        // Sent in this order and at once; the lock is the last to be answered.
+        // Sent in this order, and at once.
         let begin = session.batch_execute("BEGIN");
-        let token = tables.lease_token(session, &lease.pipeline);
-        let found = tables.lock(session, &lease.pipeline, &self.split);
-        let ((), token, found) = futures::try_join!(begin, token, found).map_err(failed)?;
-        let by = if found.token == lease.token { token } else { found.token };
-        if by == lease.token || planted(Mistake::NoFence) { Ok(()) } else { Err(fenced(&lease, by).into()) }
+        let hold = tables.hold(session, &lease, &self.split);
+        let ((), held) = futures::try_join!(begin, hold).map_err(&failed)?;
+        if held {
+            return Ok(());
+        }
+        let by = tables.lease_token(session, &lease.pipeline).await.map_err(&failed)?;
+        let of_split = tables.split_token(session, &lease.pipeline, &self.split).await.map_err(&failed)?;
+        Err(fenced(&lease, by.max(of_split)).into())
     }
 
     /// Keeps the transaction open if what was done in it went well. Whatever went wrong takes all of it back at once:
@@ -306,7 +309,10 @@ impl Writer for SplitWriter {
             self.begin().await?;
             match load::pass(self.session()?, &plan, batch).await {
                 // The transaction has failed with it, and counts as lost until it is given up.
-                Ok(false) => Ok(Taken::Nothing),
+                Ok(false) => {
+                    self.take_back().await;
+                    Ok(Taken::Nothing)
+                }
                 taken => self.keep(taken.map(|_| Taken::All)).await,
             }
         })

@@ -27,7 +27,10 @@ pub(super) fn date(days: i32) -> String {
 pub(super) fn time(us: i64) -> String {
     let (seconds, fraction) = (us.div_euclid(1_000_000), us.rem_euclid(1_000_000));
     let clock = format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
-    if fraction == 0 { clock } else { format!("{clock}.{fraction:06}") }
+    if fraction == 0 {
+        return clock;
+    }
+    format!("{clock}.{fraction:06}").trim_end_matches('0').to_owned()
 }
 
 /// A moment; `us` since 2000-01-01, `zone` what is written behind it.
@@ -69,12 +72,13 @@ mod tests {
         assert_eq!(date(-EPOCH_DAYS), "1970-01-01");
         assert_eq!(date(59), "2000-02-29");
         assert_eq!(date(2_921_939), "9999-12-31");
-        assert_eq!(date(-730_120), "0001-01-01");
-        assert_eq!(date(-730_121), "0001-12-31 BC");
+        assert_eq!(date(-730_119), "0001-01-01");
+        assert_eq!(date(-730_120), "0001-12-31 BC");
         assert_eq!(date(i32::MIN), "-infinity");
         assert_eq!(moment(0, "+00"), "2000-01-01 00:00:00+00");
         assert_eq!(moment(-1, ""), "1999-12-31 23:59:59.999999");
         assert_eq!(moment(i64::MAX, ""), "infinity");
+        assert_eq!(moment(1_500_000, ""), "2000-01-01 00:00:01.5");
         assert_eq!(time(DAY_US), "24:00:00");
     }
 }

@@ -45,4 +45,6 @@ codes! {
     AHEAD = 545;
     /// The bytes of a copy are not what the format says.
     MALFORMED = 546;
+    /// The columns have other types than when the run began.
+    ALTERED = 547;
 }

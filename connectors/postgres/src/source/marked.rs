@@ -68,6 +68,7 @@ impl Claim {
         let doing = "locking rows that wait";
         let begin = "SET max_parallel_workers_per_gather = 0; BEGIN ISOLATION LEVEL READ COMMITTED";
         session.batch_execute(begin).await.map_err(session.fault(doing))?;
+        plan.unchanged(&session).await?;
         let sql = format!(
             "COPY (SELECT {}, t.ctid FROM ONLY {} AS t WHERE {waits} ORDER BY {} LIMIT {rows_max} \
              FOR NO KEY UPDATE SKIP LOCKED) TO STDOUT (FORMAT BINARY)",

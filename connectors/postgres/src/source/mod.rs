@@ -45,7 +45,7 @@ use pages::Part;
 use plan::{Horizon, Plan, Walk};
 use position::{At, Mark};
 use reader::{Pages, Reader, Start};
-use snapshot::Snapshot;
+use snapshot::{LOCK_TIMEOUT, Snapshot};
 use undecoded::Undecoded;
 
 /// A table or a query of a PostgreSQL database.
@@ -175,9 +175,12 @@ impl Postgres {
             Walk::Marked(_) => return Err(foreign().into()),
         };
         // Rows come in the order they stand in, and by one process: what its place is counted from.
-        let steady = "SET synchronize_seqscans = off; SET max_parallel_workers_per_gather = 0; \
-                      SET default_transaction_read_only = on";
-        session.batch_execute(steady).await.map_err(session.fault("reading"))?;
+        let steady = format!(
+            "{LOCK_TIMEOUT}; SET synchronize_seqscans = off; SET max_parallel_workers_per_gather = 0; \
+             SET default_transaction_read_only = on"
+        );
+        session.batch_execute(&steady).await.map_err(session.fault("reading"))?;
+        self.plan.unchanged(&session).await?;
         Ok((session, select, start))
     }
 

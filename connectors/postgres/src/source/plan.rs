@@ -5,6 +5,8 @@ use std::sync::Arc;
 use arrow::datatypes::{Schema, SchemaRef};
 use hapax_engine::fault::SourceError;
 use hapax_protocol::guarantee::Window;
+use tokio_postgres::Error;
+use tokio_postgres::types::Oid;
 
 use super::pages::{self, Part};
 use super::query;
@@ -64,6 +66,8 @@ pub(super) struct Plan {
     pub keys: Vec<usize>,
     /// Whether the key is only what the file says.
     pub declared: bool,
+    /// The types of what is selected and their modifiers, as the server numbers them.
+    pub types: Vec<(Oid, i32)>,
     /// The columns as they are decoded.
     pub decoded: SchemaRef,
     /// The columns as they are delivered.
@@ -112,6 +116,7 @@ impl Plan {
             walk: Walk::Number,
             from: found.from.clone(),
             schema: given.unwrap_or_else(|| Arc::clone(&decoded)),
+            types: Vec::new(),
             decoded,
             columns: found.columns.into(),
             keys,
@@ -119,7 +124,9 @@ impl Plan {
         };
         // What may not be read is found out before anything is promised of it.
         let none = format!("SELECT {} FROM {} AS t LIMIT 0", plan.select(), plan.from);
-        session.batch_execute(&none).await.map_err(session.fault("looking at what is to be read"))?;
+        let doing = "looking at what is to be read";
+        session.batch_execute(&none).await.map_err(session.fault(doing))?;
+        plan.types = plan.types_now(session).await.map_err(session.fault(doing))?;
         match config.read {
             Read::Snapshot => {
                 plan.walk = match found.table {
@@ -202,6 +209,22 @@ impl Plan {
             self.walk = Walk::Marked(marking(column, config)?);
         }
         Ok(())
+    }
+
+    /// The types that the columns have now.
+    async fn types_now(&self, session: &Session) -> Result<Vec<(Oid, i32)>, Error> {
+        let statement = session.prepare(&format!("SELECT {} FROM {} AS t", self.select(), self.from)).await?;
+        let of = |column: &tokio_postgres::Column| (column.type_().oid(), column.type_modifier());
+        Ok(statement.columns().iter().map(of).collect())
+    }
+
+    /// Refuses to read bytes of another type than the one they would be taken for.
+    pub(super) async fn unchanged(&self, session: &Session) -> Result<(), SourceError> {
+        let now = self.types_now(session).await.map_err(session.fault("looking at what is to be read"))?;
+        match now == self.types {
+            true => Ok(()),
+            false => Err(ReadFault::Altered { of: self.name.clone() }.into()),
+        }
     }
 
     /// The columns as they are asked for: what has only a text form here, in that.

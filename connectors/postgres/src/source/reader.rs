@@ -38,6 +38,8 @@ pub(super) struct Reader {
     rows: Rows,
     /// The last row that was collected.
     last: Option<Row>,
+    /// A row that was looked at and belongs into the next batch.
+    ahead: Option<Row>,
     /// How many pages lie before the batch, for progress.
     page: u32,
     ended: bool,
@@ -67,7 +69,6 @@ impl Reader {
         let rows = Rows::new(&plan);
         let Start { split, after, ordinal, page, pages, began_us } = start;
         let copied = Copied::new(stream);
-        let last = None;
         Ok(Self {
             plan,
             split,
@@ -78,7 +79,8 @@ impl Reader {
             after,
             ordinal,
             rows,
-            last,
+            last: None,
+            ahead: None,
             page,
             ended: false,
         })
@@ -86,16 +88,30 @@ impl Reader {
 
     /// Collects rows until the batch is full or there are no more. What was collected stays if it is dropped.
     async fn collect(&mut self, limit: ReadLimit) -> Result<(), SourceError> {
-        while self.rows.count() < limit.records_max.max(1) && self.rows.bytes() < limit.bytes_max {
-            let Some(row) = self.next().await? else { break };
-            if self.plan.declared {
-                self.told_apart(&row)?;
+        loop {
+            let full = self.rows.count() >= limit.records_max.max(1) || self.rows.bytes() >= limit.bytes_max;
+            // Behind a key that only the file knows nobody may go on before the next one was seen to be another.
+            if full && (self.ahead.is_some() || !self.plan.declared) {
+                return Ok(());
+            }
+            let row = match self.ahead.take() {
+                Some(row) => row,
+                None => {
+                    let Some(row) = self.next().await? else { return Ok(()) };
+                    if self.plan.declared {
+                        self.told_apart(&row)?;
+                    }
+                    row
+                }
+            };
+            if full {
+                self.ahead = Some(row);
+                continue;
             }
             let count = u64::try_from(self.rows.count()).unwrap_or(u64::MAX);
             self.rows.push(&row, self.ordinal.saturating_add(count));
             self.last = Some(row);
         }
-        Ok(())
     }
 
     /// The next row, as it was sent; `None` behind the last. Cancel-safe.
@@ -137,18 +153,16 @@ impl Reader {
 
     /// Holds a key that only the file knows against the row before.
     fn told_apart(&self, row: &Row) -> Result<(), ReadFault> {
-        let key = |row: &Row| -> Vec<Option<Vec<u8>>> {
-            let fields: Vec<_> = row.fields().collect();
-            let value = |index: &usize| fields.get(*index).copied().flatten().map(<[u8]>::to_vec);
-            self.plan.keys.iter().map(value).collect()
-        };
-        let here = key(row);
-        if let Some(at) = here.iter().position(Option::is_none) {
-            let column = self.plan.key_columns().nth(at).map(|column| column.name.clone());
-            let column = column.unwrap_or_default();
-            return Err(ReadFault::NullCursors { of: self.plan.name.clone(), column });
+        let mut same = self.last.is_some();
+        for (at, index) in self.plan.keys.iter().enumerate() {
+            let Some(here) = row.fields().nth(*index).flatten() else {
+                let column = self.plan.key_columns().nth(at).map(|column| column.name.clone());
+                let column = column.unwrap_or_default();
+                return Err(ReadFault::NullCursors { of: self.plan.name.clone(), column });
+            };
+            same &= self.last.as_ref().and_then(|last| last.fields().nth(*index).flatten()) == Some(here);
         }
-        if self.last.as_ref().is_some_and(|last| key(last) == here) {
+        if same {
             let words: Vec<_> = self
                 .plan
                 .key_columns()

@@ -7,6 +7,12 @@ use crate::client::Session;
 use crate::fault::ServerFault;
 use crate::table::Kind;
 
+/// How long a reader waits for whoever alters the table, in milliseconds.
+///
+/// Who waits to alter it stands behind the snapshot's lock, and new readers behind that: without a limit all three
+/// would wait for each other, and the server does not see that the snapshot's session waits for its readers.
+pub(super) const LOCK_TIMEOUT: &str = "SET lock_timeout = 5000";
+
 /// A snapshot, held open by a transaction of its own as long as it lives.
 pub(super) struct Snapshot {
     session: Session,
@@ -21,7 +27,7 @@ impl Snapshot {
     /// Takes one. What is read cannot be written anew or removed while it lives.
     pub(super) async fn take(session: Session, plan: &Plan) -> Result<Self, SourceError> {
         let doing = "taking a snapshot";
-        let mut sql = String::from("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+        let mut sql = format!("{LOCK_TIMEOUT}; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
         if let Walk::Pages(parts) = &plan.walk {
             // The lock comes first: what is rewritten between a snapshot and the lock would be empty.
             for part in parts {

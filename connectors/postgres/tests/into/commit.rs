@@ -168,6 +168,25 @@ async fn positions_of_another_definition_are_refused_once_there_are_any() {
     assert!(sink.acquire(&applicant("d")).await.is_ok());
 }
 
+#[tokio::test]
+async fn a_commit_that_postgres_refuses_is_refused_and_taken_back() {
+    let scene = Scene::new();
+    scene
+        .sql(
+            "CREATE TABLE parent (name text PRIMARY KEY);
+             CREATE TABLE t (id bigint, name text REFERENCES parent DEFERRABLE INITIALLY DEFERRED)",
+        )
+        .await;
+    let sink = scene.sink(Write::Append).await;
+    let lease = ready(&sink, &shape(&[])).await;
+    let (mut writer, _) = taken(&sink, &lease).await;
+    assert_eq!(writer.write(&people(&[(Some(1), Some("nobody"))])).await.unwrap(), []);
+    let CommitError::Refused(refused) = writer.commit(&step(None, 1, 1)).await.unwrap_err() else { panic!() };
+    assert_eq!((refused.kind, refused.fault.code()), (SinkErrorKind::Stop, codes::DATABASE_FAILED));
+    assert_eq!(scene.count("SELECT count(*) FROM t").await, 0);
+    assert_eq!(writer.take_over(&lease).await.unwrap().position, None);
+}
+
 fn letter(ordinal: u64, reason: &str) -> DeadLetter {
     DeadLetter {
         place: Place { split: split(), ordinal },

@@ -85,12 +85,13 @@ async fn what_the_table_does_not_take_is_refused_and_its_neighbours_are_written(
 #[tokio::test]
 async fn refusals_in_a_large_batch_are_found_one_by_one() {
     let scene = Scene::new();
-    scene.sql("CREATE TABLE t (id bigint PRIMARY KEY CHECK (id % 1000 <> 7), name text)").await;
+    scene.sql("CREATE TABLE t (id bigint PRIMARY KEY CHECK (id % 4000 <> 7), name text)").await;
     for write in [Write::Append, Write::Upsert] {
-        let records: Vec<_> = (0..5_000).map(|id| (Some(id), Some("x"))).collect();
+        let records: Vec<_> =
+            (0..20_000).map(|id| (Some(id), Some("some text that fills more than one chunk"))).collect();
         let refused = written(&scene, write, &["id"], &people(&records)).await;
-        assert_eq!(rows(&refused), [7, 1_007, 2_007, 3_007, 4_007]);
-        assert_eq!(scene.count("SELECT count(*) FROM t").await, 4_995);
+        assert_eq!(rows(&refused), [7, 4_007, 8_007, 12_007, 16_007]);
+        assert_eq!(scene.count("SELECT count(*) FROM t").await, 19_995);
         scene.sql("TRUNCATE t, _hapax_positions").await;
     }
 }

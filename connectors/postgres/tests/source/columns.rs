@@ -1,7 +1,9 @@
 //! Every type: what is read of it, and what cannot be.
 
+use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use hapax_engine::batch::ReadLimit;
 use hapax_engine::dead_letter::DeadLetter;
 use hapax_engine::source::Source;
 use hapax_protocol::identity::Place;
@@ -204,4 +206,48 @@ async fn what_arrow_cannot_say_is_set_aside_and_read_again() {
     assert_eq!(shown, wanted);
     gone.raw = "[1]".to_owned();
     assert_eq!(source.reread(&gone).await.unwrap_err().fault.code().to_string(), "HX0538");
+}
+
+/// Values as the server writes them, for what is written by Hapax itself: positions, dead letters, numbers as text.
+const WRITTEN: &str = "\
+    SELECT setseed(0.5); \
+    CREATE TABLE written AS SELECT g AS id, \
+      trunc((random() - 0.5)::numeric * 10::numeric ^ (g % 40 - 20), g % 25) AS n, \
+      (random() - 0.5) * 10::float8 ^ (g % 300 - 150) AS f, ((random() - 0.5) * 10::float8 ^ (g % 30 - 15))::float4 AS r, \
+      date '4713-01-01 BC' + (g * 9973) % 3000000 AS d, \
+      timestamptz '4713-01-02 BC' + (g * 7919) % 5000 * interval '1 year 3 hours 0.000001 seconds' AS z, \
+      timestamp '0001-01-01' + (g - 200) * interval '1 day 1.5 seconds' AS p, \
+      time '00:00' + g * interval '61.000001 seconds' AS t, gen_random_uuid() AS u, g % 2 = 0 AS b, \
+      decode(md5(g::text), 'hex') AS h FROM generate_series(1, 400) g";
+
+#[tokio::test]
+async fn what_is_written_here_is_what_the_server_writes() {
+    let database = Database::new();
+    database.sql(WRITTEN).await;
+    let query = "SELECT n, n::text AS m, u, u::text AS v FROM written";
+    let batches = behind(&open(&database, json!({ "query": query })).await, None).await;
+    let text = |column: usize| batches[0].records.column(column).to_data();
+    assert_eq!((text(0), text(2)), (text(1), text(3)));
+    for column in ["n", "f", "r", "d", "z", "p", "t", "u", "b", "h"] {
+        let query = format!("SELECT {column}, id, {column}::text AS text FROM written");
+        let source = open(&database, json!({ "query": query, "key": [column, "id"] })).await;
+        let split = source.splits().await.unwrap().remove(0).id;
+        let mut reader = source.open(&split, None).await.unwrap();
+        let one = ReadLimit { records_max: 1, bytes_max: 1 << 20 };
+        while let Some(batch) = reader.read(one).await.unwrap() {
+            let written = batch.records.column(2).as_string::<i32>().value(0);
+            let said = source.describe(&batch.through);
+            let value = said.split_once(&format!(", {column} ")).unwrap().1.rsplit_once(", id ").unwrap().0;
+            let same = match column {
+                // The shortest digits have several forms.
+                "f" => value.parse::<f64>() == written.parse::<f64>(),
+                "r" => value.parse::<f32>() == written.parse::<f32>(),
+                _ => value == written,
+            };
+            assert!(same, "{column}: {value} here, {written} there");
+        }
+        if matches!(column, "n" | "f" | "z") {
+            suite(&database, 400, json!({ "query": query, "key": [column, "id"] })).await;
+        }
+    }
 }

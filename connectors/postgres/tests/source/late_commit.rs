@@ -9,7 +9,7 @@ use hapax_planted::{Mistake, with};
 use serde_json::{Value, json};
 
 use crate::kit::Database;
-use crate::reading::{behind, numbers, open};
+use crate::reading::{behind, numbers, open, passed};
 
 const WRITERS: i64 = 16;
 
@@ -44,7 +44,8 @@ async fn write(database: &Database, writer: i64, done: Arc<AtomicBool>, written:
     }
 }
 
-/// Polls until the writers are done, and once more; each poll is a run of its own.
+/// Polls until the writers are done, and once more when no transaction of another test is in the way; each poll is a run
+/// of its own.
 async fn race(keys: Value) -> Seen {
     let database = Arc::new(Database::new());
     database
@@ -67,6 +68,9 @@ async fn race(keys: Value) -> Seen {
             continue;
         }
         let last = over && writers.iter().all(tokio::task::JoinHandle::is_finished);
+        if last {
+            passed(&database, "t", 0).await;
+        }
         let batches = behind(&source, position.as_ref()).await;
         position = batches.last().map(|batch| batch.through.clone()).or(position);
         for id in numbers(&batches) {
@@ -106,13 +110,13 @@ fn by_transaction() -> Value {
 
 #[test]
 fn below_the_horizon_nothing_is_missed_and_nothing_comes_twice() {
-    for (keys, least) in [(by_clock(), 4), (by_transaction(), 20)] {
+    for (keys, least) in [(by_clock(), 3), (by_transaction(), 10)] {
         let seen = raced(None, keys.clone());
         println!(
             "{} rows, {} polls, {} missed, {} repeated: {keys}",
             seen.written, seen.polls, seen.missed, seen.repeated
         );
-        assert!(seen.written >= 300 && seen.polls >= least, "{} rows, {} polls", seen.written, seen.polls);
+        assert!(seen.written >= 100 && seen.polls >= least, "{} rows, {} polls", seen.written, seen.polls);
         assert_eq!((seen.missed, seen.repeated), (0, 0), "of {} rows, {keys}", seen.written);
     }
 }
@@ -121,6 +125,10 @@ fn below_the_horizon_nothing_is_missed_and_nothing_comes_twice() {
 fn with_the_bare_cursor_rows_are_missed() {
     for keys in [by_clock(), by_transaction()] {
         let seen = raced(Some(Mistake::BareCursor), keys.clone());
+        println!(
+            "the bare cursor: {} rows, {} polls, {} missed: {keys}",
+            seen.written, seen.polls, seen.missed
+        );
         assert!(
             seen.missed > 0,
             "none of {} rows was missed in {} polls: the race tests nothing",

@@ -90,6 +90,31 @@ async fn a_position_of_another_reading_is_refused() {
 }
 
 #[tokio::test]
+async fn bytes_of_one_type_are_not_taken_for_another() {
+    let database = Database::new();
+    database.sql("CREATE TABLE t (id bigint PRIMARY KEY, n bigint, at timestamptz NOT NULL DEFAULT now(), done timestamptz)").await;
+    database.sql("INSERT INTO t VALUES (1, 5)").await;
+    let sources = [
+        open(&database, json!({ "table": "t" })).await,
+        open(
+            &database,
+            json!({ "table": "t", "read": "incremental", "cursor": "at", "cursor_set_by": "database" }),
+        )
+        .await,
+        open(&database, json!({ "table": "t", "read": "marked", "mark": "done" })).await,
+    ];
+    database.sql("ALTER TABLE t ALTER n TYPE timestamptz USING to_timestamp(n)").await;
+    for source in sources {
+        let split = source.splits().await.unwrap().remove(0).id;
+        let error = match source.open(&split, None).await {
+            Err(error) => error,
+            Ok(mut reader) => reader.read(crate::reading::WIDE).await.unwrap_err(),
+        };
+        assert_eq!(error.fault.code().to_string(), "HX0547");
+    }
+}
+
+#[tokio::test]
 async fn a_table_with_a_dangerous_name_is_only_a_table() {
     let database = Database::new();
     database

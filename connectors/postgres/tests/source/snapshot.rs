@@ -131,6 +131,23 @@ async fn while_a_run_lives_its_table_is_not_written_anew() {
 }
 
 #[tokio::test]
+async fn nobody_waits_in_a_circle_with_whoever_alters_the_table() {
+    let database = Database::new();
+    database.sql("CREATE TABLE t (id bigint); INSERT INTO t VALUES (1)").await;
+    let source = open(&database, json!({ "table": "t" })).await;
+    let split = source.splits().await.unwrap().remove(0).id;
+    let client = database.client().await;
+    let altering = tokio::spawn(async move { client.batch_execute("ALTER TABLE t ADD more int").await });
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'ALTER%' \
+                   AND datname = current_database()";
+    while database.count(waiting).await == 0 {}
+    let error = source.open(&split, None).await.err().expect("a reader overtook who waited before it");
+    assert_eq!(error.kind, hapax_engine::fault::SourceErrorKind::Unavailable, "{error}");
+    drop(source);
+    altering.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn views_and_queries_are_read_by_a_key_or_by_number() {
     let database = Database::new();
     database.sql(HOLES).await;
@@ -149,7 +166,10 @@ async fn views_and_queries_are_read_by_a_key_or_by_number() {
     }
     let source = open(&database, json!({ "table": "v", "key": ["ten"] })).await;
     let split = source.splits().await.unwrap().remove(0).id;
-    let mut reader = source.open(&split, None).await.unwrap();
-    let error = reader.read(crate::reading::WIDE).await.unwrap_err();
-    assert_eq!(error.fault.code().to_string(), "HX0537");
+    // Whatever the size of a batch: none may end between two rows of one key.
+    for records_max in [1, 2, 3, 1000] {
+        let mut reader = source.open(&split, None).await.unwrap();
+        let error = reader.read(ReadLimit { records_max, bytes_max: 1 << 20 }).await.unwrap_err();
+        assert_eq!(error.fault.code().to_string(), "HX0537", "{records_max}");
+    }
 }

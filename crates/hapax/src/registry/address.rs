@@ -243,9 +243,13 @@ impl Endpoint {
                 "# write: upsert             # append | upsert | ignore; the last two need `identity: { key: … }`",
                 "# schema_changes: add       # adds columns that the table has not; without it the run is refused",
             ],
-            (POSTGRES, Side::Source) => {
-                &["# url: postgres://hapax:${env:PGPASSWORD}@localhost:5432/database"]
-            }
+            (POSTGRES, Side::Source) => &[
+                "# url: postgres://hapax:${env:PGPASSWORD}@localhost:5432/database",
+                "# read: incremental         # snapshot (default) | incremental | marked",
+                "# cursor: updated_at        # incremental: the column that grows with every write",
+                "# cursor_set_by: database   # of a timestamp: by now() in the transaction that writes, or by an application",
+                "# mark: processed_at        # marked: the column that is set once a row has arrived",
+            ],
             _ => &[
                 "# write: upsert             # append | upsert | ignore; the last two need `identity: { key: … }`",
             ],

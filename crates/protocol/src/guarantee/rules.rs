@@ -243,7 +243,9 @@ fn staged(facts: &Facts) -> Option<(Level, Rule)> {
 }
 
 fn ledger_in_commit(facts: &Facts) -> Option<(Level, Rule)> {
-    (has_identity(facts) && ledger_inside(facts)).then_some((Level::ExactlyOnce, Rule::LedgerInCommit))
+    // A place is another one when a record comes back, unless replay is exact.
+    let known_again = facts.identity != IdentityKind::Position || facts.source.replay == Replay::Exact;
+    (known_again && ledger_inside(facts)).then_some((Level::ExactlyOnce, Rule::LedgerInCommit))
 }
 
 fn mark_with_effect(facts: &Facts) -> Option<(Level, Rule)> {
@@ -280,7 +282,8 @@ fn hold_or_resend(facts: &Facts) -> Option<(Level, Rule)> {
 
 fn assumptions(facts: &Facts, reached: Reached) -> Vec<Assumption> {
     let mut all = Vec::new();
-    if reached.cap == Some(Cap::Lookback)
+    // Also where the rule alone gives no more than that.
+    if reached.level > Level::Lossy
         && let Completeness::Late { lateness, .. } = facts.source.completeness
     {
         all.push(Assumption::LatenessHolds(lateness));

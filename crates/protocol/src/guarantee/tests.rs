@@ -135,7 +135,7 @@ fn expected(facts: &Facts) -> Level {
     let given = match facts.sink.mechanism {
         Mechanism::CoCommit if exact => ExactlyOnce,
         Mechanism::Staged { look_up: LookUp::Unbounded } if exact => ExactlyOnce,
-        _ if told_apart && inside => ExactlyOnce,
+        _ if (named || exact) && inside => ExactlyOnce,
         _ if source.settle == Settle::MarkWithEffect => ExactlyOnce,
         _ if replaces && named && ordered => EffectivelyOnce,
         Mechanism::Staged { look_up: LookUp::Within(window) } if exact => ExactlyOnceWithin(window),
@@ -236,6 +236,7 @@ fn the_rules_carry_their_numbers() {
     let queue =
         SourceFacts { replay: Replay::Identified, order: Order::None, settle: Settle::PerMessage, ..files() };
     let mut from_queue = pipeline(queue, sink(Mechanism::CoCommit));
+    from_queue.identity = IdentityKind::Key;
     from_queue.ledger = Some(LedgerFacts {
         place: LedgerPlace::InsideCommit,
         retention: Retention::Unbounded,
