@@ -1,6 +1,8 @@
 //! Addresses and connections. No library's own retries: a connection that ended is gone.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, DriverError, Error, Opts, OptsBuilder, Params, Row, SslOpts, Value};
@@ -11,6 +13,12 @@ use crate::server::Server;
 
 /// How long a connection may take to be made, in seconds.
 const CONNECT_TIMEOUT_S: u64 = 10;
+
+/// How long a server that answered before is waited for when it does not answer any more, in seconds.
+const PATIENCE_S: u64 = 60;
+
+/// How long between two attempts to connect to it, in milliseconds.
+const PAUSE_MS: u64 = 500;
 
 /// How long a statement waits for a lock, in seconds.
 pub(crate) const LOCK_TIMEOUT_S: u64 = 10;
@@ -66,6 +74,8 @@ pub(crate) struct Address {
     authority: Option<String>,
     database: String,
     place: String,
+    /// Whether it answered once.
+    answered: Arc<AtomicBool>,
 }
 
 impl Address {
@@ -90,6 +100,7 @@ impl Address {
             authority: None,
             place: format!("{host}:{}/{database}", parsed.port().unwrap_or(3306)),
             database: database.clone(),
+            answered: Arc::default(),
         };
         for (key, value) in parsed.query_pairs() {
             match (key.to_ascii_lowercase().replace('_', "-").as_str(), Encryption::named(&value)) {
@@ -149,8 +160,27 @@ impl Address {
         }
     }
 
-    /// Connects, and makes the session behave.
+    /// Connects. A server that answered before is waited for, at most [`PATIENCE_S`].
     pub(crate) async fn connect(&self) -> Result<Session, DatabaseFault> {
+        let until = Instant::now() + Duration::from_secs(PATIENCE_S);
+        loop {
+            match self.enter().await {
+                Err(fault)
+                    if fault.is_away() && self.answered.load(Ordering::Relaxed) && Instant::now() < until =>
+                {
+                    tokio::time::sleep(Duration::from_millis(PAUSE_MS)).await;
+                }
+                Ok(session) => {
+                    self.answered.store(true, Ordering::Relaxed);
+                    return Ok(session);
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+    }
+
+    /// Connects once, and makes the session behave.
+    async fn enter(&self) -> Result<Session, DatabaseFault> {
         let dialled = tokio::time::timeout(Duration::from_secs(CONNECT_TIMEOUT_S), self.dial()).await;
         let dialled = dialled
             .map_err(|_| DatabaseFault::Silent { place: self.place.clone(), waited_s: CONNECT_TIMEOUT_S })?;

@@ -96,3 +96,37 @@ async fn incremental_reading_conforms() {
     settings["lateness"] = "1m".into();
     source_suite(&url, settings).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_every_type_conform() {
+    let scene = Scene::new();
+    for (number, (declared, value)) in [
+        ("VARBINARY(9)", "unhex(concat('ff', lpad(hex(seq), 4, '0')))"),
+        ("CHAR(9)", "concat(if(seq % 2, 'a', 'B'), lpad(seq, 4, ' '))"),
+        ("VARCHAR(9) CHARACTER SET latin1", "concat('é', seq)"),
+        ("BIGINT UNSIGNED", "18446744073709551615 - seq * 3"),
+        ("SMALLINT", "CAST(seq AS SIGNED) - 500"),
+        ("DECIMAL(40,20)", "-1.0 * seq / 7"),
+        ("DECIMAL(30,0)", "12345678901234567890123456789 + seq"),
+        ("FLOAT", "seq / 3"),
+        ("DOUBLE", "-1.0 * seq / 3"),
+        ("DATE", "'2000-01-01' + INTERVAL seq DAY"),
+        ("DATETIME(6)", "'2000-01-01' + INTERVAL seq MICROSECOND"),
+        ("TIMESTAMP(3)", "'2000-01-01' + INTERVAL seq * 1000 MICROSECOND"),
+        ("TIME(3)", "SEC_TO_TIME(36000 + seq / 1000)"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let url = scene.database("k");
+        scene.run(
+            "k",
+            &format!(
+                "CREATE TABLE k{number} (k {declared} NOT NULL PRIMARY KEY, n INT) ENGINE = InnoDB;
+                 INSERT INTO k{number} SELECT {value}, seq FROM seq_0_to_999"
+            ),
+        );
+        println!("{declared}");
+        source_suite(&url, serde_json::json!({ "table": format!("k{number}") })).await;
+    }
+}
