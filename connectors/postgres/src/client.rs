@@ -27,11 +27,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// What is set for each session: values in one form, whatever the server's defaults; no timeouts that are meant
-/// for people at a prompt; a commit that was confirmed is on the disk.
+/// for people at a prompt; a batch on its way through a temporary table stays in memory; a commit that was confirmed
+/// is on the disk.
 const SETTINGS: &str = "\
     SET client_min_messages = warning; SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; \
     SET IntervalStyle = 'postgres'; SET bytea_output = 'hex'; SET extra_float_digits = 1; \
-    SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
+    SET temp_buffers = '32MB'; SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'; \
     SELECT current_setting('server_version_num'), current_setting('server_version')";
 

@@ -42,7 +42,7 @@ use writer::SplitWriter;
 
 /// How much belongs into one commit.
 const COMMIT: CommitSize =
-    CommitSize { records_max: 500_000, bytes_max: 32 * 1024 * 1024, interval_ms: 1_000 };
+    CommitSize { records_max: 5_000_000, bytes_max: 512 * 1024 * 1024, interval_ms: 1_000 };
 
 /// How many sessions are kept for whoever needs one next.
 const IDLE_MAX: usize = 16;

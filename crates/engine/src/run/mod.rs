@@ -284,13 +284,21 @@ impl Job {
 
     fn read_limit(&self) -> ReadLimit {
         let limits = self.run.limits;
-        let commit = limits
-            .commit
-            .records_max
-            .map_or(usize::MAX, |records| usize::try_from(records).unwrap_or(usize::MAX));
-        ReadLimit {
-            records_max: limits.batch_records_max.min(commit).max(1),
-            bytes_max: limits.batch_bytes_max,
-        }
+        let records_max = limits.batch_records_max.min(self.commit_records()).max(1);
+        ReadLimit { records_max, bytes_max: limits.batch_bytes_max }
+    }
+
+    /// Bytes take no more room than they are, and what is said to a server for each batch is worth its while.
+    fn wire_limit(&self) -> ReadLimit {
+        const BATCHES: usize = 2;
+        let bytes_max = self.run.limits.batch_bytes_max.saturating_mul(BATCHES);
+        let records_max = self.run.limits.batch_records_max.saturating_mul(BATCHES);
+        ReadLimit { records_max: records_max.min(self.commit_records()).max(1), bytes_max }
+    }
+
+    /// As many records as the user wants in a commit.
+    fn commit_records(&self) -> usize {
+        let records = self.run.limits.commit.records_max;
+        records.map_or(usize::MAX, |records| usize::try_from(records).unwrap_or(usize::MAX))
     }
 }

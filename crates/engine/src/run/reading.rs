@@ -102,7 +102,10 @@ impl Reading {
             Stop,
         }
         while !self.halt.requested() {
-            let limit = self.job.read_limit();
+            let limit = match self.reader {
+                Reader::Decoded(_) => self.job.read_limit(),
+                Reader::Wire(_) => self.job.wire_limit(),
+            };
             let event = tokio::select! {
                 biased;
                 Some(through) = self.acknowledged.recv() => Event::Durable(through),
