@@ -30,7 +30,8 @@ const KEEPALIVE_MS: u32 = 15_000;
 /// and not a request for the next one, times are in UTC, and a reader sees what is committed.
 const SETTINGS: &str = "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,\
                         ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO', \
-                        time_zone = '+00:00', autocommit = 1, sql_notes = 1, foreign_key_checks = 1, \
+                        character_set_client = utf8mb4, character_set_connection = utf8mb4, \
+                        character_set_results = utf8mb4, time_zone = '+00:00', autocommit = 1, sql_notes = 1, foreign_key_checks = 1, \
                         unique_checks = 1, sql_safe_updates = 0, sql_auto_is_null = 0, sql_big_selects = 1";
 
 /// An identifier in SQL.

@@ -228,10 +228,21 @@ pub(crate) fn column(field: &Field, server: &Server, key_chars: Option<u32>) -> 
     let data_type = field.data_type();
     let own = field.metadata().get(METADATA).filter(|own| takes(own, data_type).is_some());
     match (own, key_chars) {
-        (Some(own), None) => Some(own.clone()),
+        (Some(own), None) => Some(exact(own, server)),
         // A TEXT cannot be part of a key.
-        (Some(own), Some(_)) if Declared::read(own).is_ordered() => Some(own.clone()),
+        (Some(own), Some(_)) if Declared::read(own).is_ordered() => Some(exact(own, server)),
         _ => created(data_type, server, key_chars),
+    }
+}
+
+/// A type as another database has it, with the collation that tells all texts apart: the name of the type does not say
+/// which one it has there, and the default of a database takes `a` and `A` for one key.
+fn exact(own: &str, server: &Server) -> String {
+    const TEXTS: [&str; 6] = ["char", "varchar", "tinytext", "text", "mediumtext", "longtext"];
+    let name = own.split('(').next().unwrap_or(own).trim().to_ascii_lowercase();
+    match TEXTS.contains(&name.as_str()) {
+        true => format!("{own} CHARACTER SET utf8mb4 COLLATE {}", server.exact_collation()),
+        false => own.to_owned(),
     }
 }
 

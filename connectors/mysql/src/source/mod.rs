@@ -93,7 +93,7 @@ impl Mysql {
 }
 
 /// What an incremental read rests on where the database sets the cursor.
-const SET_BY_DATABASE: &str = "the database sets the cursor to the time of the statement at each insert and update, no statement waits longer than a second between its start and its first row, and rows are not deleted";
+const SET_BY_DATABASE: &str = "the database sets the cursor to the time of the statement at each insert and update, no statement waits longer than a second between its start and its first row, the server's clock does not go back, and rows are not deleted";
 
 /// What an incremental read rests on where a program sets the cursor.
 const SET_BY_APPLICATION: &str =

@@ -196,7 +196,7 @@ impl KeptWriter {
                     }
                 };
             }
-            self.deadline = Some(Deadline { clock: Arc::clone(clock), until_unix_ms });
+            self.deadline = Some(Deadline { clock: Arc::clone(clock), since_unix_ms, until_unix_ms });
         }
         let through = open.map_or_else(|| through.clone(), |open| open.through.max(through.clone()));
         let announcement = Announcement { since_unix_ms, through };

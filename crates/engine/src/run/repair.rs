@@ -55,6 +55,10 @@ impl Repair {
         if matches!(run.sink, Sink::Append(_)) {
             return Err(RunError::NoPositions);
         }
+        // What a repair sends is behind the position, and could not be announced.
+        if matches!(&run.sink, Sink::Kept(kept) if kept.target.repeat().is_announced()) {
+            return Err(RunError::NoReplay);
+        }
         let destination = run.sink.destination();
         destination.prepare(&run.shape()).await.map_err(RunError::sink)?;
         let lease = destination.acquire(&run.applicant).await.map_err(RunError::sink)?;

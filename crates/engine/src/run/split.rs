@@ -401,7 +401,7 @@ fn twin_of(row: usize, of: &Place) -> RefusedRow {
 
 /// A row that may have taken effect already.
 fn in_doubt(row: usize) -> RefusedRow {
-    let reason = "in doubt: it was sent, and whether it took effect is not known".to_owned();
+    let reason = "in doubt: it may have been sent, and whether it took effect is not known".to_owned();
     RefusedRow { row, code: codes::IN_DOUBT, reason }
 }
 

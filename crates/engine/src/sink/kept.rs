@@ -146,6 +146,8 @@ pub struct Sending<'a> {
 pub struct Deadline {
     /// Whose date counts.
     pub clock: Arc<dyn Clock>,
+    /// When it was announced, in milliseconds since 1970: a date before that was set back, and says nothing.
+    pub since_unix_ms: u64,
     /// The last moment, in milliseconds since 1970.
     pub until_unix_ms: u64,
 }
@@ -153,7 +155,7 @@ pub struct Deadline {
 impl Deadline {
     /// Whether nothing may be sent any more.
     pub fn is_past(&self) -> bool {
-        self.clock.unix_ms() > self.until_unix_ms
+        !(self.since_unix_ms..=self.until_unix_ms).contains(&self.clock.unix_ms())
     }
 }
 

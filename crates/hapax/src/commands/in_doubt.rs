@@ -51,7 +51,8 @@ async fn list(arguments: &Arguments, output: &Output) -> Result<Exit, Failure> {
     }
     let mut lines: Vec<String> = decided.iter().map(commit_words).collect();
     lines.extend(
-        held.iter().map(|place| format!("{place}: it was sent, and whether it took effect is not known")),
+        held.iter()
+            .map(|place| format!("{place}: it may have been sent, and whether it took effect is not known")),
     );
     if held.is_empty() {
         lines.push(doubt_words(&sink).into());
