@@ -64,6 +64,16 @@ impl Database {
     }
 }
 
+/// What the sink cannot check.
+fn condition(write: Write) -> &'static str {
+    match write {
+        Write::Append => "nobody alters the types of the table's columns while a run goes on",
+        Write::Upsert | Write::Ignore => {
+            "nobody alters the types of the table's columns while a run goes on, and the collation of its key tells all keys apart (one that ends in _ci takes `a` and `A` for one)"
+        }
+    }
+}
+
 struct Handle(Arc<Database>);
 
 impl Handle {
@@ -113,7 +123,8 @@ impl Destination for Handle {
             fencing: Fencing::Token,
             // A server that forgets a commit forgets its position with it.
             durability: Durability::WithPosition,
-            readers: None,
+            // Types and collations are looked at before a run, or not at all.
+            readers: Some(condition(write).to_owned()),
             ledger: Some(LedgerFacts {
                 place: LedgerPlace::InsideCommit,
                 retention: Retention::Unbounded,

@@ -295,7 +295,8 @@ impl Destination for Handle {
             fencing: Fencing::Token,
             // A failover to a replica that lags forgets both.
             durability: Durability::WithPosition,
-            readers: None,
+            // The types are looked at before a run, not before each commit.
+            readers: Some("nobody alters the types of the table's columns while a run goes on".to_owned()),
             ledger: Some(ledger),
         }
     }
