@@ -96,6 +96,10 @@ pub(crate) fn prepare(
     for field in schema.fields() {
         if let Some(column) = table.column(field.name()) {
             fits(table, column, field, known)?;
+            // PostgreSQL lets an insert set it, and no update.
+            if config.write == Write::Upsert && column.numbered && !key.contains(&column.name) {
+                return Err(WriteFault::Generated { table: table.sql(), column: column.name.clone() });
+            }
             continue;
         }
         let (table, column, declared) = (table.sql(), field.name().clone(), declared(field, known)?);

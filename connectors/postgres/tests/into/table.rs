@@ -50,6 +50,7 @@ async fn what_cannot_be_written_to_is_refused_before_anything_is_made() {
              CREATE UNIQUE INDEX ON part (id) WHERE name IS NULL; CREATE UNIQUE INDEX ON part ((id + 1));
              CREATE TABLE demands (id bigint, name text, more text NOT NULL);
              CREATE TABLE computes (id bigint, name text GENERATED ALWAYS AS (id::text) STORED);
+             CREATE TABLE numbers (id bigint GENERATED ALWAYS AS IDENTITY, name text PRIMARY KEY);
              CREATE TABLE other (id text, name text);
              CREATE TABLE lacks (id bigint)",
         )
@@ -75,6 +76,7 @@ async fn what_cannot_be_written_to_is_refused_before_anything_is_made() {
         ("base", Write::Upsert, &["nothing"], codes::NO_KEY, "nothing"),
         ("demands", Write::Append, &[], codes::COLUMN_DEMANDED, "\"more\""),
         ("computes", Write::Append, &[], codes::COLUMN_TYPE, "generated"),
+        ("numbers", Write::Upsert, &["name"], codes::COLUMN_TYPE, "\"id\""),
         ("other", Write::Append, &[], codes::COLUMN_TYPE, "is text, which would not keep Int64"),
         ("lacks", Write::Append, &[], codes::COLUMN_MISSING, "ADD COLUMN \"name\" text"),
     ] {
