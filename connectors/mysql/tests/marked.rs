@@ -21,7 +21,7 @@ use hapax_conformance::server;
 use hapax_engine::batch::ReadLimit;
 use hapax_engine::clock::SystemClock;
 use hapax_engine::progress::Progress;
-use hapax_engine::run::{CommitLimit, Limits, OnError, Run, RunError, Stop, Summary};
+use hapax_engine::run::{CommitLimit, Limits, OnError, Run, RunError, Stop, Summary, Until};
 use hapax_engine::source::Source;
 use hapax_mysql::codes;
 use hapax_mysql::source::Mysql;
@@ -56,6 +56,7 @@ async fn moved(to: &str, from: &str, keys: Value, duplicates: Duplicates) -> Res
         identity: Identity::Key(vec!["id".to_owned()]),
         duplicates,
         on_error: OnError::Stop,
+        until: Until::End,
         parallel: 4,
         applicant: Applicant {
             pipeline: PipelineName::new("outbox").unwrap(),

@@ -36,6 +36,8 @@ pub struct Pipeline {
     pub delivery: Option<Spanned<Level>>,
     /// What happens to a record that cannot be moved.
     pub on_error: OnError,
+    /// Whether the run goes on until it is stopped.
+    pub follow: bool,
     /// At most this many splits at a time, if the file says.
     pub parallel: Option<u16>,
     /// How much goes into one commit, as far as the file says.
@@ -260,6 +262,7 @@ fn pipeline(tree: &Node, name: PipelineName, secrets: Secrets) -> Option<Pipelin
             Some("stop") => OnError::Stop,
             _ => OnError::SetAside,
         },
+        follow: tree.get("follow").is_some_and(|node| matches!(node.value, Value::Bool(true))),
         parallel: tree.get("parallel").and_then(number).and_then(|number| u16::try_from(number).ok()),
         commit: tree.get("commit").map_or_else(Commit::default, |commit| Commit {
             records: commit.get("records").and_then(number),

@@ -78,6 +78,10 @@ pub fn compose(systems: &[System], definitions: Map<String, Value>) -> Value {
                 "description": "What happens to a record that cannot be moved: it is set aside and the run goes on, or the run stops before it.",
                 "enum": ["set-aside", "stop"], "default": "set-aside",
             },
+            "follow": {
+                "type": "boolean", "default": false,
+                "description": "Whether the run goes on until it is stopped, and moves what comes as it comes. For sources that grow: streams and queues.",
+            },
             "parallel": {
                 "type": "integer", "minimum": 1, "maximum": 256,
                 "description": "At most this many splits at a time. The number of processors by default.",

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use hapax_protocol::code::Code;
+use hapax_protocol::identity::RecordId;
 use hapax_protocol::position::{Ordinal, Position, SplitId};
 
 /// Consecutive records of one split.
@@ -67,6 +68,9 @@ pub struct Rejected {
     pub code: Code,
     /// What is wrong with it, in words: which column, which value, where.
     pub reason: String,
+    /// What tells it from every other record, where a redelivered record stands at another place: a digest of the
+    /// message's own id. `None` where its place does.
+    pub id: Option<RecordId>,
     /// The record as it was found, or its first [`Rejected::RAW_MAX_BYTES`]; as JSON where it had no text.
     pub raw: String,
 }

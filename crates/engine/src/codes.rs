@@ -34,6 +34,10 @@ pub const PLACES_MOVE: Code = Code(119);
 pub const NO_REPLAY: Code = Code(120);
 /// A keeper may forget what it must not.
 pub const FORGETFUL_KEEPER: Code = Code(121);
+/// The source ends, and the run is to go on.
+pub const BOUNDED: Code = Code(122);
+/// The run is to go on, and its splits move one after another.
+pub const ONE_BY_ONE: Code = Code(123);
 /// A repair needs a destination that keeps positions.
 pub const NO_POSITIONS: Code = Code(430);
 /// A repair found that an interrupted run has not published its file.
@@ -63,6 +67,8 @@ pub const ALL: &[Code] = &[
     PLACES_MOVE,
     NO_REPLAY,
     FORGETFUL_KEEPER,
+    BOUNDED,
+    ONE_BY_ONE,
     NO_POSITIONS,
     UNPUBLISHED,
     NOT_REPAIRED,

@@ -17,6 +17,7 @@ pub mod durable;
 pub mod fault;
 pub mod history;
 pub mod identify;
+pub mod ledger;
 pub mod progress;
 pub mod run;
 pub mod sink;

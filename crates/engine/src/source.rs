@@ -33,6 +33,25 @@ pub trait Source: Send + Sync {
     /// of its own: a source never starts somewhere else instead.
     fn open(&self, split: &SplitId, after: Option<&Position>) -> Fut<'_, Box<dyn SplitReader>, SourceError>;
 
+    /// How its splits stand to each other.
+    fn arrangement(&self) -> Arrangement {
+        Arrangement::Sequence
+    }
+
+    /// Whether its splits go on after what there is now.
+    fn extent(&self) -> Extent {
+        Extent::Bounded
+    }
+
+    /// How many records of a split lie behind a position, as far as the source knows. Reads no record.
+    fn lag<'a>(
+        &'a self,
+        _split: &'a SplitId,
+        _after: Option<&'a Position>,
+    ) -> Fut<'a, Option<u64>, SourceError> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
     /// How it gives its records as bytes that nobody decodes, if it can.
     fn wire(&self) -> Option<&dyn WireSource> {
         None
@@ -47,6 +66,25 @@ pub trait Source: Send + Sync {
 
     /// Reads the record of a dead letter again, by the schema of today.
     fn reread(&self, letter: &DeadLetter) -> Fut<'_, RecordBatch, SourceError>;
+}
+
+/// How the splits of a source stand to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrangement {
+    /// One was written after the other: what comes first in the list of splits comes first.
+    Sequence,
+    /// Beside each other, as the partitions of a topic: a key is in one of them, and no record of one comes before a
+    /// record of another.
+    Partitions,
+}
+
+/// Whether splits go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// They end with what there is.
+    Bounded,
+    /// More may come at any time: [`SplitReader::more`] waits for it.
+    Growing,
 }
 
 /// One split, as a source lists it.
@@ -64,6 +102,14 @@ pub trait SplitReader: Send {
     ///
     /// Cancel-safe: a future that was dropped has not moved the reader.
     fn read(&mut self, limit: ReadLimit) -> Fut<'_, Option<Batch>, SourceError>;
+
+    /// Waits until there may be more behind what was read to its end. Called only if the source
+    /// [grows](Extent::Growing), after [`read`](Self::read) said `None`, which may say so again.
+    ///
+    /// Cancel-safe, as [`read`](Self::read).
+    fn more(&mut self) -> Fut<'_, (), SourceError> {
+        Box::pin(std::future::pending())
+    }
 
     /// The source may now forget everything through this position.
     fn acknowledge(&mut self, through: Durable<Position>) -> Fut<'_, (), SourceError>;

@@ -9,7 +9,7 @@ use hapax_engine::clock::SystemClock;
 use hapax_engine::fault::{Fault, SinkError, SinkErrorKind, SourceError};
 use hapax_engine::identify::{Identifier, IdentifierError};
 use hapax_engine::progress::Progress;
-use hapax_engine::run::{self, CommitLimit, Limits, Run, Stop};
+use hapax_engine::run::{self, CommitLimit, Limits, Run, Stop, Until};
 use hapax_engine::sink::{Shape, Sink};
 use hapax_engine::source::Source;
 use hapax_engine::transform::Transform;
@@ -343,6 +343,7 @@ impl Opened {
                 OnError::SetAside => run::OnError::SetAside,
                 OnError::Stop => run::OnError::Stop,
             },
+            until: if self.loaded.pipeline.follow { Until::Stopped } else { Until::End },
             parallel: self.parallel(),
             applicant: self.loaded.applicant(self.duplicates),
             clock: Arc::new(SystemClock::default()),

@@ -11,7 +11,7 @@ use hapax_engine::clock::Clock;
 use hapax_engine::codes;
 use hapax_engine::fault::Fault as _;
 use hapax_engine::progress::Progress;
-use hapax_engine::run::{CommitLimit, Limits, OnError, Run, RunError, Stop, Summary, replay_letters};
+use hapax_engine::run::{CommitLimit, Limits, OnError, Run, RunError, Stop, Summary, Until, replay_letters};
 use hapax_engine::source::Source;
 use hapax_protocol::guarantee::{Facts, IdentityKind, Level, derive};
 use hapax_protocol::identity::Identity;
@@ -193,6 +193,7 @@ impl Schedule {
             identity: self.plan.identity.clone(),
             duplicates: self.plan.duplicates,
             on_error: OnError::SetAside,
+            until: Until::End,
             parallel: self.plan.parallel,
             applicant: Applicant {
                 pipeline: self.pipeline.clone(),

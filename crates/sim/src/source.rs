@@ -281,6 +281,7 @@ impl SplitReader for Reader {
                 ordinal: *at,
                 code: Code(198),
                 reason: "spoiled".to_owned(),
+                id: None,
                 raw: "?".to_owned(),
             });
             let batch = Batch {

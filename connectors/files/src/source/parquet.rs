@@ -291,7 +291,7 @@ impl RowGroupReader {
                 None => each.push(ordinal),
                 Some(reason) => {
                     let raw = json(&found.slice(row, 1))?;
-                    rejected.push(Rejected { ordinal, code: codes::UNFIT, reason, raw });
+                    rejected.push(Rejected { ordinal, code: codes::UNFIT, reason, id: None, raw });
                 }
             }
         }

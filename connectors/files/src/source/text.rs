@@ -244,6 +244,7 @@ impl TextReader {
             ordinal: self.start.ordinal,
             code: flaw.code,
             reason: flaw.reason,
+            id: None,
             raw: Rejected::excerpt(text),
         };
         let tail = match (open, quoted) {
@@ -324,6 +325,7 @@ pub(super) fn decode(
             ordinal: number(record),
             code: flaw.code,
             reason: flaw.reason,
+            id: None,
             raw: Rejected::excerpt(raw),
         });
     }

@@ -100,7 +100,13 @@ impl Claim {
             let key = (width..width + plan.keys.len()).filter_map(|index| row.as_ref(index).cloned());
             claimed.push(key.collect());
             if let Err(reason) = rows.push(|index| row.as_ref(index).unwrap_or(&Value::NULL)) {
-                rejected.push(Rejected { ordinal, code: codes::VALUE_MISFIT, reason, raw: raw(&plan, row) });
+                rejected.push(Rejected {
+                    ordinal,
+                    code: codes::VALUE_MISFIT,
+                    reason,
+                    id: None,
+                    raw: raw(&plan, row),
+                });
             }
         }
         let bytes = rows.bytes();

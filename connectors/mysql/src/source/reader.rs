@@ -225,6 +225,7 @@ impl Page {
                     ordinal,
                     code: codes::VALUE_MISFIT,
                     reason,
+                    id: None,
                     raw: raw(&self.plan, &row),
                 });
             }

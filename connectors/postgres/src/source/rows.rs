@@ -84,7 +84,7 @@ impl Rows {
         self.keep.push(misfit.is_none());
         if let Some(reason) = misfit {
             let raw = raw(&self.columns, row);
-            self.rejected.push(Rejected { ordinal, code: codes::VALUE_MISFIT, reason, raw });
+            self.rejected.push(Rejected { ordinal, code: codes::VALUE_MISFIT, reason, id: None, raw });
         }
     }
 

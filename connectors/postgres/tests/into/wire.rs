@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hapax_engine::clock::SystemClock;
 use hapax_engine::progress::Progress;
-use hapax_engine::run::{Limits, OnError, Run, Stop, Summary};
+use hapax_engine::run::{Limits, OnError, Run, Stop, Summary, Until};
 use hapax_engine::sink::Sink;
 use hapax_engine::source::Source;
 use hapax_postgres::config::{Url, Write};
@@ -28,6 +28,7 @@ async fn run(scene: &Scene, write: Write) -> Run {
         identity,
         duplicates: Duplicates::Keep,
         on_error: OnError::SetAside,
+        until: Until::End,
         parallel: 1,
         applicant: applicant("d"),
         clock: Arc::new(SystemClock::default()),

@@ -6,7 +6,7 @@ use hapax_conformance::proxy::{Failure, Proxy};
 use hapax_engine::batch::ReadLimit;
 use hapax_engine::clock::SystemClock;
 use hapax_engine::progress::Progress;
-use hapax_engine::run::{CommitLimit, Limits, OnError, Run, RunError, Stop, Summary};
+use hapax_engine::run::{CommitLimit, Limits, OnError, Run, RunError, Stop, Summary, Until};
 use hapax_engine::source::Source;
 use hapax_protocol::guarantee::{Replay, Settle};
 use hapax_protocol::identity::{Duplicates, Identity};
@@ -40,6 +40,7 @@ pub async fn moved(
         identity: Identity::Key(vec!["id".to_owned()]),
         duplicates,
         on_error: OnError::Stop,
+        until: Until::End,
         parallel: 4,
         applicant: Applicant {
             pipeline: PipelineName::new("outbox").unwrap(),

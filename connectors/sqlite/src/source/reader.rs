@@ -163,7 +163,13 @@ impl Page {
             if let Err(reason) = pushed {
                 let ordinal = first.saturating_add(collected.taken);
                 let raw = raw(row, plan, key.last());
-                collected.rejected.push(Rejected { ordinal, code: codes::VALUE_MISFIT, reason, raw });
+                collected.rejected.push(Rejected {
+                    ordinal,
+                    code: codes::VALUE_MISFIT,
+                    reason,
+                    id: None,
+                    raw,
+                });
             }
             collected.taken += 1;
             std::mem::swap(&mut collected.last, &mut key);

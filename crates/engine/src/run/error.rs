@@ -71,6 +71,14 @@ pub enum RunError {
         "this source gives a record back at another place, and this destination must not be sent it twice"
     )]
     PlacesMove,
+    /// The run is to go on until it is stopped, and the source ends.
+    #[error("`follow` asks for what comes later, but this source ends with what it holds")]
+    Bounded,
+    /// The run is to go on until it is stopped, and only one split can move at a time.
+    #[error(
+        "`follow` moves all splits at once, but here one must end before the next begins: the first would never end"
+    )]
+    OneByOne,
     /// A letter would have to be sent, and might be sent twice.
     #[error(
         "this destination must not be sent a record twice, and a replay that is interrupted might do that"
@@ -141,6 +149,8 @@ impl RunError {
             | Self::Identity(_)
             | Self::NoLedger
             | Self::PlacesMove
+            | Self::Bounded
+            | Self::OneByOne
             | Self::NoReplay
             | Self::NoPositions
             | Self::Unpublished
@@ -161,6 +171,8 @@ impl Fault for RunError {
             Self::Identity(error) => error.code(),
             Self::NoLedger => codes::NO_LEDGER,
             Self::PlacesMove => codes::PLACES_MOVE,
+            Self::Bounded => codes::BOUNDED,
+            Self::OneByOne => codes::ONE_BY_ONE,
             Self::NoReplay => codes::NO_REPLAY,
             Self::Letter { .. } => codes::LETTER_UNREADABLE,
             Self::NoPositions => codes::NO_POSITIONS,
@@ -186,6 +198,12 @@ impl Fault for RunError {
             }
             Self::PlacesMove => {
                 "Use a source that can be read again from a position (a table, a file, a Kafka topic), or let the sink send again what is in doubt (`in_doubt: resend`).".to_owned()
+            }
+            Self::Bounded => {
+                "Leave `follow` out, and run it again whenever there is more: it goes on where it stood.".to_owned()
+            }
+            Self::OneByOne => {
+                "Leave `follow` out, use `duplicates: keep`, or a destination whose ledger stands in a database (PostgreSQL, MariaDB, SQLite).".to_owned()
             }
             Self::NoReplay => {
                 "Look at the destination, send what is missing there by hand, and drop the letters.".to_owned()

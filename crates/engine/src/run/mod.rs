@@ -40,7 +40,7 @@ use crate::fault::SinkError;
 use crate::identify::Identifier;
 use crate::progress::Progress;
 use crate::sink::{CommitSize, Shape, Sink};
-use crate::source::{Source, Split};
+use crate::source::{Arrangement, Extent, Source, Split};
 use crate::transform::Transform;
 use crate::wire::WireFormat;
 
@@ -52,6 +52,16 @@ pub enum OnError {
     SetAside,
     /// The run stops before it.
     Stop,
+}
+
+/// How long a run goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Until {
+    /// Until everything that is there was moved.
+    #[default]
+    End,
+    /// Until it is asked to stop: what comes later is moved as it comes.
+    Stopped,
 }
 
 /// One pipeline, ready to run.
@@ -69,7 +79,10 @@ pub struct Run {
     pub duplicates: Duplicates,
     /// What is done about records that cannot be moved.
     pub on_error: OnError,
-    /// How many splits are moved at once, where order allows it. At least 1.
+    /// How long it goes on.
+    pub until: Until,
+    /// How many splits are moved at once, where order allows it. At least 1. A run that goes on until it is stopped
+    /// moves all of them.
     pub parallel: usize,
     /// Who asks for the lease.
     pub applicant: Applicant,
@@ -148,8 +161,12 @@ pub struct Summary {
 
 /// Whether the splits of a run must be moved one after another, because a later record of a key must
 /// not be overtaken by an earlier one, or the first of two twins must be the first of the source.
-pub fn in_order(sink: &Sink, duplicates: Duplicates) -> bool {
-    duplicates.need_ledger() || sink.facts().effect == Effect::ByKey
+pub fn in_order(source: &dyn Source, sink: &Sink, duplicates: Duplicates) -> bool {
+    match source.arrangement() {
+        Arrangement::Sequence => duplicates.need_ledger() || sink.facts().effect == Effect::ByKey,
+        // Claims that are made at once meet in the transactions of a database, and nowhere else.
+        Arrangement::Partitions => duplicates.need_ledger() && !matches!(sink, Sink::CoCommit(_)),
+    }
 }
 
 /// What arrives at a sink. Where twins are kept beside each other the identity is no key of the destination.
@@ -173,7 +190,7 @@ impl Run {
     /// inside.
     pub async fn wire(&self) -> Result<Option<WireFormat>, SinkError> {
         let Some(wire) = self.source.wire() else { return Ok(None) };
-        if self.transform.is_some() || self.duplicates.need_ledger() {
+        if self.transform.is_some() || self.duplicates.need_ledger() || self.until == Until::Stopped {
             return Ok(None);
         }
         let taken = self.sink.destination().wire(&self.shape()).await?;
@@ -193,6 +210,9 @@ impl Run {
         if announced && self.source.facts().replay != Replay::Exact {
             return Err(RunError::PlacesMove);
         }
+        if self.until == Until::Stopped && self.source.extent() == Extent::Bounded {
+            return Err(RunError::Bounded);
+        }
         let destination = self.sink.destination();
         destination.prepare(&self.shape()).await.map_err(RunError::sink)?;
         crash::point(Point::Prepared);
@@ -203,7 +223,12 @@ impl Run {
         let bytes = splits.iter().filter_map(|split| split.source_bytes).sum();
         self.progress.expect(u64::try_from(splits.len()).unwrap_or(u64::MAX), bytes);
 
-        let parallel = if in_order(&self.sink, self.duplicates) { 1 } else { self.parallel.max(1) };
+        let parallel = match (in_order(&*self.source, &self.sink, self.duplicates), self.until) {
+            (true, Until::Stopped) if splits.len() > 1 => return Err(RunError::OneByOne),
+            (true, _) => 1,
+            (false, Until::Stopped) => splits.len().max(1),
+            (false, Until::End) => self.parallel.max(1),
+        };
         let job = Arc::new(Job { run: self, identifier, lease, wire });
         Job::all(&job, splits, parallel).await?;
 

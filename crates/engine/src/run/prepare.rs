@@ -113,7 +113,14 @@ impl Prepared {
             None => json(&self.records, row.row)?,
             Some((input, rows)) => json(input, rows.get(row.row).copied().unwrap_or(0))?,
         };
-        Ok(Rejected { ordinal: self.ordinals.of(row.row), code: row.code, reason: row.reason.clone(), raw })
+        let id = self.ids.as_ref().and_then(|ids| ids.get(row.row)).copied();
+        Ok(Rejected {
+            ordinal: self.ordinals.of(row.row),
+            code: row.code,
+            reason: row.reason.clone(),
+            id,
+            raw,
+        })
     }
 
     /// Rows of the input that the transform failed on.
@@ -121,7 +128,13 @@ impl Prepared {
         for row in rows {
             let raw = json(&self.records, row.row)?;
             let ordinal = self.ordinals.of(row.row);
-            self.refused.push(Rejected { ordinal, code: row.code, reason: row.reason.clone(), raw });
+            self.refused.push(Rejected {
+                ordinal,
+                code: row.code,
+                reason: row.reason.clone(),
+                id: None,
+                raw,
+            });
         }
         Ok(())
     }

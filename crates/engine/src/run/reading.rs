@@ -8,7 +8,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::channel::Sender;
 use super::prepare::Prepared;
-use super::{Job, Stop};
+use super::{Job, Stop, Until};
 use crate::batch::{Batch, ReadLimit};
 use crate::crash::{self, Point};
 use crate::durable::Durable;
@@ -30,6 +30,15 @@ pub(super) enum Reader {
     Wire(Box<dyn WireReader>),
 }
 
+/// What came of asking the source.
+enum Heard {
+    Read(Read),
+    /// Nothing more now.
+    End,
+    /// There may be more now.
+    More,
+}
+
 /// What was read.
 enum Read {
     Decoded(Batch),
@@ -37,11 +46,17 @@ enum Read {
 }
 
 impl Reader {
-    async fn read(&mut self, limit: ReadLimit) -> Result<Option<Read>, SourceError> {
-        Ok(match self {
+    /// Reads on, or waits for more where `ended`. Cancel-safe.
+    async fn hear(&mut self, limit: ReadLimit, ended: bool) -> Result<Heard, SourceError> {
+        let read = match self {
+            Self::Decoded(reader) if ended => {
+                reader.more().await?;
+                return Ok(Heard::More);
+            }
             Self::Decoded(reader) => reader.read(limit).await?.map(Read::Decoded),
             Self::Wire(reader) => reader.read(limit).await?.map(Read::Wire),
-        })
+        };
+        Ok(read.map_or(Heard::End, Heard::Read))
     }
 
     async fn acknowledge(&mut self, through: Durable<Position>) -> Result<(), SourceError> {
@@ -98,9 +113,11 @@ impl Reading {
     async fn read_all(&mut self, parcels: Sender<Parcel>) -> Result<(), ReadError> {
         enum Event {
             Durable(Durable<Position>),
-            Read(Option<Read>),
+            Heard(Heard),
             Stop,
         }
+        let follows = self.job.run.until == Until::Stopped;
+        let mut ended = false;
         while !self.halt.requested() {
             let limit = match self.reader {
                 Reader::Decoded(_) => self.job.read_limit(),
@@ -110,15 +127,23 @@ impl Reading {
                 biased;
                 Some(through) = self.acknowledged.recv() => Event::Durable(through),
                 () = self.halt.wait() => Event::Stop,
-                read = self.reader.read(limit) => Event::Read(read.map_err(ReadError::Source)?),
+                heard = self.reader.hear(limit, ended) => Event::Heard(heard.map_err(ReadError::Source)?),
             };
             let read = match event {
                 Event::Durable(through) => {
                     self.acknowledge(through).await?;
                     continue;
                 }
-                Event::Stop | Event::Read(None) => break,
-                Event::Read(Some(read)) => read,
+                Event::Heard(Heard::End) if follows => {
+                    ended = true;
+                    continue;
+                }
+                Event::Heard(Heard::More) => {
+                    ended = false;
+                    continue;
+                }
+                Event::Stop | Event::Heard(Heard::End) => break,
+                Event::Heard(Heard::Read(read)) => read,
             };
             let (after, through) = read.step();
             recovery::step(self.stood.as_ref(), after, through).map_err(ReadError::Misstep)?;

@@ -14,7 +14,7 @@ use hapax_protocol::position::Position;
 pub(super) use table::{Fault, Table, lease_of};
 pub(super) use tape::Tape;
 
-use super::super::{Limits, OnError, Run, Stop};
+use super::super::{Limits, OnError, Run, Stop, Until};
 use crate::clock::SystemClock;
 use crate::fault::Fault as Described;
 use crate::progress::Progress;
@@ -41,6 +41,7 @@ pub(super) fn run_of(tape: &Tape, table: &Table) -> Run {
         identity: Identity::Position,
         duplicates: Duplicates::Keep,
         on_error: OnError::SetAside,
+        until: Until::End,
         parallel: 1,
         applicant: Applicant {
             pipeline: PipelineName::new("test").unwrap(),

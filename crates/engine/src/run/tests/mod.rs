@@ -265,9 +265,9 @@ fn stops_reach_children_and_not_parents() {
 
 #[test]
 fn order_decides_about_parallel_splits() {
-    let table = Arc::new(Table::default());
+    let (source, table) = (Tape::holding(&[1]), Arc::new(Table::default()));
     let sink = Sink::CoCommit(table);
-    assert!(!in_order(&sink, Duplicates::Keep) && in_order(&sink, Duplicates::Drop));
+    assert!(!in_order(&source, &sink, Duplicates::Keep) && in_order(&source, &sink, Duplicates::Drop));
 }
 
 #[tokio::test]

@@ -142,6 +142,7 @@ impl SplitReader for Head {
                     ordinal,
                     code: Code(198),
                     reason: "spoiled".into(),
+                    id: None,
                     raw: "?".into(),
                 })
                 .collect();

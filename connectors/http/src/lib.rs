@@ -1,0 +1,2 @@
+//! HTTP APIs as source and sink.
+#![deny(missing_docs)]

@@ -1,0 +1,2 @@
+//! Kafka as source and sink.
+#![deny(missing_docs)]

@@ -1,0 +1,2 @@
+//! NATS JetStream as source and sink.
+#![deny(missing_docs)]

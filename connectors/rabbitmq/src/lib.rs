@@ -1,0 +1,2 @@
+//! RabbitMQ as source and sink.
+#![deny(missing_docs)]

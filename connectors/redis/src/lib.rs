@@ -1,0 +1,2 @@
+//! Redis as source, sink and ledger.
+#![deny(missing_docs)]
