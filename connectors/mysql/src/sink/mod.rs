@@ -121,8 +121,7 @@ impl Destination for Handle {
             effect: if write == Write::Append { Effect::Insert } else { Effect::ByKey },
             replaces: write == Write::Upsert,
             fencing: Fencing::Token,
-            // A server that forgets a commit forgets its position with it.
-            durability: Durability::WithPosition,
+            durability: Durability::Durable,
             // Types and collations are looked at before a run, or not at all.
             readers: Some(condition(write).to_owned()),
             ledger: Some(LedgerFacts {

@@ -293,8 +293,7 @@ impl Destination for Handle {
             effect,
             replaces: self.0.config.write == Write::Upsert,
             fencing: Fencing::Token,
-            // A failover to a replica that lags forgets both.
-            durability: Durability::WithPosition,
+            durability: Durability::Durable,
             // The types are looked at before a run, not before each commit.
             readers: Some("nobody alters the types of the table's columns while a run goes on".to_owned()),
             ledger: Some(ledger),

@@ -147,8 +147,7 @@ impl Destination for Handle {
             effect,
             replaces: database.config.write == Write::Upsert,
             fencing: if database.positions { Fencing::Token } else { Fencing::None },
-            // Without positions here none is kept at all: nothing can outlive the records.
-            durability: Durability::WithPosition,
+            durability: Durability::Durable,
             readers: None,
             ledger: database.positions.then_some(ledger),
         }

@@ -1,8 +1,8 @@
 //! One batch into the open commit: identities claimed, records written, claims of refused records taken back.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use hapax_protocol::identity::Place;
+use hapax_protocol::identity::{Place, RecordId};
 use hapax_protocol::ledger::Claim;
 use hapax_protocol::position::{Ordinal, SplitId};
 
@@ -10,7 +10,9 @@ use super::kept::Fate;
 use super::prepare::{Prepared, count};
 use super::writer::SplitWriter;
 use super::{OnError, RunError};
+use crate::batch::Rejected;
 use crate::crash::{self, Point};
+use crate::identify::digest;
 use crate::sink::{Arrival, Sent, Writer};
 use crate::transform::RefusedRow;
 
@@ -95,6 +97,34 @@ pub(super) async fn write(
     effect.twins.extend(left);
     effect.twins.sort_unstable_by_key(|(row, _)| *row);
     Ok(effect)
+}
+
+/// Claims, for refused records that may come back at another place, that they are set aside. Returns the numbers of
+/// those that were not before: setting a record aside is an effect too.
+pub(super) async fn refuse_once(
+    writer: &mut dyn Writer,
+    split: &SplitId,
+    refused: &[Rejected],
+) -> Result<BTreeSet<Ordinal>, RunError> {
+    let arrivals: Vec<Arrival> =
+        refused.iter().map(|refused| Arrival { id: aside(refused), ordinal: refused.ordinal }).collect();
+    let claims = writer.claim(&arrivals).await.map_err(|error| RunError::sink_in(Some(split), error))?;
+    if claims.len() != arrivals.len() {
+        return Err(RunError::Defect);
+    }
+    let passing = arrivals.iter().zip(claims).filter(|(_, claim)| claim.passes());
+    Ok(passing.map(|(arrival, _)| arrival.ordinal).collect())
+}
+
+/// The identity of what is set aside: of the record, or, where it has none, of its bytes. It is never the identity of a
+/// record that moves.
+fn aside(refused: &Rejected) -> RecordId {
+    let mut bytes = b"set aside\0".to_vec();
+    match refused.id {
+        Some(id) => bytes.extend(id.0),
+        None => bytes.extend(refused.raw.as_bytes()),
+    }
+    digest(&bytes)
 }
 
 /// Claims the identities of these rows. Returns those that pass.

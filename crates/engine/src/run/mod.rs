@@ -321,6 +321,11 @@ impl Job {
         ReadLimit { records_max: records_max.min(self.commit_records()).max(1), bytes_max }
     }
 
+    /// Whether a record that comes back is known by its identity alone, and identities are remembered.
+    fn places_move(&self) -> bool {
+        self.run.duplicates.need_ledger() && self.run.source.facts().replay != Replay::Exact
+    }
+
     /// As many records as the user wants in a commit.
     fn commit_records(&self) -> usize {
         let records = self.run.limits.commit.records_max;

@@ -236,7 +236,7 @@ impl Attempt<'_> {
         }
         batch.refuse(&effect.refused)?;
         batch.refuse(&effect.in_doubt.iter().map(|row| in_doubt(*row)).collect::<Vec<_>>())?;
-        let suppressed = match self.job.run.duplicates {
+        let mut suppressed = match self.job.run.duplicates {
             Duplicates::DeadLetter => {
                 let twins: Vec<RefusedRow> = effect.twins.iter().map(|(row, of)| twin_of(*row, of)).collect();
                 batch.refuse(&twins)?;
@@ -245,10 +245,16 @@ impl Attempt<'_> {
             Duplicates::Drop | Duplicates::Keep => count(effect.twins.len()),
         };
         let refused = std::mem::take(&mut batch.refused);
-        let letters: Vec<DeadLetter> = match self.refusals {
+        let mut letters: Vec<DeadLetter> = match self.refusals {
             Refusals::SetAside => refused.iter().map(|refused| self.letter(refused)).collect(),
             Refusals::Leave => Vec::new(),
         };
+        if !letters.is_empty() && self.job.places_move() && !planted(Mistake::SetAsideAgain) {
+            let is_new = effect::refuse_once(writing.writer.effects(), split, &refused).await?;
+            let before = letters.len();
+            letters.retain(|letter| is_new.contains(&letter.place.ordinal));
+            suppressed = suppressed.saturating_add(count(before.saturating_sub(letters.len())));
+        }
         if !letters.is_empty() {
             writing.writer.effects().set_aside(&letters).await.map_err(|e| self.sink(e))?;
         }

@@ -159,7 +159,10 @@ fn expected(facts: &Facts) -> Level {
         Completeness::Incomplete => Lossy,
     };
     let by_identity = if told_apart { ExactlyOnce } else { AtLeastOnce };
-    let by_memory = if facts.sink.durability == Durability::MayForget { Lossy } else { ExactlyOnce };
+    let by_memory = match (facts.sink.durability, source.settle) {
+        (Durability::MayForget, _) | (Durability::WithPosition, Settle::PerMessage | Settle::Mark) => Lossy,
+        _ => ExactlyOnce,
+    };
     given.min(by_source).min(by_identity).min(by_memory)
 }
 
