@@ -82,6 +82,10 @@ pub fn compose(systems: &[System], definitions: Map<String, Value>) -> Value {
                 "type": "boolean", "default": false,
                 "description": "Whether the run goes on until it is stopped, and moves what comes as it comes. For sources that grow: streams and queues.",
             },
+            "outage_max": {
+                "type": "string", "x-expected": "a length of time: 30s, 5m, 1h",
+                "description": "How long a run waits for a system that is away, trying again, before it stops: 60s by default. Running again goes on where it stood.",
+            },
             "parallel": {
                 "type": "integer", "minimum": 1, "maximum": 256,
                 "description": "At most this many splits at a time. The number of processors by default.",

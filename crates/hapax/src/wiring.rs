@@ -355,6 +355,7 @@ impl Opened {
                     bytes_max: pipeline.commit.bytes,
                     interval_ms: pipeline.commit.interval_ms,
                 },
+                outage_ms: pipeline.outage_max.map_or(Limits::default().outage_ms, |outage| outage.0),
                 ..Limits::default()
             },
         }

@@ -205,7 +205,7 @@ impl Schedule {
             stop,
             limits: Limits {
                 batch_records_max: self.plan.batch_records,
-                attempts_max: 3,
+                outage_ms: 600,
                 commit: CommitLimit::default(),
                 ..Limits::default()
             },

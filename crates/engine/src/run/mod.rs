@@ -105,8 +105,8 @@ pub struct Limits {
     pub batch_bytes_max: usize,
     /// Bytes between the reader and the writer of one split.
     pub channel_bytes_max: usize,
-    /// How often a split is tried again without progress when a system is unavailable.
-    pub attempts_max: u32,
+    /// How long a split is tried again without progress while a system is unavailable, in milliseconds.
+    pub outage_ms: u64,
     /// How much belongs into one commit, where the user knows better than the destination.
     pub commit: CommitLimit,
 }
@@ -138,7 +138,7 @@ impl Default for Limits {
             batch_records_max: 16 * 1024,
             batch_bytes_max: 2 << 20,
             channel_bytes_max: 4 << 20,
-            attempts_max: 5,
+            outage_ms: 60_000,
             commit: CommitLimit::default(),
         }
     }

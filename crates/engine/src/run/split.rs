@@ -9,6 +9,7 @@ use hapax_protocol::identity::{Duplicates, Place};
 use hapax_protocol::position::{Checkpoint, Ordinal, Position, Standing, Totals};
 use hapax_protocol::recovery::{self, Resolution};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::time::Instant;
 
 use super::channel::{Receiver, bounded_in_bytes};
 use super::effect::Onto;
@@ -29,7 +30,7 @@ use crate::wire::{Taken, WireBatch};
 
 /// Moves one split to its end, trying again while a system is unavailable.
 pub(super) async fn whole(job: &Arc<Job>, split: &Split, halt: &Stop) -> Result<(), RunError> {
-    let mut failures = 0_u32;
+    let mut outage = Outage::none();
     let mut cached = None;
     let mut wire = job.wire;
     loop {
@@ -53,16 +54,42 @@ pub(super) async fn whole(job: &Arc<Job>, split: &Split, halt: &Stop) -> Result<
             Ok(End::Again(error)) | Err(error) => error,
         };
         cached = attempt.cached;
-        failures = if attempt.committed { 1 } else { failures.saturating_add(1) };
-        if failures >= job.run.limits.attempts_max || halt.requested() || !may_pass(&error) {
-            return Err(error);
+        if attempt.committed {
+            outage = Outage::none();
         }
-        let pause = Duration::from_millis(100_u64.saturating_mul(1 << failures.min(6)));
+        let pause = match outage.pause(job.run.limits.outage_ms) {
+            Some(pause) if !halt.requested() && may_pass(&error) => pause,
+            _ => return Err(error),
+        };
+        let _waiting = job.run.progress.waiting(&split.id, &error);
         tokio::select! {
             biased;
             () = halt.wait() => {}
             () = tokio::time::sleep(pause) => {}
         }
+    }
+}
+
+/// A time in which nothing went through.
+struct Outage {
+    since: Option<Instant>,
+    failures: u32,
+}
+
+impl Outage {
+    fn none() -> Self {
+        Self { since: None, failures: 0 }
+    }
+
+    /// How long to wait after one more failure; `None` once it has lasted for too long. The last attempt is made when
+    /// the time is over.
+    fn pause(&mut self, outage_ms: u64) -> Option<Duration> {
+        const PAUSE_MAX_MS: u64 = 5_000;
+        let lasted = self.since.get_or_insert_with(Instant::now).elapsed();
+        let left = Duration::from_millis(outage_ms).checked_sub(lasted).filter(|left| !left.is_zero())?;
+        self.failures = self.failures.saturating_add(1);
+        let pause_ms = 100_u64.saturating_mul(1 << self.failures.min(6)).min(PAUSE_MAX_MS);
+        Some(Duration::from_millis(pause_ms).min(left))
     }
 }
 
@@ -123,7 +150,7 @@ pub(super) struct Open {
     /// What a repair moves again.
     pub again: Vec<Range<Ordinal>>,
     bytes: u64,
-    due: tokio::time::Instant,
+    due: Instant,
 }
 
 impl Attempt<'_> {
@@ -328,20 +355,16 @@ impl Attempt<'_> {
 
     /// Finds out whether a commit whose answer was lost took effect. Never sends it again.
     async fn look_up(&self, writing: &mut Writing, checkpoint: &Checkpoint) -> Result<bool, RunError> {
-        let mut attempts = 0_u32;
+        let mut outage = Outage::none();
         let (writer, found) = loop {
             match SplitWriter::take_over(&self.job.run.sink, &self.split.id, &self.job.lease).await {
                 Ok(taken) => break taken,
-                Err(error) => {
-                    attempts = attempts.saturating_add(1);
-                    if error.kind != SinkErrorKind::Unavailable
-                        || attempts >= self.job.run.limits.attempts_max
-                    {
-                        return Err(self.sink(error));
+                Err(error) => match outage.pause(self.job.run.limits.outage_ms) {
+                    Some(pause) if error.kind == SinkErrorKind::Unavailable => {
+                        tokio::time::sleep(pause).await;
                     }
-                    tokio::time::sleep(Duration::from_millis(200_u64.saturating_mul(1 << attempts.min(5))))
-                        .await;
-                }
+                    _ => return Err(self.sink(error)),
+                },
             }
         };
         crash::point(Point::Recovery);
@@ -413,7 +436,7 @@ fn in_doubt(row: usize) -> RefusedRow {
 
 impl Open {
     fn new(through: Position, totals: Totals, bytes: u64, size: CommitSize) -> Self {
-        let due = tokio::time::Instant::now() + Duration::from_millis(size.interval_ms);
+        let due = Instant::now() + Duration::from_millis(size.interval_ms);
         Self { through, totals, again: Vec::new(), bytes, due }
     }
 

@@ -167,6 +167,18 @@ fn expected(facts: &Facts) -> Level {
 }
 
 #[test]
+fn a_length_of_time_is_read_as_people_write_it() {
+    for (text, ms) in
+        [("90s", 90_000), ("5m", 300_000), (" 2 h ", 7_200_000), ("30d", 2_592_000_000), ("50ms", 50)]
+    {
+        assert_eq!(Window::parse(text), Some(Window(ms)), "{text}");
+    }
+    for text in ["", "5", "m", "0s", "-1s", "1.5h", "5 minutes", "99999999999999999999d"] {
+        assert_eq!(Window::parse(text), None, "{text}");
+    }
+}
+
+#[test]
 fn every_combination_has_the_level_of_the_table() {
     let combinations = every(|facts| assert_eq!(reach(facts).level, expected(facts), "{facts:#?}"));
     assert_eq!(combinations, 360 * 162 * 3 * 13);

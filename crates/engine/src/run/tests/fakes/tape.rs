@@ -15,7 +15,8 @@ use crate::dead_letter::DeadLetter;
 use crate::durable::Durable;
 use crate::fault::SourceError;
 use crate::run::Stop;
-use crate::source::{Source, Split, SplitReader};
+use crate::source::{Arrangement, Extent, Source, Split, SplitReader};
+use tokio::sync::Notify;
 
 /// A source of numbers. Its batches are of ten records.
 #[derive(Clone, Default)]
@@ -30,9 +31,25 @@ struct Recorded {
     watched: Option<Table>,
     acknowledged: HashMap<SplitId, Position>,
     early: u64,
+    grows: bool,
+    grown: Arc<Notify>,
 }
 
 impl Tape {
+    /// Splits that go on, beside each other, each with these values now.
+    pub fn growing(splits: &[(&str, Range<i64>)]) -> Self {
+        let tape = Self::of(splits);
+        tape.0.lock().unwrap().grows = true;
+        tape
+    }
+
+    pub fn grow(&self, split: &str, values: Range<i64>) {
+        let mut recorded = self.0.lock().unwrap();
+        let of = recorded.splits.iter_mut().find(|(id, _)| id.as_str() == split).unwrap();
+        of.1.extend(values);
+        recorded.grown.notify_waiters();
+    }
+
     pub fn of(splits: &[(&str, Range<i64>)]) -> Self {
         let tape = Self::default();
         tape.0.lock().unwrap().splits =
@@ -93,6 +110,14 @@ impl Source for Tape {
         Box::pin(
             async move { Ok(splits.into_iter().map(|(id, _)| Split { id, source_bytes: None }).collect()) },
         )
+    }
+
+    fn arrangement(&self) -> Arrangement {
+        if self.0.lock().unwrap().grows { Arrangement::Partitions } else { Arrangement::Sequence }
+    }
+
+    fn extent(&self) -> Extent {
+        if self.0.lock().unwrap().grows { Extent::Growing } else { Extent::Bounded }
     }
 
     fn open(&self, split: &SplitId, after: Option<&Position>) -> Fut<'_, Box<dyn SplitReader>, SourceError> {
@@ -159,6 +184,22 @@ impl SplitReader for Head {
                 rejected,
                 source_bytes: end - first,
             }))
+        })
+    }
+
+    fn more(&mut self) -> Fut<'_, (), SourceError> {
+        Box::pin(async move {
+            loop {
+                let grown = {
+                    let recorded = self.tape.0.lock().unwrap();
+                    let held = recorded.splits.iter().find(|(id, _)| *id == self.split).unwrap().1.len();
+                    if self.stood.as_ref().map_or(0, ordinal) < held as u64 {
+                        return Ok(());
+                    }
+                    Arc::clone(&recorded.grown).notified_owned()
+                };
+                grown.await;
+            }
         })
     }
 
