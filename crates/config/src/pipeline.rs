@@ -24,6 +24,8 @@ pub struct Pipeline {
     pub source: Section,
     /// Where they go.
     pub sink: Section,
+    /// Where positions are kept for a destination that keeps none, if the file says.
+    pub keeper: Option<Section>,
     /// What tells them apart.
     pub identity: Spanned<Identity>,
     /// The columns of the identity, each with its place.
@@ -255,6 +257,7 @@ fn pipeline(tree: &Node, name: PipelineName, secrets: Secrets) -> Option<Pipelin
         name,
         source: section(tree.get("source")?)?,
         sink: section(tree.get("sink")?)?,
+        keeper: tree.get("keeper").and_then(section),
         identity,
         identity_columns,
         duplicates: spanned(tree, "duplicates", |text| match text {

@@ -190,6 +190,7 @@ impl Schedule {
             source,
             transform: None,
             sink: sink(&process),
+            ledger: None,
             identity: self.plan.identity.clone(),
             duplicates: self.plan.duplicates,
             on_error: OnError::SetAside,

@@ -188,6 +188,11 @@ impl Desk {
         })
     }
 
+    /// Creates the tables of Hapax alone.
+    pub(crate) fn prepare_keeper(&mut self) -> Result<(), SinkError> {
+        self.alone(|desk| Ok(desk.on("creating tables", tables::create)?))
+    }
+
     /// Gives the lease to a new holder.
     pub(crate) fn acquire(&mut self, applicant: &Applicant) -> Result<Lease, SinkError> {
         let path = self.path.clone();

@@ -13,7 +13,7 @@ use super::{OnError, RunError};
 use crate::batch::Rejected;
 use crate::crash::{self, Point};
 use crate::identify::digest;
-use crate::sink::{Arrival, Sent, Writer};
+use crate::sink::{Arrival, Sent};
 use crate::transform::RefusedRow;
 
 /// What became of a batch inside the open commit.
@@ -69,7 +69,7 @@ pub(super) async fn write(
     let mut waiting = Waiting::default();
     let mut rows: Vec<usize> = (0..batch.records.num_rows()).collect();
     while !rows.is_empty() {
-        let passing = claim(writer.effects(), split, batch, rows, &mut effect, &mut waiting).await?;
+        let passing = claim(writer, split, batch, rows, &mut effect, &mut waiting).await?;
         crash::point(Point::Claimed);
         if passing.is_empty() {
             break;
@@ -85,7 +85,7 @@ pub(super) async fn write(
             .into_iter()
             .filter_map(|refused| Some(RefusedRow { row: *passing.get(refused.row)?, ..refused }));
         let refused: Vec<RefusedRow> = of_batch.collect();
-        rows = withdraw(writer.effects(), split, batch, &refused, &mut waiting).await?;
+        rows = withdraw(writer, split, batch, &refused, &mut waiting).await?;
         effect.refused.extend(refused);
         if on_error == OnError::Stop && !effect.refused.is_empty() {
             break;
@@ -102,7 +102,7 @@ pub(super) async fn write(
 /// Claims, for refused records that may come back at another place, that they are set aside. Returns the numbers of
 /// those that were not before: setting a record aside is an effect too.
 pub(super) async fn refuse_once(
-    writer: &mut dyn Writer,
+    writer: &mut SplitWriter,
     split: &SplitId,
     refused: &[Rejected],
 ) -> Result<BTreeSet<Ordinal>, RunError> {
@@ -129,7 +129,7 @@ fn aside(refused: &Rejected) -> RecordId {
 
 /// Claims the identities of these rows. Returns those that pass.
 async fn claim(
-    writer: &mut dyn Writer,
+    writer: &mut SplitWriter,
     split: &SplitId,
     batch: &Prepared,
     rows: Vec<usize>,
@@ -157,7 +157,7 @@ async fn claim(
 
 /// Takes the claims of refused rows back. Returns the twins that may be tried now.
 async fn withdraw(
-    writer: &mut dyn Writer,
+    writer: &mut SplitWriter,
     split: &SplitId,
     batch: &Prepared,
     refused: &[RefusedRow],

@@ -89,8 +89,7 @@ async fn settle_split(
     done: &mut Letters,
 ) -> Result<(), RunError> {
     let failed = |error| RunError::sink_in(Some(split), error);
-    let (mut writer, mut standing) =
-        SplitWriter::take_over(&job.run.sink, split, &job.lease).await.map_err(failed)?;
+    let (mut writer, mut standing) = job.take_over(split).await.map_err(failed)?;
     // A letter is only ever written together with a position: a split without one has none.
     if standing.position.is_none() {
         return Ok(());

@@ -22,7 +22,7 @@ use arrow::datatypes::SchemaRef;
 use hapax_protocol::guarantee::{Effect, Replay};
 use hapax_protocol::identity::{Duplicates, Identity};
 use hapax_protocol::lease::{Applicant, Lease};
-use hapax_protocol::position::Totals;
+use hapax_protocol::position::{SplitId, Standing, Totals};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -32,12 +32,14 @@ pub use letters::{Letters, drop_letters, replay_letters};
 pub use repair::{Repair, Repaired};
 pub use resolve::resolve;
 pub use stop::Stop;
+use writer::SplitWriter;
 
 use crate::batch::ReadLimit;
 use crate::clock::Clock;
 use crate::crash::{self, Point};
 use crate::fault::SinkError;
 use crate::identify::Identifier;
+use crate::ledger::Ledger;
 use crate::progress::Progress;
 use crate::sink::{CommitSize, Shape, Sink};
 use crate::source::{Arrangement, Extent, Source, Split};
@@ -73,6 +75,8 @@ pub struct Run {
     pub transform: Option<Arc<dyn Transform>>,
     /// Where they go.
     pub sink: Sink,
+    /// A ledger that stands beside the destination and is asked instead of it, if there is one.
+    pub ledger: Option<Arc<dyn Ledger>>,
     /// What makes two arrivals the same record, in columns of what arrives at the sink.
     pub identity: Identity,
     /// What is done about twins.
@@ -197,13 +201,28 @@ impl Run {
         Ok(taken.filter(|taken| *taken == wire.format()))
     }
 
+    /// Identities must be remembered: in the destination, or beside it.
+    async fn demand_ledger(&self) -> Result<(), RunError> {
+        match &self.ledger {
+            // Its claim comes before the effect: a record that then comes back at another place would be lost.
+            Some(_) if self.source.facts().replay != Replay::Exact => Err(RunError::LedgerBeside),
+            Some(ledger) => {
+                let pipeline = &self.applicant.pipeline;
+                let standings = self.sink.destination().standings(pipeline).await.map_err(RunError::sink)?;
+                ledger.open(pipeline, !standings.is_empty()).await.map_err(RunError::sink)
+            }
+            None if self.sink.destination().traits().ledger.is_none() => Err(RunError::NoLedger),
+            None => Ok(()),
+        }
+    }
+
     /// Moves everything there is, and returns once it is committed.
     ///
     /// Whenever it is stopped, however hard, running it again goes on behind the last commit.
     pub async fn run(self) -> Result<Summary, RunError> {
         let identifier = Identifier::new(&self.identity, &self.schema()).map_err(RunError::Identity)?;
-        if self.duplicates.need_ledger() && self.sink.destination().traits().ledger.is_none() {
-            return Err(RunError::NoLedger);
+        if self.duplicates.need_ledger() {
+            self.demand_ledger().await?;
         }
         // What may have been sent is known by its place: it must come back at the same.
         let announced = matches!(&self.sink, Sink::Kept(kept) if kept.target.repeat().is_announced());
@@ -259,6 +278,13 @@ struct Job {
 }
 
 impl Job {
+    /// A writer for a split that has taken it over, and where the split stands.
+    async fn take_over(&self, split: &SplitId) -> Result<(SplitWriter, Standing), SinkError> {
+        let (writer, standing) = SplitWriter::take_over(&self.run.sink, split, &self.lease).await?;
+        let ledger = self.run.ledger.as_ref().filter(|_| self.run.duplicates.need_ledger());
+        Ok((writer.asking(ledger, split, &self.lease), standing))
+    }
+
     /// Moves the splits, `parallel` at once, in their order. The first failure stops the others at their
     /// next commit.
     async fn all(job: &Arc<Self>, splits: Vec<Split>, parallel: usize) -> Result<(), RunError> {

@@ -19,7 +19,6 @@ use tokio::sync::mpsc::unbounded_channel;
 use super::effect::Effect;
 use super::prepare::Prepared;
 use super::split::{Attempt, Open, Refusals, Writing};
-use super::writer::SplitWriter;
 use super::{Job, Run, RunError, in_place};
 use crate::batch::Batch;
 use crate::crash::{self, Point};
@@ -110,7 +109,7 @@ impl Repair {
         let run = &self.job.run;
         let in_sink = |error| RunError::sink_in(Some(&split.id), error);
         let in_source = |error| RunError::Source { split: Some(split.id.clone()), error };
-        let taken = SplitWriter::take_over(&run.sink, &split.id, &self.job.lease).await;
+        let taken = self.job.take_over(&split.id).await;
         let (writer, standing) = taken.map_err(in_sink)?;
         let Some(position) = standing.position.clone() else { return Ok(()) };
         let size = run.limits.commit.over(run.sink.destination().commit_size());

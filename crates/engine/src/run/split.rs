@@ -157,8 +157,7 @@ impl Attempt<'_> {
     async fn go(&mut self) -> Result<End, RunError> {
         let id = &self.split.id;
         let run = &self.job.run;
-        let (writer, mut standing) =
-            SplitWriter::take_over(&run.sink, id, &self.job.lease).await.map_err(|e| self.sink(e))?;
+        let (writer, mut standing) = self.job.take_over(id).await.map_err(|e| self.sink(e))?;
         if planted(Mistake::CachedPosition) {
             standing = self.cached.get_or_insert(standing).clone();
         }
@@ -277,7 +276,7 @@ impl Attempt<'_> {
             Refusals::Leave => Vec::new(),
         };
         if !letters.is_empty() && self.job.places_move() && !planted(Mistake::SetAsideAgain) {
-            let is_new = effect::refuse_once(writing.writer.effects(), split, &refused).await?;
+            let is_new = effect::refuse_once(&mut writing.writer, split, &refused).await?;
             let before = letters.len();
             letters.retain(|letter| is_new.contains(&letter.place.ordinal));
             suppressed = suppressed.saturating_add(count(before.saturating_sub(letters.len())));
@@ -357,7 +356,7 @@ impl Attempt<'_> {
     async fn look_up(&self, writing: &mut Writing, checkpoint: &Checkpoint) -> Result<bool, RunError> {
         let mut outage = Outage::none();
         let (writer, found) = loop {
-            match SplitWriter::take_over(&self.job.run.sink, &self.split.id, &self.job.lease).await {
+            match self.job.take_over(&self.split.id).await {
                 Ok(taken) => break taken,
                 Err(error) => match outage.pause(self.job.run.limits.outage_ms) {
                     Some(pause) if error.kind == SinkErrorKind::Unavailable => {
