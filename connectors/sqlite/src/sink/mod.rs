@@ -17,7 +17,7 @@ use hapax_engine::dead_letter::{DeadLetter, SettledLetter};
 use hapax_engine::fault::SinkError;
 use hapax_engine::history::{Remembered, Unfinished};
 use hapax_engine::sink::{
-    Append, AppendSink, CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Traits,
+    Append, AppendSink, CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Tenure, Traits,
 };
 use hapax_engine::source::{Nothing, Source};
 use hapax_protocol::guarantee::{Durability, Effect, Fencing, InDoubt, LedgerFacts, LedgerPlace, Retention};
@@ -153,6 +153,14 @@ impl Handle {
         *database.plan.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(plan));
         Ok(())
     }
+
+    async fn lease_for(&self, applicant: &Applicant, tenure: Tenure) -> Result<Lease, SinkError> {
+        let applicant = applicant.clone();
+        if !self.0.positions {
+            return Ok(Lease { pipeline: applicant.pipeline, token: FencingToken::NOBODY.next() });
+        }
+        self.0.at_desk(move |desk| desk.acquire(&applicant, tenure)).await
+    }
 }
 
 impl Destination for Handle {
@@ -190,13 +198,11 @@ impl Destination for Handle {
     }
 
     fn acquire<'a>(&'a self, applicant: &'a Applicant) -> Fut<'a, Lease, SinkError> {
-        Box::pin(async move {
-            let applicant = applicant.clone();
-            if !self.0.positions {
-                return Ok(Lease { pipeline: applicant.pipeline, token: FencingToken::NOBODY.next() });
-            }
-            self.0.at_desk(move |desk| desk.acquire(&applicant)).await
-        })
+        Box::pin(self.lease_for(applicant, Tenure::Sole))
+    }
+
+    fn join<'a>(&'a self, applicant: &'a Applicant) -> Fut<'a, Lease, SinkError> {
+        Box::pin(self.lease_for(applicant, Tenure::Group))
     }
 
     fn finish<'a>(&'a self, _lease: &'a Lease) -> Fut<'a, (), SinkError> {

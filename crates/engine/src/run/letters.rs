@@ -51,7 +51,7 @@ async fn settle(run: Run, letters: &[DeadLetter], replay: bool) -> Result<Letter
         destination.prepare(&run.shape()).await.map_err(RunError::sink)?;
     }
     let lease = destination.acquire(&run.applicant).await.map_err(RunError::sink)?;
-    let job = Job { run, identifier, lease, wire: false };
+    let job = Job { run, identifier, lease, wire: false, shared: false };
     // Whoever had the lease until now may have settled some of them since they were listed.
     let listed = job.run.sink.destination().dead_letters(&job.lease.pipeline, usize::MAX).await;
     let still: HashSet<Place> =

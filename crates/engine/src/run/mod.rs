@@ -3,6 +3,7 @@
 mod channel;
 mod effect;
 mod error;
+mod group;
 mod in_place;
 mod kept;
 mod letters;
@@ -235,7 +236,16 @@ impl Run {
         let destination = self.sink.destination();
         destination.prepare(&self.shape()).await.map_err(RunError::sink)?;
         crash::point(Point::Prepared);
-        let lease = destination.acquire(&self.applicant).await.map_err(RunError::sink)?;
+        let source = Arc::clone(&self.source);
+        let group = source.group().filter(|_| self.until == Until::Stopped);
+        let lease = match group {
+            Some(group) => {
+                let holder = format!("group {}", group.name());
+                destination.join(&Applicant { holder, ..self.applicant.clone() }).await
+            }
+            None => destination.acquire(&self.applicant).await,
+        };
+        let lease = lease.map_err(RunError::sink)?;
         crash::point(Point::LeaseAcquired);
         let wire = self.wire().await.map_err(RunError::sink)?.is_some();
         let splits = self.source.splits().await.map_err(RunError::source)?;
@@ -248,8 +258,12 @@ impl Run {
             (false, Until::Stopped) => splits.len().max(1),
             (false, Until::End) => self.parallel.max(1),
         };
-        let job = Arc::new(Job { run: self, identifier, lease, wire });
-        Job::all(&job, splits, parallel).await?;
+        let shared = group.is_some();
+        let job = Arc::new(Job { run: self, identifier, lease, wire, shared });
+        match group {
+            Some(group) => group::member(&job, group).await?,
+            None => Job::all(&job, splits, parallel).await?,
+        }
 
         let stopped = job.run.stop.requested();
         if !stopped {
@@ -275,6 +289,8 @@ struct Job {
     lease: Lease,
     /// Whether records pass as bytes.
     wire: bool,
+    /// Whether other members of a group write beside this one.
+    shared: bool,
 }
 
 impl Job {

@@ -62,7 +62,7 @@ impl Repair {
         destination.prepare(&run.shape()).await.map_err(RunError::sink)?;
         let lease = destination.acquire(&run.applicant).await.map_err(RunError::sink)?;
         crash::point(Point::LeaseAcquired);
-        let repair = Self { job: Arc::new(Job { run, identifier, lease, wire: false }) };
+        let repair = Self { job: Arc::new(Job { run, identifier, lease, wire: false, shared: false }) };
         let job = &repair.job;
         let destination = job.run.sink.destination();
         if destination.is_waiting(&job.lease.pipeline).await.map_err(RunError::sink)? {
@@ -114,7 +114,8 @@ impl Repair {
         let Some(position) = standing.position.clone() else { return Ok(()) };
         let size = run.limits.commit.over(run.sink.destination().commit_size());
         let (job, halt, refusals, wire) = (&self.job, &run.stop, Refusals::Leave, false);
-        let mut attempt = Attempt { job, split, halt, refusals, wire, committed: false, cached: None };
+        let mut attempt =
+            Attempt { job, split, halt, refusals, wire, committed: false, taken: false, cached: None };
         // Nothing is told to the source: it was told when the position was committed.
         let (acknowledge, _) = unbounded_channel();
         let mut writing = Writing { writer, standing, open: None, acknowledge };

@@ -35,7 +35,8 @@ pub(super) async fn whole(job: &Arc<Job>, split: &Split, halt: &Stop) -> Result<
     let mut wire = job.wire;
     loop {
         let refusals = Refusals::SetAside;
-        let mut attempt = Attempt { job, split, halt, refusals, wire, committed: false, cached };
+        let mut attempt =
+            Attempt { job, split, halt, refusals, wire, committed: false, taken: false, cached };
         let error = match attempt.go().await {
             Ok(End::Done) => {
                 if !halt.requested() {
@@ -57,8 +58,13 @@ pub(super) async fn whole(job: &Arc<Job>, split: &Split, halt: &Stop) -> Result<
         if attempt.committed {
             outage = Outage::none();
         }
+        // Another member committed to the split since this one took it over.
+        let overtaken = job.shared && attempt.taken && error.is_fenced();
+        if overtaken && halt.requested() {
+            return Ok(());
+        }
         let pause = match outage.pause(job.run.limits.outage_ms) {
-            Some(pause) if !halt.requested() && may_pass(&error) => pause,
+            Some(pause) if !halt.requested() && (overtaken || may_pass(&error)) => pause,
             _ => return Err(error),
         };
         let _waiting = job.run.progress.waiting(&split.id, &error);
@@ -131,6 +137,8 @@ pub(super) struct Attempt<'a> {
     pub wire: bool,
     /// Whether anything was committed, so that the next failure counts as the first.
     pub committed: bool,
+    /// Whether it has taken the split over.
+    pub taken: bool,
     /// Where the first attempt found the split, for a mistake that is planted.
     pub cached: Option<Standing>,
 }
@@ -161,6 +169,7 @@ impl Attempt<'_> {
         if planted(Mistake::CachedPosition) {
             standing = self.cached.get_or_insert(standing).clone();
         }
+        self.taken = true;
         crash::point(Point::PositionRead);
         let position = standing.position.as_ref();
         let reader = match run.source.wire().filter(|_| self.wire) {
@@ -382,7 +391,8 @@ impl Attempt<'_> {
     /// Commits what came before a record that stops the run. Returns what it fails with.
     async fn stop_before(&self, writing: &mut Writing, error: RunError) -> RunError {
         let Self { job, split, halt, refusals, wire, .. } = *self;
-        let mut before = Attempt { job, split, halt, refusals, wire, committed: false, cached: None };
+        let mut before =
+            Attempt { job, split, halt, refusals, wire, committed: false, taken: true, cached: None };
         before.commit(writing).await.err().unwrap_or(error)
     }
 
