@@ -59,7 +59,8 @@ pub(super) async fn whole(job: &Arc<Job>, split: &Split, halt: &Stop) -> Result<
             outage = Outage::none();
         }
         // Another member committed to the split since this one took it over.
-        let overtaken = job.shared && attempt.taken && error.is_fenced();
+        let moved_on = error.is_fenced() || matches!(error, RunError::Diverged { .. });
+        let overtaken = job.shared && attempt.taken && moved_on;
         if overtaken && halt.requested() {
             return Ok(());
         }
