@@ -125,7 +125,8 @@ impl Reading {
             };
             let event = tokio::select! {
                 biased;
-                Some(through) = self.acknowledged.recv() => Event::Durable(through),
+                // Without a writer nothing that is read can be committed, and a source may wait for that for ever.
+                through = self.acknowledged.recv() => through.map_or(Event::Stop, Event::Durable),
                 () = self.halt.wait() => Event::Stop,
                 heard = self.reader.hear(limit, ended) => Event::Heard(heard.map_err(ReadError::Source)?),
             };
