@@ -3,10 +3,13 @@
 //! A stream has no beginning to infer columns from that stays what it was, so columns of JSON are declared. A value
 //! that does not fit its column spoils its message and no other, and nothing is left out in silence.
 
+mod encode;
+mod finite;
 mod json;
 mod rows;
 #[cfg(test)]
 mod tests;
+pub mod zone;
 
 use std::sync::Arc;
 
@@ -15,6 +18,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::columns::Columns;
+pub use encode::{Objects, as_objects};
+pub use finite::not_finite;
 pub use rows::Rows;
 
 /// What the body of a message is.
