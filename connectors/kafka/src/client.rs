@@ -144,6 +144,11 @@ impl Cluster {
         &self.place
     }
 
+    /// Whether the file sets an option.
+    pub(crate) fn sets(&self, key: &str) -> bool {
+        self.settings.get(key).is_some()
+    }
+
     /// The same cluster with what went wrong heard apart.
     pub(crate) fn apart(&self) -> Self {
         Self { watch: Watch::default(), ..self.clone() }
@@ -155,6 +160,18 @@ impl Cluster {
         settings: &[(&str, &str)],
     ) -> Result<T, ClusterFault> {
         self.client_with(settings, self.watch.clone())
+    }
+
+    /// As [`client`](Self::client), with the client's own words for what fails.
+    pub(crate) fn native<T: FromClientConfigAndContext<Watch>>(
+        &self,
+        settings: &[(&str, &str)],
+    ) -> Result<T, KafkaError> {
+        let mut all = self.settings.clone();
+        for (key, value) in settings {
+            all.set(*key, *value);
+        }
+        all.create_with_context(self.watch.clone())
     }
 
     /// As [`client`](Self::client), that tells somebody else.

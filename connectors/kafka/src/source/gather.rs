@@ -131,7 +131,9 @@ impl Gather {
         columns.extend(self.beside.finish());
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let mut records =
-            RecordBatch::try_new_with_options(SchemaRef::clone(&plan.schema), columns, &options)?;
+            RecordBatch::try_new_with_options(SchemaRef::clone(&plan.read_as), columns, &options)?;
+        let columns = records.project(&plan.order)?.columns().to_vec();
+        records = RecordBatch::try_new_with_options(SchemaRef::clone(&plan.schema), columns, &options)?;
         let mut ordinals = self.ordinals;
         if !bad.is_empty() {
             let is_good = |row: &usize| !bad.iter().any(|(bad, _)| bad == row);

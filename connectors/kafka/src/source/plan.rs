@@ -35,6 +35,10 @@ pub(crate) struct Plan {
     pub metadata: Vec<Metadata>,
     /// All columns.
     pub schema: SchemaRef,
+    /// The columns of a batch as they are read: those of values, then those beside them.
+    pub read_as: SchemaRef,
+    /// For each column of the schema its place among those.
+    pub order: Vec<usize>,
     /// Where gaps are accepted, by split.
     pub accept_gap: BTreeMap<String, u64>,
     /// To which group offsets are published.
@@ -118,8 +122,15 @@ impl Plan {
         };
         let beside = metadata.iter().map(|metadata| beside::field(*metadata));
         let fields: Fields = fields.iter().cloned().chain(beside).collect();
+        let read_as = Arc::new(Schema::new(fields));
+        let schema = wanted.cloned().unwrap_or_else(|| Arc::clone(&read_as));
+        let place = |field: &FieldRef| read_as.index_of(field.name());
+        let unread =
+            |error: arrow::error::ArrowError| ReadFault::Config { key: "schema", what: error.to_string() };
         Ok(Self {
-            schema: Arc::new(Schema::new(fields)),
+            order: schema.fields().iter().map(place).collect::<Result<_, _>>().map_err(unread)?,
+            schema,
+            read_as,
             topics,
             values,
             metadata,
@@ -161,7 +172,8 @@ fn bodies(
 
 fn columns(schema: &SchemaRef) -> Columns {
     let column = |field: &FieldRef| (field.name().clone(), field.data_type().clone());
-    Columns(schema.fields().iter().map(column).collect())
+    // What stands beside a value is not in it.
+    Columns(schema.fields().iter().filter(|field| !field.name().starts_with('_')).map(column).collect())
 }
 
 /// The topics that the file names, each with the partitions that are read.
