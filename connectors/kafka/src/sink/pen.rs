@@ -161,7 +161,7 @@ impl Pen {
 
     /// Waits until the brokers have all messages. Nothing is committed yet.
     pub(super) async fn flush(&self) -> Result<(), Torn> {
-        let flushed = self.step(|producer| producer.flush(STEP)).await;
+        let flushed = self.step(flushed).await;
         match self.first() {
             Some(torn) => Err(torn),
             None => flushed,
@@ -176,5 +176,22 @@ impl Pen {
     /// Takes the transaction back.
     pub(super) async fn abort(&self) -> Result<(), Torn> {
         self.step(|producer| producer.abort_transaction(STEP)).await
+    }
+}
+
+/// Waits until nothing is under way. The client's own waiting takes a tenth of a second where another thread hears what
+/// becomes of messages.
+fn flushed(producer: &Writes) -> Result<(), KafkaError> {
+    let until = Instant::now() + STEP;
+    loop {
+        match producer.flush(Duration::ZERO) {
+            Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::OperationTimedOut) => {
+                if Instant::now() > until {
+                    return Err(error);
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            flushed => return flushed,
+        }
     }
 }
