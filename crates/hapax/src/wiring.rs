@@ -64,7 +64,7 @@ impl Loaded {
         let pipeline =
             read.map_err(|mistakes| Failure::Mistakes { file: Box::new(file.clone()), mistakes })?;
         let mut secrets = pipeline.secrets.clone();
-        for password in [&pipeline.source, &pipeline.sink].into_iter().filter_map(registry::password) {
+        for password in [&pipeline.source, &pipeline.sink].into_iter().flat_map(registry::passwords) {
             secrets.add(Secret::new(password), "***");
         }
         output.keep_secret(secrets);
@@ -385,7 +385,7 @@ fn meets(level: Level, asked: Level) -> bool {
 
 /// Keys that may change while positions and identities keep their meaning: how a value is read, and how
 /// records are written. Without them a dead letter whose cause is the schema could never be replayed.
-const MAY_CHANGE: [&str; 11] = [
+const MAY_CHANGE: [&str; 18] = [
     "schema",
     "null_values",
     "record_bytes_max",
@@ -397,6 +397,14 @@ const MAY_CHANGE: [&str; 11] = [
     "ledger_retention",
     "outage_max",
     "poll_ms",
+    // Of Kafka: how a cluster is entered, and what is given up.
+    "accept_gap",
+    "brokers",
+    "compression",
+    "group",
+    "options",
+    "security",
+    "unknown_fields",
 ];
 
 /// A digest of what positions and identities mean: where records come from and go to, and what tells them

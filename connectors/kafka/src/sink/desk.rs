@@ -70,6 +70,11 @@ impl Desk {
         &self.looker
     }
 
+    /// Whether the topic is there.
+    pub(super) async fn is_there(&self) -> Result<bool, SinkError> {
+        Ok(self.cluster.topics(&self.looker, Some(&self.topic)).await?.contains_key(&self.topic))
+    }
+
     /// Whether the topic is there. Refuses one that does not do.
     pub(super) async fn exists(&self) -> Result<bool, SinkError> {
         let topics = self.cluster.topics(&self.looker, Some(&self.topic)).await?;
@@ -265,7 +270,7 @@ fn messages(seen: &mut Seen, cluster: &Cluster, topic: &str, to: i64) -> Result<
 }
 
 /// Makes a topic, and waits until the brokers know it. One that is there is left as it is.
-pub(super) async fn create(
+pub(crate) async fn create(
     cluster: &Cluster,
     looker: &Arc<Reads>,
     topic: &NewTopic<'_>,

@@ -1,6 +1,6 @@
 //! The sink: records, positions and dead letters in one transaction per split.
 
-mod desk;
+pub(crate) mod desk;
 mod pen;
 mod plan;
 mod state;
@@ -175,7 +175,7 @@ impl Handle {
     /// What the topic with the state says; nothing before there is one.
     async fn seen<T>(&self, ask: impl FnOnce(&state::View) -> T) -> Result<Option<T>, SinkError> {
         let desk = &self.0.desk;
-        if !desk.exists().await? {
+        if !desk.is_there().await? {
             return Ok(None);
         }
         let seen = desk.look(Far::Decided).await?;
