@@ -47,7 +47,8 @@ pub struct SourceConfig {
     /// Whether messages of transactions that are not committed are read.
     #[serde(default)]
     pub isolation: Isolation,
-    /// A consumer group to which offsets are published for lag tools. Hapax never reads them.
+    /// A consumer group. With `follow: true` all processes that run this pipeline share the partitions through it. Offsets
+    /// are published to it for lag tools; Hapax never reads them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
     /// Offsets by split (`"orders[3]": 120`): that messages before them were deleted unread is accepted.
