@@ -23,6 +23,7 @@ pub mod run;
 pub mod sink;
 pub mod source;
 pub mod transform;
+pub mod type_name;
 pub mod wire;
 
 /// What every asynchronous contract method returns: a future that may move between threads.
