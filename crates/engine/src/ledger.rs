@@ -19,8 +19,13 @@ pub trait Ledger: Send + Sync {
     /// What it declares: the input of the calculus.
     fn facts(&self) -> LedgerFacts;
 
-    /// Refuses a store that may forget, or cannot be reached. Changes nothing.
-    fn check(&self) -> Fut<'_, (), SinkError>;
+    /// Refuses a store that may forget, or cannot be reached, and says what it rests on, in words, one line each.
+    /// Changes nothing.
+    fn check(&self) -> Fut<'_, Vec<String>, SinkError>;
+
+    /// Called once before the claims of a run. `has_positions` says whether the destination holds a position of the
+    /// pipeline: then there was a ledger, and one that is empty now was emptied. It refuses to go on with that one.
+    fn opened<'a>(&'a self, pipeline: &'a PipelineName, has_positions: bool) -> Fut<'a, (), SinkError>;
 
     /// Claims identities for places in `split`: one answer per arrival, in order, each durable once this returns. Of
     /// two arrivals of one identity, also in one call and also from two processes, the first is answered

@@ -371,8 +371,16 @@ fn meets(level: Level, asked: Level) -> bool {
 
 /// Keys that may change while positions and identities keep their meaning: how a value is read, and how
 /// records are written. Without them a dead letter whose cause is the schema could never be replayed.
-const MAY_CHANGE: [&str; 8] =
-    ["schema", "null_values", "record_bytes_max", "write", "positions", "create", "schema_changes", "accept_gap"];
+const MAY_CHANGE: [&str; 8] = [
+    "schema",
+    "null_values",
+    "record_bytes_max",
+    "write",
+    "positions",
+    "create",
+    "schema_changes",
+    "accept_gap",
+];
 
 /// A digest of what positions and identities mean: where records come from and go to, and what tells them
 /// apart. References stand in it as written: a new password is no new meaning, and no secret ends up in a
