@@ -56,11 +56,6 @@ impl Address {
         Ok(Self { client, place, answered: Arc::default() })
     }
 
-    /// Host, port and database, for people.
-    pub(crate) fn place(&self) -> &str {
-        &self.place
-    }
-
     /// Connects. A server that answered before is waited for, at most [`PATIENCE_S`].
     pub(crate) async fn connect(&self) -> Result<Session, ServerFault> {
         let until = Instant::now() + Duration::from_secs(PATIENCE_S);
@@ -172,6 +167,9 @@ impl Session {
         doing: &'static str,
         commands: &Pipeline,
     ) -> Result<Vec<Value>, ServerFault> {
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
         commands.query_async(&mut self.connection).await.map_err(|source| self.fault(doing, source))
     }
 
@@ -242,7 +240,7 @@ mod tests {
     #[test]
     fn addresses_are_read_and_show_no_password() {
         let address = Address::read("redis://ann:p%40ss%2Fword@db.example:6380/3").unwrap();
-        assert_eq!(address.place(), "db.example:6380/3");
+        assert_eq!(address.place, "db.example:6380/3");
         for wrong in
             ["mysql://h", "redis://", "redis://u:secret@h:port/0", "redis://:secret@h/x", "unix:///s"]
         {

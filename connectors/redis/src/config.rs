@@ -82,21 +82,12 @@ pub enum Write {
     Stream,
 }
 
+/// The longest time that is taken, in milliseconds: a thousand years. Far beyond it the server refuses the number.
+const WINDOW_MS_MAX: u64 = 1000 * 366 * 86_400_000;
+
 /// Reads a length of time: `90s`, `5m`, `2h`, `1d`. `None` for anything else.
 pub(crate) fn window(text: &str) -> Option<Window> {
-    let text = text.trim();
-    let (number, unit) = text.split_at_checked(text.find(|c: char| !c.is_ascii_digit())?)?;
-    let unit_ms = match unit.trim() {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    // Beyond a thousand years the server would refuse the number.
-    let ms = number.parse::<u64>().ok()?.checked_mul(unit_ms)?;
-    (1..=1000 * 366 * 86_400_000).contains(&ms).then_some(Window(ms))
+    Window::parse(text).filter(|window| window.0 <= WINDOW_MS_MAX)
 }
 
 /// Reads `unbounded` or a length of time.

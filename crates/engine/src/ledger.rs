@@ -23,10 +23,6 @@ pub trait Ledger: Send + Sync {
     /// Changes nothing.
     fn check(&self) -> Fut<'_, Vec<String>, SinkError>;
 
-    /// Called once before the claims of a run. `has_positions` says whether the destination holds a position of the
-    /// pipeline: then there was a ledger, and one that is empty now was emptied. It refuses to go on with that one.
-    fn opened<'a>(&'a self, pipeline: &'a PipelineName, has_positions: bool) -> Fut<'a, (), SinkError>;
-
     /// Makes it ready for a pipeline that `has_positions` at its destination, or has none yet. With positions and
     /// without what was claimed before them, a ledger was lost: that is refused.
     fn open<'a>(&'a self, pipeline: &'a PipelineName, has_positions: bool) -> Fut<'a, (), SinkError>;

@@ -332,7 +332,7 @@ impl Ledger for RedisLedger {
         })
     }
 
-    fn opened<'a>(&'a self, pipeline: &'a PipelineName, has_positions: bool) -> Fut<'a, (), SinkError> {
+    fn open<'a>(&'a self, pipeline: &'a PipelineName, has_positions: bool) -> Fut<'a, (), SinkError> {
         Box::pin(async move {
             let mut session = self.enter(pipeline).await?;
             self.mark(&mut session, pipeline, has_positions).await?;
