@@ -35,7 +35,8 @@ impl sink::Subject for Keys {
             _ => self.scene.key(&format!("{name}:{{id}}")),
         };
         let state = self.scene.key(&format!("{name}.state"));
-        let config = serde_json::json!({ "url": self.scene.url(), "key": key, "write": self.write, "state": state });
+        let config =
+            serde_json::json!({ "url": self.scene.url(), "key": key, "write": self.write, "state": state });
         let config: SinkConfig = serde_json::from_value(config).unwrap();
         hapax_redis::sink::open(config).await.unwrap()
     }
@@ -100,7 +101,8 @@ async fn streams_conform_as_a_source() {
         "id_column": "_id",
     });
     let config: SourceConfig = serde_json::from_value(config).unwrap();
-    source::suite(1000, async || Arc::new(Streams::open(config.clone()).await.unwrap()) as Arc<dyn Source>).await;
+    source::suite(1000, async || Arc::new(Streams::open(config.clone()).await.unwrap()) as Arc<dyn Source>)
+        .await;
     let source = Streams::open(config).await.unwrap();
     let names: Vec<String> = source.schema().fields().iter().map(|field| field.name().clone()).collect();
     assert_eq!(names, ["_id", "name", "id"]);

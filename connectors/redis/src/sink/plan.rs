@@ -169,10 +169,7 @@ impl Plan {
     }
 
     /// The key and the value of each row, or why it is refused.
-    pub(crate) fn encode(
-        &self,
-        records: &RecordBatch,
-    ) -> Result<Vec<Row>, arrow::error::ArrowError> {
+    pub(crate) fn encode(&self, records: &RecordBatch) -> Result<Vec<Row>, arrow::error::ArrowError> {
         let by_text = |index: &usize| records.columns().get(*index).map(Column::of).transpose();
         let key: Vec<Option<Column>> = self.key.iter().map(by_text).collect::<Result<_, _>>()?;
         let objects = if self.write == Write::Json { json_rows(records)? } else { Vec::new() };

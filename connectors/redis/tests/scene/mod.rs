@@ -73,7 +73,14 @@ impl Scene {
     pub fn fill(&self, stream: &str, ids: std::ops::Range<u64>) {
         let mut pipe = redis::pipe();
         for id in ids {
-            pipe.cmd("XADD").arg(stream).arg("*").arg("id").arg(id).arg("name").arg(format!("name {id}")).ignore();
+            pipe.cmd("XADD")
+                .arg(stream)
+                .arg("*")
+                .arg("id")
+                .arg(id)
+                .arg("name")
+                .arg(format!("name {id}"))
+                .ignore();
         }
         let () = pipe.query(&mut self.connect()).unwrap();
     }
@@ -196,7 +203,11 @@ pub mod pen {
         sink.acquire(&applicant).await.unwrap()
     }
 
-    pub async fn taken(sink: &Arc<dyn CoCommitSink>, lease: &Lease, split: &str) -> (Box<dyn CoCommit>, Standing) {
+    pub async fn taken(
+        sink: &Arc<dyn CoCommitSink>,
+        lease: &Lease,
+        split: &str,
+    ) -> (Box<dyn CoCommit>, Standing) {
         let mut writer = sink.writer(&SplitId::new(split)).await.unwrap();
         let standing = writer.take_over(lease).await.unwrap();
         (writer, standing)
