@@ -125,6 +125,8 @@ impl ServerFault {
             )
             | (_, Some("BUSY")) => Self::NotReady { place, doing, source },
             (_, Some("OOM" | "MISCONF" | "NOREPLICAS")) => Self::Full { place, doing, source },
+            // An answer that ends in the middle cannot be parsed.
+            (ErrorKind::Parse, _) => Self::Gone { place, doing, source },
             _ if source.is_io_error() || source.is_connection_dropped() || source.is_timeout() => {
                 Self::Gone { place, doing, source }
             }
