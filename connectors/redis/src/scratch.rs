@@ -4,9 +4,15 @@ use hapax_engine::fault::SinkError;
 use redis::Value;
 
 use crate::client::{Address, bytes, list, number, text};
+use crate::config::SinkConfig;
 
 /// How many keys are looked at in one step.
 const KEYS_MAX: u64 = 1_000;
+
+/// What `key` and `state` say for a scratch destination: the same, behind a prefix of letters, digits and `_`.
+pub fn names(config: &SinkConfig, prefix: &str) -> (String, String) {
+    (format!("{prefix}{}", config.key), format!("{prefix}{}", config.state))
+}
 
 /// Removes every key that begins so. `prefix` is letters, digits and `_`.
 pub async fn remove(url: &str, prefix: &str) -> Result<(), SinkError> {

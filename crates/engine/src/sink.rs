@@ -20,6 +20,7 @@ use crate::codes;
 use crate::dead_letter::{DeadLetter, SettledLetter, Settlement};
 use crate::fault::{CommitError, Fault, SinkError};
 use crate::history::{Remembered, Unfinished};
+use crate::ledger::Statistics;
 use crate::source::Source;
 use crate::transform::RefusedRow;
 use crate::wire::{Taken, WireBatch, WireFormat};
@@ -202,6 +203,12 @@ pub trait Destination: Send + Sync {
         pipeline: &'a PipelineName,
         id: &'a RecordId,
     ) -> Fut<'a, Option<Place>, SinkError>;
+
+    /// What the ledger that it keeps holds of a pipeline; `None` where none is kept, or nothing was claimed yet. Changes
+    /// nothing.
+    fn ledger_holds<'a>(&'a self, _pipeline: &'a PipelineName) -> Fut<'a, Option<Statistics>, SinkError> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
 
     /// The commits that are not over, by split. Changes nothing.
     fn unfinished<'a>(&'a self, pipeline: &'a PipelineName) -> Fut<'a, Vec<Unfinished>, SinkError>;

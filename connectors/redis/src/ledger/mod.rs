@@ -304,7 +304,29 @@ fn emptied(session: &Session, pipeline: &PipelineName, found: &'static str) -> S
     WriteFault::LedgerEmptied { pipeline: pipeline.to_string(), place, marker, found }.into()
 }
 
-fn unix_ms(time: &Value) -> Option<u64> {
+/// What a ledger holds, given the bytes of one claim. What expired is not counted down, so it is not counted at all.
+pub(crate) fn held(
+    retention: Retention,
+    identities: u64,
+    each: Option<u64>,
+    oldest: Option<u64>,
+    now: Option<u64>,
+) -> Statistics {
+    match retention {
+        Retention::Unbounded => Statistics {
+            identities: Some(identities),
+            bytes: each.map(|each| each.saturating_mul(identities)),
+            oldest_unix_ms: oldest,
+        },
+        Retention::For(window) => {
+            let since = now.map(|now| now.saturating_sub(window.0)).filter(|_| oldest.is_some());
+            Statistics { identities: None, bytes: None, oldest_unix_ms: oldest.max(since) }
+        }
+    }
+}
+
+/// An answer to TIME.
+pub(crate) fn unix_ms(time: &Value) -> Option<u64> {
     let [seconds, micros] = list(time) else { return None };
     number(seconds)?.checked_mul(1000)?.checked_add(number(micros)? / 1000)
 }
@@ -422,20 +444,7 @@ impl Ledger for RedisLedger {
                 each = number(&session.ask(doing, redis::cmd("MEMORY").arg("USAGE").arg(sample)).await?);
             }
             self.leave(session);
-            Ok(match self.retention {
-                Retention::Unbounded => Statistics {
-                    identities: Some(identities),
-                    bytes: each.map(|each| each.saturating_mul(identities)),
-                    oldest_unix_ms: oldest,
-                },
-                // What expired is not counted down.
-                Retention::For(window) => Statistics {
-                    identities: None,
-                    bytes: None,
-                    oldest_unix_ms: oldest
-                        .max(now.map(|now| now.saturating_sub(window.0)).filter(|_| oldest.is_some())),
-                },
-            })
+            Ok(held(self.retention, identities, each, oldest, now))
         })
     }
 }

@@ -1,8 +1,8 @@
 -- One commit: looks first, then writes. Nothing that is written can fail, so it is all of it or none.
 --
 -- KEYS  1 lease · 2 split · 3 letters · 4 letter · 5 raw · 6 settled · 7 settlement · 8 past · 9 in place · 10 commits
---       11 again · then the keys of claims · then the keys of records
-local a, k = 0, 11
+--       11 again · 12 what the ledger holds · then the keys of claims · then the keys of records
+local a, k = 0, 12
 local function arg()
   a = a + 1
   return ARGV[a]
@@ -44,6 +44,12 @@ end
 for i = 1, claims do
   local key, value = KEYS[claim_keys + i], ARGV[claim_args + i]
   if claim_ttl == '0' then call('SET', key, value) else call('SET', key, value, 'PX', claim_ttl) end
+end
+local made = arg()
+if claims > 0 then
+  call('HINCRBY', KEYS[12], 'identities', claims)
+  call('HSETNX', KEYS[12], 'oldest', made)
+  call('HSET', KEYS[12], 'sample', KEYS[claim_keys + 1])
 end
 
 for _ = 1, count() do

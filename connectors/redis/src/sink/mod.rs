@@ -15,6 +15,7 @@ use hapax_engine::Fut;
 use hapax_engine::dead_letter::{DeadLetter, SettledLetter};
 use hapax_engine::fault::{SinkError, SinkErrorKind};
 use hapax_engine::history::{Remembered, Unfinished};
+use hapax_engine::ledger::Statistics;
 use hapax_engine::sink::{CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Traits};
 use hapax_engine::source::{Nothing, Source};
 use hapax_protocol::guarantee::{Durability, Effect, Fencing, InDoubt, LedgerFacts, LedgerPlace};
@@ -241,6 +242,13 @@ impl Destination for Handle {
         Box::pin(async move {
             let (mut session, keys) = self.0.enter(pipeline).await?;
             Ok(state::claimant(&mut session, &keys, id).await?)
+        })
+    }
+
+    fn ledger_holds<'a>(&'a self, pipeline: &'a PipelineName) -> Fut<'a, Option<Statistics>, SinkError> {
+        Box::pin(async move {
+            let (mut session, keys) = self.0.enter(pipeline).await?;
+            Ok(state::ledger_holds(&mut session, &keys, self.0.settings.ledger).await?)
         })
     }
 

@@ -21,7 +21,7 @@ use crate::ledger::Spot;
 const COMMIT: &str = include_str!("commit.lua");
 
 /// How many keys stand before those of claims.
-const STATE_KEYS: usize = 11;
+const STATE_KEYS: usize = 12;
 
 /// A record on its way, and whether its key may be there.
 #[derive(Debug, Clone)]
@@ -144,7 +144,7 @@ impl Open {
             true => "p".repeat(targets.len()),
             false => self.records.iter().map(|record| if record.absent { 'a' } else { 'p' }).collect(),
         };
-        call.arg(guards);
+        call.arg(guards).arg(checkpoint.made_unix_ms);
         self.notes(&mut call);
         history::remember(&mut call, of.lease, of.holder, of.stood, checkpoint);
         let (columns, ttl) = of.plan.map_or((&[][..], None), |plan| (plan.columns.as_slice(), plan.ttl));
@@ -204,6 +204,7 @@ impl Committer<'_> {
         for what in ["past", "in-place", "commits", "again"] {
             call.arg(self.keys.of_split(what, self.split));
         }
+        call.arg(self.keys.of("ledger"));
     }
 
     /// What must hold, and what then holds.

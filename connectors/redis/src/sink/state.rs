@@ -1,7 +1,9 @@
 //! The keys that Hapax keeps beside the records, and what stands there.
 
 use hapax_engine::dead_letter::{DeadLetter, Ending, SettledLetter, Settlement};
+use hapax_engine::ledger::Statistics;
 use hapax_protocol::code::Code;
+use hapax_protocol::guarantee::Retention;
 use hapax_protocol::identity::{Place, RecordId};
 use hapax_protocol::lease::{Applicant, FencingToken, Lease, PipelineName};
 use hapax_protocol::position::{Epoch, Ordinal, Position, SplitId, Standing, Totals};
@@ -10,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::{Session, bytes, list, number, text};
 use crate::fault::ServerFault;
-use crate::ledger::Spot;
+use crate::ledger::{Spot, held, unix_ms};
 
 /// Gives the lease away.
 const ACQUIRE: &str = include_str!("acquire.lua");
@@ -280,6 +282,26 @@ pub(crate) async fn claimant(
     let ask = session.ask(doing, redis::cmd("HGET").arg(keys.of("split-names")).arg(spot.split)).await?;
     let name = text(&ask).ok_or_else(|| session.misunderstood(doing))?;
     Ok(Some(Place { split: SplitId::new(name), ordinal: spot.ordinal }))
+}
+
+/// What the ledger holds; `None` if nothing was claimed.
+pub(crate) async fn ledger_holds(
+    session: &mut Session,
+    keys: &Keys,
+    retention: Retention,
+) -> Result<Option<Statistics>, ServerFault> {
+    let doing = "reading the ledger";
+    let mut ask = redis::pipe();
+    ask.cmd("HMGET").arg(keys.of("ledger")).arg(&["identities", "oldest", "sample"]);
+    ask.cmd("TIME");
+    let answers = session.all(doing, &ask).await?;
+    let kept = answers.first().map(list).unwrap_or_default();
+    let Some(identities) = kept.first().and_then(number) else { return Ok(None) };
+    let sample = kept.get(2).and_then(bytes).unwrap_or_default();
+    let each = session.ask(doing, redis::cmd("MEMORY").arg("USAGE").arg(sample)).await;
+    let now = answers.get(1).and_then(unix_ms);
+    let oldest = kept.get(1).and_then(number);
+    Ok(Some(held(retention, identities, each.ok().as_ref().and_then(number), oldest, now)))
 }
 
 /// A number of a record, as it stands in ordered lists.

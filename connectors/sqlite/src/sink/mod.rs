@@ -16,6 +16,7 @@ use hapax_engine::Fut;
 use hapax_engine::dead_letter::{DeadLetter, SettledLetter};
 use hapax_engine::fault::SinkError;
 use hapax_engine::history::{Remembered, Unfinished};
+use hapax_engine::ledger::Statistics;
 use hapax_engine::sink::{
     Append, AppendSink, CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Tenure, Traits,
 };
@@ -283,6 +284,17 @@ impl Destination for Handle {
                 false => Ok(None),
             });
             found.await?
+        })
+    }
+
+    fn ledger_holds<'a>(&'a self, pipeline: &'a PipelineName) -> Fut<'a, Option<Statistics>, SinkError> {
+        Box::pin(async move {
+            let (path, pipeline) = (self.0.path().to_owned(), pipeline.clone());
+            let held = aside(self.0.path(), move || match path.exists() {
+                true => ledger::holds(connection::reading(&path)?, &path, &pipeline),
+                false => Ok(None),
+            });
+            held.await?
         })
     }
 

@@ -20,7 +20,7 @@ mod writer;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use hapax_protocol::guarantee::{Effect, Replay};
+use hapax_protocol::guarantee::{Effect, Order, Replay};
 use hapax_protocol::identity::{Duplicates, Identity};
 use hapax_protocol::lease::{Applicant, Lease};
 use hapax_protocol::position::{SplitId, Standing, Totals};
@@ -167,10 +167,26 @@ pub struct Summary {
 /// Whether the splits of a run must be moved one after another, because a later record of a key must
 /// not be overtaken by an earlier one, or the first of two twins must be the first of the source.
 pub fn in_order(source: &dyn Source, sink: &Sink, duplicates: Duplicates) -> bool {
-    match source.arrangement() {
-        Arrangement::Sequence => duplicates.need_ledger() || sink.facts().effect == Effect::ByKey,
-        // Claims that are made at once meet in the transactions of a database, and nowhere else.
-        Arrangement::Partitions => duplicates.need_ledger() && !matches!(sink, Sink::CoCommit(_)),
+    let (order, effect) = (source.facts().order, sink.facts().effect);
+    one_by_one(source.arrangement(), order, effect, duplicates, matches!(sink, Sink::CoCommit(_)))
+}
+
+/// The same, decided. `claims_meet` where claims that are made at once do: in the transactions of a database, and nowhere
+/// else.
+fn one_by_one(
+    arrangement: Arrangement,
+    order: Order,
+    effect: Effect,
+    duplicates: Duplicates,
+    claims_meet: bool,
+) -> bool {
+    match arrangement {
+        Arrangement::Sequence => duplicates.need_ledger() || effect == Effect::ByKey,
+        // Without an order a key may be in several splits: what replaces by key must not take two at once.
+        Arrangement::Partitions => {
+            let unordered = order == Order::None && effect == Effect::ByKey;
+            unordered || (duplicates.need_ledger() && !claims_meet)
+        }
     }
 }
 
