@@ -26,6 +26,8 @@ pub struct Pipeline {
     pub sink: Section,
     /// Where positions are kept for a destination that keeps none, if the file says.
     pub keeper: Option<Section>,
+    /// Where identities are remembered beside the destination, if the file says.
+    pub ledger: Option<Section>,
     /// What tells them apart.
     pub identity: Spanned<Identity>,
     /// The columns of the identity, each with its place.
@@ -262,6 +264,7 @@ fn pipeline(tree: &Node, name: PipelineName, secrets: Secrets) -> Option<Pipelin
         name,
         source: section(tree.get("source")?)?,
         sink: section(tree.get("sink")?)?,
+        ledger: tree.get("ledger").and_then(section),
         keeper: tree.get("keeper").and_then(section),
         identity,
         identity_columns,

@@ -9,13 +9,17 @@ use std::sync::Arc;
 use hapax_config::schema::{System, compose};
 use hapax_config::{Mistake, Pipeline, Section, codes};
 use hapax_engine::fault::{SinkError, SourceError};
+use hapax_engine::ledger::Ledger;
 use hapax_engine::sink::{Kept, Sink, Target};
 use hapax_engine::source::Source;
+use hapax_ledger::embedded::Embedded;
 use hapax_protocol::code::Code;
+use hapax_protocol::guarantee::InDoubt;
 use hapax_protocol::lease::PipelineName;
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 
+const EMBEDDED: &str = "embedded";
 const FILES: &str = "files";
 const KAFKA: &str = "kafka";
 const MYSQL: &str = "mysql";
@@ -64,8 +68,36 @@ pub fn schema() -> serde_json::Value {
             sink: Some(generator.subschema_for::<hapax_redis::config::SinkConfig>().to_value()),
         },
     ];
+    let mut ledgers = serde_json::Map::new();
+    ledgers.insert(REDIS.into(), generator.subschema_for::<hapax_redis::ledger::LedgerConfig>().to_value());
+    ledgers.insert(EMBEDDED.into(), embedded_schema());
     let definitions = generator.take_definitions(true);
-    compose(&systems, definitions)
+    compose(&systems, ledgers, definitions)
+}
+
+fn embedded_schema() -> serde_json::Value {
+    serde_json::json!({
+        "type": "object", "additionalProperties": false, "required": ["path"],
+        "description": "A ledger in a directory of this machine.",
+        "properties": {"path": {
+            "type": "string", "x-expected": "a path",
+            "description": "The directory. Created if it is missing; the one above it must exist. Losing it is losing what was remembered.",
+        }},
+    })
+}
+
+/// Opens a ledger that stands beside a destination. Nothing is created yet.
+pub fn open_ledger(section: &Section) -> Result<Arc<dyn Ledger>, OpenError> {
+    if section.system != REDIS {
+        return Ok(embedded_ledger(Path::new(section.text("path").unwrap_or_default())));
+    }
+    let ledger = hapax_redis::ledger::open(section.read()?, InDoubt::Resend);
+    Ok(Arc::new(ledger.map_err(OpenError::Sink)?))
+}
+
+/// A ledger in a directory of this machine.
+pub fn embedded_ledger(path: &Path) -> Arc<dyn Ledger> {
+    Arc::new(Embedded::new(path, InDoubt::Resend))
 }
 
 /// The name of a type, as `schema:` takes it.
