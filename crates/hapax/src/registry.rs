@@ -117,6 +117,28 @@ pub async fn open_sink(section: &Section, name: &PipelineName) -> Result<Sink, O
     }
 }
 
+/// Opens both ends of a pipeline that moves within one database, where they may share its transactions; `None` if each is
+/// opened by itself.
+pub async fn open_joint(
+    source: &Section,
+    sink: &Section,
+) -> Result<Option<(Arc<dyn Source>, Sink)>, OpenError> {
+    if source.system != sink.system || source.text("read") != Some("marked") {
+        return Ok(None);
+    }
+    match source.system.as_str() {
+        MYSQL => {
+            let opened = hapax_mysql::joint::open(source.read()?, sink.read()?).await;
+            let (source, sink) = opened.map_err(|error| match error {
+                hapax_mysql::joint::OpenError::Source(error) => OpenError::Source(error),
+                hapax_mysql::joint::OpenError::Sink(error) => OpenError::Sink(error),
+            })?;
+            Ok(Some((Arc::new(source), sink)))
+        }
+        _ => Ok(None),
+    }
+}
+
 /// The password that a section's URL holds, whether it came through a reference or not.
 pub fn password(section: &Section) -> Option<&str> {
     section.text("url").and_then(address::password)

@@ -112,6 +112,15 @@ impl Loaded {
             .map_err(|error| self.open_error(section, error))
     }
 
+    /// Opens both ends together, where they may share the transactions of one database. Nothing is created.
+    async fn joint(&self) -> Result<Option<(Arc<dyn Source>, Sink)>, Failure> {
+        let (source, sink) = (&self.pipeline.source, &self.pipeline.sink);
+        registry::open_joint(source, sink).await.map_err(|error| {
+            let section = if matches!(error, OpenError::Sink(_)) { sink } else { source };
+            self.open_error(section, error)
+        })
+    }
+
     /// The same pipeline into a scratch destination inside `place`. The real one cannot be reached from it.
     pub fn on_scratch(mut self, place: &Path) -> Result<Self, Failure> {
         let sink = registry::scratch::section(&self.pipeline.sink, place);
@@ -139,11 +148,17 @@ impl Loaded {
 
     /// Opens both ends, checks columns, plans the transform and derives the verdict. Changes nothing.
     pub async fn open(self) -> Result<Opened, Failure> {
-        let source = self.source().await?;
+        let (source, sink) = match self.joint().await? {
+            Some((source, sink)) => (source, Some(sink)),
+            None => (self.source().await?, None),
+        };
         let transform = self.transform(source.schema())?;
         let schema = transform.as_ref().map_or_else(|| source.schema(), |transform| transform.schema());
         self.check_identity(&source.schema(), &schema)?;
-        let sink = self.sink().await?;
+        let sink = match sink {
+            Some(sink) => sink,
+            None => self.sink().await?,
+        };
         let duplicates = self.duplicates(&sink)?;
         let verdict = derive(&facts(&*source, &self.pipeline.identity.value, &sink, duplicates));
         Ok(Opened { loaded: self, source, transform, schema, sink, duplicates, verdict })
