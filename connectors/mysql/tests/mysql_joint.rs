@@ -53,6 +53,7 @@ async fn moved(from: &str, to: &str, pipeline: &str, on_error: OnError) -> Resul
         sink,
         identity: Identity::Key(vec!["id".to_owned()]),
         duplicates: Duplicates::Keep,
+        ledger: None,
         on_error,
         until: Until::End,
         parallel: 4,
