@@ -152,3 +152,104 @@ fn a_table_goes_out_and_back_on_the_command_line() {
     let copied = copy("orders.parquet", &at("back"));
     assert!(String::from_utf8_lossy(&copied.stdout).contains("nothing new"), "{copied:?}");
 }
+
+/// How rows of an outbox and rows that arrived differ: rows whose mark and effect do not agree, rows that arrived twice.
+const DIFFER: &str = "SELECT concat((SELECT count(*) FROM outbox o LEFT JOIN arrived a USING (id)
+    WHERE (o.processed_at IS NULL) <> (a.id IS NULL)), ' ', (SELECT count(*) - count(DISTINCT id) FROM arrived))";
+
+const WAITING: &str = "SELECT CAST(count(*) AS CHAR) FROM outbox WHERE processed_at IS NULL";
+
+const REFILLED: &str =
+    "DROP TABLE IF EXISTS outbox, arrived, _hapax_leases, _hapax_positions, _hapax_commits,
+    _hapax_moved_again, _hapax_dead_letters, _hapax_settled_letters, _hapax_ledger;
+    CREATE TABLE arrived (id BIGINT, note TEXT);
+    CREATE TABLE outbox (id BIGINT PRIMARY KEY, note TEXT, processed_at DATETIME(6), INDEX (processed_at));
+    INSERT INTO outbox SELECT seq, concat('note ', seq), NULL FROM seq_1_to_1500";
+
+/// Writes a pipeline from an outbox into a table beside it.
+fn outbox_pipeline(folder: &Path, name: &str) -> String {
+    let file = folder.join(format!("{name}.yaml"));
+    let text = format!(
+        "version: 1\nname: {name}\nsource:\n  mysql: {{ url: \"${{env:OUTBOX_URL}}\", table: outbox, read: marked, mark: processed_at }}\n\
+         identity: {{ key: [id] }}\nduplicates: keep\ntransform: SELECT id, note FROM input\n\
+         sink:\n  mysql: {{ url: \"${{env:OUTBOX_URL}}\", table: arrived }}\ndelivery: exactly-once\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    file.display().to_string()
+}
+
+/// Starts a run that is killed where `crash` says.
+fn killed(file: &str, url: &str, crash: &str) -> std::process::Child {
+    Command::new(env!("CARGO_BIN_EXE_hapax"))
+        .args(["run", file])
+        .env("OUTBOX_URL", url)
+        .env("HAPAX_CRASH", crash)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn an_outbox_within_one_database_survives_every_crash_point() {
+    use std::os::unix::process::ExitStatusExt;
+    let database = Database::new(|name| Database::Mysql(format!("{name}_outbox")));
+    let folder = tempfile::tempdir().unwrap();
+    database.sql(REFILLED);
+    let file = outbox_pipeline(folder.path(), "outbox");
+    let urls = [("OUTBOX_URL", database.url())];
+    let plan = String::from_utf8(hapax(&["plan", &file], &urls, folder.path()).stdout).unwrap();
+    assert!(plan.contains("exactly-once"), "{plan}");
+    assert!(plan.contains("the mark at the source and the effect at the sink are one transaction"), "{plan}");
+    let mut kills = 0;
+    for point in [
+        "position-read",
+        "batch-read",
+        "mid-write",
+        "commit-before",
+        "commit-decided",
+        "commit-after",
+        "acknowledge-before",
+        "acknowledge-after",
+        "split-done",
+    ] {
+        for nth in [1, 3] {
+            database.sql(REFILLED);
+            let ended = killed(&file, &database.url(), &format!("{point}:{nth}")).wait().unwrap();
+            kills += usize::from(ended.signal() == Some(9));
+            assert!(ended.signal() == Some(9) || ended.success(), "{point}:{nth} ended as {ended}");
+            assert_eq!(database.sql(DIFFER).as_deref(), Some("0 0"), "{point}:{nth}, after the kill");
+            // Whoever is gone still holds its rows until the server notices.
+            let rerun = (0..100).find(|_| {
+                hapax(&["run", &file], &urls, folder.path());
+                database.sql(WAITING).as_deref() == Some("0")
+            });
+            assert!(rerun.is_some(), "{point}:{nth}: rows wait for ever");
+            assert_eq!(database.sql(DIFFER).as_deref(), Some("0 0"), "{point}:{nth}, after the rerun");
+        }
+    }
+    println!("{kills} kills");
+    assert!(kills >= 12, "{kills} kills: the test shows little");
+}
+
+#[test]
+fn two_processes_share_an_outbox_and_one_is_killed() {
+    let database = Database::new(|name| Database::Mysql(format!("{name}_two")));
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two) = (outbox_pipeline(folder.path(), "one"), outbox_pipeline(folder.path(), "two"));
+    let urls = [("OUTBOX_URL", database.url())];
+    for crash in ["mid-write:2", "commit-before:2", "commit-after:2"] {
+        database.sql(REFILLED);
+        let mut first = killed(&one, &database.url(), crash);
+        hapax(&["run", &two], &urls, folder.path());
+        first.wait().unwrap();
+        assert_eq!(database.sql(DIFFER).as_deref(), Some("0 0"), "{crash}");
+        let rerun = (0..100).find(|_| {
+            hapax(&["run", &one], &urls, folder.path());
+            database.sql(WAITING).as_deref() == Some("0")
+        });
+        assert!(rerun.is_some(), "{crash}: rows wait for ever");
+        assert_eq!(database.sql(DIFFER).as_deref(), Some("0 0"), "{crash}");
+    }
+}

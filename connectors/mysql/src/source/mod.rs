@@ -17,7 +17,7 @@ use arrow::datatypes::SchemaRef;
 use hapax_engine::Fut;
 use hapax_engine::dead_letter::DeadLetter;
 use hapax_engine::fault::SourceError;
-use hapax_engine::source::{Extent, Source, Split, SplitReader};
+use hapax_engine::source::{Arrangement, Extent, Source, Split, SplitReader};
 use hapax_protocol::code::Code;
 use hapax_protocol::guarantee::{Completeness, Order, Replay, Retention, Settle, SourceFacts};
 use hapax_protocol::position::{Position, SplitId};
@@ -166,6 +166,11 @@ impl Source for Mysql {
                 (None, _) => STAYS,
             }),
         }
+    }
+
+    /// A row that waits is with one worker, wherever it stands.
+    fn arrangement(&self) -> Arrangement {
+        if self.plan.walk == Walk::Marked { Arrangement::Partitions } else { Arrangement::Sequence }
     }
 
     /// Rows come at any time to where they are followed by a cursor or a mark.
