@@ -178,12 +178,12 @@ fn outbox_pipeline(folder: &Path, name: &str) -> String {
     file.display().to_string()
 }
 
-/// Starts a run that is killed where `crash` says.
+/// Starts a run that is killed where `crash` says, if it says anything.
 fn killed(file: &str, url: &str, crash: &str) -> std::process::Child {
     Command::new(env!("CARGO_BIN_EXE_hapax"))
         .args(["run", file])
         .env("OUTBOX_URL", url)
-        .env("HAPAX_CRASH", crash)
+        .envs((!crash.is_empty()).then_some(("HAPAX_CRASH", crash)))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -252,4 +252,55 @@ fn two_processes_share_an_outbox_and_one_is_killed() {
         assert!(rerun.is_some(), "{crash}: rows wait for ever");
         assert_eq!(database.sql(DIFFER).as_deref(), Some("0 0"), "{crash}");
     }
+}
+
+/// Waits until the first row of a query is what is expected.
+fn comes(database: &Database, sql: &str, expected: &str) {
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while database.sql(sql).as_deref() != Some(expected) {
+        assert!(std::time::Instant::now() < until, "{sql} is not {expected}: {:?}", database.sql(sql));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn what_comes_later_is_followed_until_the_run_is_told_to_stop() {
+    let database = Database::new(|name| Database::Mysql(format!("{name}_follow")));
+    let folder = tempfile::tempdir().unwrap();
+    database.sql(REFILLED);
+    database.sql(
+        "CREATE TABLE grows (id BIGINT PRIMARY KEY, at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6), INDEX (at));
+         INSERT INTO grows(id) VALUES (1), (2)",
+    );
+    let outbox = outbox_pipeline(folder.path(), "outbox");
+    let text = std::fs::read_to_string(&outbox).unwrap();
+    let text = text.replace("mark: processed_at", "mark: processed_at, poll_ms: 50");
+    std::fs::write(&outbox, format!("{text}follow: true\n")).unwrap();
+    let tail = folder.path().join("tail.yaml");
+    let text = "version: 1\nname: tail\nfollow: true\nsource:\n  mysql: { url: \"${env:OUTBOX_URL}\", table: grows, \
+                read: incremental, cursor: at, cursor_set_by: database, poll_ms: 50 }\nidentity: { key: [id] }\n\
+                duplicates: keep\nsink:\n  mysql: { url: \"${env:OUTBOX_URL}\", table: grown }\ndelivery: exactly-once\n";
+    std::fs::write(&tail, text).unwrap();
+    let mut runs =
+        [outbox.as_str(), &tail.display().to_string()].map(|file| killed(file, &database.url(), ""));
+    let arrived = "SELECT CAST(count(*) AS CHAR) FROM arrived";
+    comes(&database, arrived, "1500");
+    database.sql("INSERT INTO outbox (id, note) VALUES (5000, 'later')");
+    comes(&database, arrived, "1501");
+    // There once the tail has read, and not before.
+    let grown = "SELECT CAST(count(*) AS CHAR) FROM grown";
+    comes(
+        &database,
+        "SELECT CAST(count(*) AS CHAR) FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'grown'",
+        "1",
+    );
+    comes(&database, grown, "2");
+    database.sql("INSERT INTO grows(id) VALUES (3)");
+    comes(&database, grown, "3");
+    for run in &mut runs {
+        assert!(Command::new("kill").arg(run.id().to_string()).status().unwrap().success());
+        assert!(run.wait().unwrap().success(), "a run that was told to stop failed");
+    }
+    assert_eq!(database.sql(DIFFER).as_deref(), Some("0 0"));
+    assert_eq!(database.sql(WAITING).as_deref(), Some("0"));
 }
