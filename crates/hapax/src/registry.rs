@@ -140,6 +140,14 @@ pub async fn open_joint(
             })?;
             Ok(Some((Arc::new(source), sink)))
         }
+        POSTGRES => {
+            let opened = hapax_postgres::joint::open(source.read()?, sink.read()?).await;
+            let (source, sink) = opened.map_err(|error| match error {
+                hapax_postgres::joint::OpenError::Source(error) => OpenError::Source(error),
+                hapax_postgres::joint::OpenError::Sink(error) => OpenError::Sink(error),
+            })?;
+            Ok(Some((Arc::new(source), sink)))
+        }
         _ => Ok(None),
     }
 }
