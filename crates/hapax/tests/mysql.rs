@@ -254,6 +254,35 @@ fn two_processes_share_an_outbox_and_one_is_killed() {
     }
 }
 
+/// A worker that stops with rows marked and written, and wakes up when another run has moved them.
+#[test]
+fn a_run_that_wakes_late_marks_and_writes_nothing() {
+    let database = Database::new(|name| Database::Mysql(format!("{name}_late")));
+    let folder = tempfile::tempdir().unwrap();
+    let file = outbox_pipeline(folder.path(), "outbox");
+    let urls = [("OUTBOX_URL", database.url())];
+    for crash in ["mid-write:2=stop", "commit-before:2=stop", "commit-after:2=stop"] {
+        database.sql(REFILLED);
+        let mut late = killed(&file, &database.url(), crash);
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let state = || std::fs::read_to_string(format!("/proc/{}/stat", late.id())).unwrap();
+        while !state().contains(") T ") {
+            assert!(std::time::Instant::now() < until, "{crash}: it does not stop");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let rerun = (0..100).find(|_| {
+            hapax(&["run", &file], &urls, folder.path());
+            database.sql(WAITING).as_deref() == Some("0")
+        });
+        assert!(rerun.is_some(), "{crash}: rows wait for ever");
+        assert_eq!(database.sql(DIFFER).as_deref(), Some("0 0"), "{crash}, overtaken");
+        assert!(Command::new("kill").args(["-CONT", &late.id().to_string()]).status().unwrap().success());
+        assert_eq!(late.wait().unwrap().code(), Some(5), "{crash}: it was not fenced");
+        assert_eq!(database.sql(DIFFER).as_deref(), Some("0 0"), "{crash}, woken");
+        assert_eq!(database.sql("SELECT CAST(count(*) AS CHAR) FROM arrived").as_deref(), Some("1500"));
+    }
+}
+
 /// Waits until the first row of a query is what is expected.
 fn comes(database: &Database, sql: &str, expected: &str) {
     let until = std::time::Instant::now() + std::time::Duration::from_secs(60);

@@ -16,6 +16,7 @@ use hapax_engine::Fut;
 use hapax_engine::dead_letter::{DeadLetter, SettledLetter};
 use hapax_engine::fault::{SinkError, SinkErrorKind};
 use hapax_engine::history::{Remembered, Unfinished};
+use hapax_engine::ledger::Statistics;
 use hapax_engine::sink::{CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Tenure, Traits};
 use hapax_engine::source::{Nothing, Source};
 use hapax_protocol::guarantee::{
@@ -265,6 +266,13 @@ impl Destination for Handle {
         Box::pin(async move {
             let Some(mut session) = self.0.beside().await? else { return Ok(None) };
             Ok(ledger::claimant(&mut session, pipeline, id).await?)
+        })
+    }
+
+    fn ledger_holds<'a>(&'a self, pipeline: &'a PipelineName) -> Fut<'a, Option<Statistics>, SinkError> {
+        Box::pin(async move {
+            let Some(mut session) = self.0.beside().await? else { return Ok(None) };
+            Ok(ledger::holds(&mut session, pipeline).await?)
         })
     }
 
