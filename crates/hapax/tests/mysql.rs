@@ -102,6 +102,24 @@ fn hapax(arguments: &[&str], variables: &[(&str, String)], in_folder: &Path) -> 
     output
 }
 
+/// Verifies until both ends are equal: a transaction that others have open holds the look at the source back too.
+fn verified(file: &str, variables: &[(&str, String)]) {
+    let mut last = None;
+    let equal = (0..100).find(|_| {
+        let verify = Command::new(env!("CARGO_BIN_EXE_hapax"))
+            .current_dir(root())
+            .args(["verify", file])
+            .envs(variables.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let is_equal = verify.status.success();
+        last = Some(verify);
+        is_equal
+    });
+    assert!(equal.is_some(), "{last:?}");
+}
+
 fn moved(file: &str, variables: &[(&str, String)]) -> i64 {
     let output = hapax(&["run", file, "--json"], variables, &root());
     let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -125,14 +143,14 @@ fn the_example_runs() {
         arrived.into_iter().find(|sum| *sum >= wanted)
     };
     assert_eq!(all(500), Some(500));
-    hapax(&["verify", file], &urls, &root());
+    verified(file, &urls);
     let sum = "SELECT sum(amount) FROM ";
     let expected = source.sql(&format!("{sum}orders"));
     assert_eq!(target.sql(&format!("{sum}orders_from_mysql")), expected);
     source.sql("UPDATE orders SET amount = 0 WHERE id <= 3");
     assert_eq!(all(3), Some(3));
     assert_eq!(target.sql("SELECT count(*) FROM orders_from_mysql WHERE amount = 0").as_deref(), Some("3"));
-    hapax(&["verify", file], &urls, &root());
+    verified(file, &urls);
 }
 
 #[test]
