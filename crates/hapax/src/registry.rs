@@ -186,15 +186,28 @@ pub async fn open_joint(
     source: &Section,
     sink: &Section,
 ) -> Result<Option<(Arc<dyn Source>, Sink)>, OpenError> {
-    if source.system != POSTGRES || sink.system != POSTGRES || source.text("read") != Some("marked") {
+    if source.system != sink.system || source.text("read") != Some("marked") {
         return Ok(None);
     }
-    let opened = hapax_postgres::joint::open(source.read()?, sink.read()?).await;
-    let (source, sink) = opened.map_err(|error| match error {
-        hapax_postgres::joint::OpenError::Source(error) => OpenError::Source(error),
-        hapax_postgres::joint::OpenError::Sink(error) => OpenError::Sink(error),
-    })?;
-    Ok(Some((Arc::new(source), sink)))
+    match source.system.as_str() {
+        MYSQL => {
+            let opened = hapax_mysql::joint::open(source.read()?, sink.read()?).await;
+            let (source, sink) = opened.map_err(|error| match error {
+                hapax_mysql::joint::OpenError::Source(error) => OpenError::Source(error),
+                hapax_mysql::joint::OpenError::Sink(error) => OpenError::Sink(error),
+            })?;
+            Ok(Some((Arc::new(source), sink)))
+        }
+        POSTGRES => {
+            let opened = hapax_postgres::joint::open(source.read()?, sink.read()?).await;
+            let (source, sink) = opened.map_err(|error| match error {
+                hapax_postgres::joint::OpenError::Source(error) => OpenError::Source(error),
+                hapax_postgres::joint::OpenError::Sink(error) => OpenError::Sink(error),
+            })?;
+            Ok(Some((Arc::new(source), sink)))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// The passwords that a section holds, whether they came through references or not.
