@@ -15,7 +15,7 @@ use hapax_engine::Fut;
 use hapax_engine::dead_letter::{DeadLetter, SettledLetter};
 use hapax_engine::fault::{SinkError, SinkErrorKind};
 use hapax_engine::history::{Remembered, Unfinished};
-use hapax_engine::sink::{CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Traits};
+use hapax_engine::sink::{CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Tenure, Traits};
 use hapax_engine::source::{Nothing, Source};
 use hapax_protocol::guarantee::{Durability, Effect, Fencing, InDoubt, LedgerFacts, LedgerPlace, Retention};
 use hapax_protocol::identity::{Place, RecordId};
@@ -96,11 +96,11 @@ impl Handle {
         Ok(())
     }
 
-    async fn give_lease(&self, applicant: &Applicant) -> Result<Lease, SinkError> {
+    async fn give_lease(&self, applicant: &Applicant, tenure: Tenure) -> Result<Lease, SinkError> {
         let mut session = self.0.address.connect().await?;
         tables::create(&mut session).await?;
         session.say("acquiring the lease", "START TRANSACTION").await?;
-        match tables::acquire(&mut session, applicant).await? {
+        match tables::acquire(&mut session, applicant, tenure).await? {
             Application::Granted(lease) => {
                 session.say("acquiring the lease", "COMMIT").await?;
                 Ok(lease)
@@ -121,8 +121,7 @@ impl Destination for Handle {
             effect: if write == Write::Append { Effect::Insert } else { Effect::ByKey },
             replaces: write == Write::Upsert,
             fencing: Fencing::Token,
-            // A server that forgets a commit forgets its position with it.
-            durability: Durability::WithPosition,
+            durability: Durability::Durable,
             // Types and collations are looked at before a run, or not at all.
             readers: Some(condition(write).to_owned()),
             ledger: Some(LedgerFacts {
@@ -154,7 +153,11 @@ impl Destination for Handle {
     }
 
     fn acquire<'a>(&'a self, applicant: &'a Applicant) -> Fut<'a, Lease, SinkError> {
-        Box::pin(self.give_lease(applicant))
+        Box::pin(self.give_lease(applicant, Tenure::Sole))
+    }
+
+    fn join<'a>(&'a self, applicant: &'a Applicant) -> Fut<'a, Lease, SinkError> {
+        Box::pin(self.give_lease(applicant, Tenure::Group))
     }
 
     /// Each commit is visible when it is made.

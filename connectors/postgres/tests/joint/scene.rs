@@ -45,6 +45,7 @@ pub fn run((source, sink): (Postgres, Sink)) -> Run {
     Run {
         source,
         transform: None,
+        ledger: None,
         sink,
         identity: Identity::Key(vec!["id".to_owned()]),
         duplicates: Duplicates::Keep,

@@ -125,7 +125,7 @@ impl Reading {
             };
             let event = tokio::select! {
                 biased;
-                // Without a writer nothing that is read can be committed, and a source may wait for that for ever.
+                // The writer is gone, and a source that is silent would never notice.
                 through = self.acknowledged.recv() => through.map_or(Event::Stop, Event::Durable),
                 () = self.halt.wait() => Event::Stop,
                 heard = self.reader.hear(limit, ended) => Event::Heard(heard.map_err(ReadError::Source)?),

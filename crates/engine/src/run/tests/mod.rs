@@ -2,6 +2,7 @@
 #![allow(clippy::as_conversions)]
 
 mod fakes;
+mod follow;
 mod kept;
 mod repair;
 
@@ -78,7 +79,9 @@ async fn a_sink_that_stays_away_ends_the_run_and_a_later_run_completes() {
     for nth in 2..10 {
         table.plan(nth, Planned::Unavailable);
     }
-    let error = run_of(&tape, &table).run().await.unwrap_err();
+    let mut run = run_of(&tape, &table);
+    run.limits.outage_ms = 500;
+    let error = run.run().await.unwrap_err();
     assert!(matches!(error, RunError::Sink { .. }), "{error}");
     table.heal();
     run_of(&tape, &table).run().await.unwrap();
@@ -269,6 +272,8 @@ fn order_decides_about_parallel_splits() {
     let (source, table) = (Tape::holding(&[1]), Arc::new(Table::default()));
     let sink = Sink::CoCommit(table);
     assert!(!in_order(&source, &sink, Duplicates::Keep) && in_order(&source, &sink, Duplicates::Drop));
+    // A key is in one partition, and claims that are made at once meet in the transactions of the table.
+    assert!(!in_order(&Tape::growing(&[("a", 0..1)]), &sink, Duplicates::Drop));
 }
 
 #[test]
