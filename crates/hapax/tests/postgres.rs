@@ -5,6 +5,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+#[path = "postgres/joint.rs"]
+mod joint;
+
 use serde_json::Value;
 use tokio_postgres::{Client, Config, NoTls};
 
