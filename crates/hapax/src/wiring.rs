@@ -400,7 +400,7 @@ fn meets(level: Level, asked: Level) -> bool {
 
 /// Keys that may change while positions and identities keep their meaning: how a value is read, and how
 /// records are written. Without them a dead letter whose cause is the schema could never be replayed.
-const MAY_CHANGE: [&str; 11] = [
+const MAY_CHANGE: [&str; 10] = [
     "schema",
     "null_values",
     "record_bytes_max",
@@ -410,7 +410,6 @@ const MAY_CHANGE: [&str; 11] = [
     "schema_changes",
     "workers",
     "poll_ms",
-    "outage_max",
     "ledger_retention",
 ];
 
