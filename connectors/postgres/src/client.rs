@@ -2,9 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use tokio::task::AbortHandle;
 use tokio_postgres::{Client, Error, SimpleQueryMessage, Statement};

@@ -400,7 +400,7 @@ fn meets(level: Level, asked: Level) -> bool {
 
 /// Keys that may change while positions and identities keep their meaning: how a value is read, and how
 /// records are written. Without them a dead letter whose cause is the schema could never be replayed.
-const MAY_CHANGE: [&str; 10] = [
+const MAY_CHANGE: [&str; 12] = [
     "schema",
     "null_values",
     "record_bytes_max",
@@ -408,9 +408,11 @@ const MAY_CHANGE: [&str; 10] = [
     "positions",
     "create",
     "schema_changes",
-    "workers",
-    "poll_ms",
+    "accept_collation",
     "ledger_retention",
+    "outage_max",
+    "poll_ms",
+    "workers",
 ];
 
 /// A digest of what positions and identities mean: where records come from and go to, and what tells them

@@ -2,6 +2,7 @@
 
 use hapax_engine::dead_letter::DeadLetter;
 use hapax_engine::sink::Tenure;
+use hapax_planted::{Mistake, planted};
 use hapax_protocol::code::Code;
 use hapax_protocol::identity::Place;
 use hapax_protocol::lease::{Applicant, FencingToken, Lease, PipelineName};
@@ -206,9 +207,14 @@ pub(crate) async fn take(session: &mut Session, lease: &Lease, split: &SplitId) 
 /// What must hold for the holder of a token to move a position. A commit may leave the position where it is: only
 /// the epoch then tells one from the next.
 const ADVANCE: &str = "UPDATE _hapax_positions SET position = ?, epoch = ?, `read` = ?, moved = ?, suppressed = ?, \
-                       set_aside = ?, filtered = ? WHERE pipeline = ? AND split = ? AND token = ? \
-                       AND position <=> ? AND epoch = ? \
-                       AND EXISTS (SELECT 1 FROM _hapax_leases WHERE pipeline = ? AND token = ?)";
+                       set_aside = ?, filtered = ? WHERE pipeline = ? AND split = ?";
+
+/// What else must hold: the fence.
+const FENCE: &str = "token = ? AND position <=> ? AND epoch = ? \
+                     AND EXISTS (SELECT 1 FROM _hapax_leases WHERE pipeline = ? AND token = ?)";
+
+/// Nothing must: the planted mistake.
+const NO_FENCE: &str = "(true OR ? OR ? OR ? OR ? OR ?)";
 
 /// Moves the position of a split, if it and its token are as expected. Whether it did.
 pub(crate) async fn advance(
@@ -235,7 +241,9 @@ pub(crate) async fn advance(
         pipeline(),
         token.into(),
     ];
-    Ok(session.run("advancing the position", ADVANCE, Params::Positional(params)).await? == 1)
+    let fence = if planted(Mistake::NoFence) { NO_FENCE } else { FENCE };
+    let sql = format!("{ADVANCE} AND {fence}");
+    Ok(session.run("advancing the position", &sql, Params::Positional(params)).await? == 1)
 }
 
 /// Where each split stands, by name.

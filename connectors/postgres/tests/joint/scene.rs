@@ -45,9 +45,9 @@ pub fn run((source, sink): (Postgres, Sink)) -> Run {
     Run {
         source,
         transform: None,
-        ledger: None,
         sink,
         identity: Identity::Key(vec!["id".to_owned()]),
+        ledger: None,
         duplicates: Duplicates::Keep,
         on_error: OnError::SetAside,
         until: Until::End,
