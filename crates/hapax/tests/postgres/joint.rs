@@ -208,3 +208,53 @@ fn a_plan_says_what_it_rests_on_and_a_run_that_goes_on_takes_what_comes() {
     case.whole("stopped");
     assert_eq!(case.database.number(WAITING), 0);
 }
+
+/// Between two databases the mark follows the effect, and the ledger knows what comes again. Workers move at once.
+#[test]
+fn between_two_databases_several_workers_lose_and_repeat_nothing() {
+    let (source, target) = (Database::new("apart_source"), Database::new("apart_target"));
+    source.sql(OUTBOX);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.yaml");
+    std::fs::write(
+        &file,
+        "name: outbox\nsource:\n  postgres: { url: '${env:SOURCE_URL}', table: outbox, read: marked, mark: processed_at }\n\
+         identity: { key: [id] }\nduplicates: drop\ntransform: SELECT id, topic, payload FROM input\n\
+         sink:\n  postgres: { url: '${env:TARGET_URL}', table: arrived }\n\
+         parallel: 4\ncommit: { records: 50 }\ndelivery: exactly-once\n",
+    )
+    .unwrap();
+    let run = ["run", file.to_str().unwrap(), "--json"];
+    let plan = command(&["plan", run[1]], &source, &target).output().unwrap();
+    let said = String::from_utf8(plan.stdout).unwrap();
+    assert!(said.contains("(rule 4)") && said.contains("4 at a time"), "{said}");
+    for point in [
+        "batch-read:4",
+        "claimed:3",
+        "commit-before:3",
+        "commit-after:3",
+        "acknowledge-before:2",
+        "acknowledge-after:3",
+    ] {
+        source.sql("UPDATE outbox SET processed_at = NULL");
+        target.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
+        let killed = command(&run, &source, &target).env("HAPAX_CRASH", point).output().unwrap();
+        assert!(killed.status.code().is_none(), "it was not killed at {point}");
+        let began = Instant::now();
+        while source.number(WAITING) > 0 {
+            assert!(began.elapsed() < Duration::from_secs(30), "killed at {point}: rows stay behind");
+            hapax(&run, &source, &target);
+        }
+        let counts = ["SELECT count(*) FROM arrived", "SELECT count(DISTINCT id) FROM arrived"];
+        assert_eq!(counts.map(|sql| target.number(sql)), [ROWS, ROWS], "killed at {point}");
+    }
+    // A ledger that forgets cannot know a row that waited for longer.
+    let text = std::fs::read_to_string(&file)
+        .unwrap()
+        .replace("table: arrived }", "table: arrived, ledger_retention: 30d }");
+    std::fs::write(&file, text).unwrap();
+    let plan = command(&["plan", run[1]], &source, &target).output().unwrap();
+    let said = String::from_utf8(plan.stdout).unwrap();
+    assert_eq!(plan.status.code(), Some(3), "{said}");
+    assert!(said.contains("at-least-once"), "{said}");
+}
