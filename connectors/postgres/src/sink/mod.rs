@@ -20,6 +20,7 @@ use hapax_engine::Fut;
 use hapax_engine::dead_letter::{DeadLetter, SettledLetter};
 use hapax_engine::fault::SinkError;
 use hapax_engine::history::{Remembered, Unfinished};
+use hapax_engine::ledger::Statistics;
 use hapax_engine::sink::{CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Tenure, Traits};
 use hapax_engine::source::{Nothing, Source};
 use hapax_engine::wire::WireFormat;
@@ -425,6 +426,10 @@ impl Destination for Handle {
         id: &'a RecordId,
     ) -> Fut<'a, Option<Place>, SinkError> {
         ask!(self.0, "reading the ledger", claimant, pipeline, id)
+    }
+
+    fn ledger_holds<'a>(&'a self, pipeline: &'a PipelineName) -> Fut<'a, Option<Statistics>, SinkError> {
+        ask!(self.0, "reading the ledger", ledger_holds, pipeline)
     }
 
     /// A transaction is over or never was.

@@ -50,6 +50,9 @@ async fn what_is_older_goes_with_later_commits_and_at_the_end() {
         301,
         "100 that are young, 200 that are new, and one of another pipeline"
     );
+    let held = sink.ledger_holds(&crate::scene::pipeline()).await.unwrap().unwrap();
+    assert_eq!(held.identities, Some(300));
+    assert!(held.bytes > Some(0) && held.oldest_unix_ms > Some(1_700_000_000_000), "{held:?}");
     // Whoever is remembered is a twin, whoever is not is new.
     let claims = writer.claim(&[arrivals(0, 1), arrivals(950, 1)].concat().map_ordinals()).await.unwrap();
     assert!(matches!(claims[..], [Claim::New, Claim::Twin { .. }]), "{claims:?}");
