@@ -258,3 +258,22 @@ fn between_two_databases_several_workers_lose_and_repeat_nothing() {
     assert_eq!(plan.status.code(), Some(3), "{said}");
     assert!(said.contains("at-least-once"), "{said}");
 }
+
+/// The look that finds nothing elsewhere finds it where the sink's role may not mark: two transactions.
+#[test]
+fn what_is_looked_for_is_found_where_mark_and_effect_are_two_transactions() {
+    let case = Case::new("joint_apart", "commit: { records: 50 }\n");
+    let role = format!("{}_writer", case.database.name);
+    case.database.sql(&format!(
+        "CREATE ROLE {role} LOGIN PASSWORD 'w'; GRANT USAGE, CREATE ON SCHEMA public TO {role}; \
+         GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}; REVOKE ALL ON outbox FROM {role}"
+    ));
+    let text = std::fs::read_to_string(case.file()).unwrap();
+    std::fs::write(case.file(), text.replace("delivery: exactly-once", "delivery: at-least-once")).unwrap();
+    let (_, behind) = case.database.server.split_once('@').unwrap();
+    let url = format!("postgres://{role}:w@{}/{}", behind.split_once('/').unwrap().0, case.database.name);
+    let killed = case.command("acknowledge-before:2").env("TARGET_URL", url).spawn().unwrap();
+    assert_eq!(ended(killed).1, Some(9));
+    assert!(case.database.number(APART) > 0, "the look is blind");
+    case.database.sql(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+}
