@@ -6,7 +6,7 @@ use std::path::Path;
 use hapax_config::Section;
 use hapax_engine::fault::SinkError;
 
-use super::{FILES, KAFKA, MYSQL, OpenError, POSTGRES, SQLITE, unknown};
+use super::{FILES, KAFKA, MYSQL, OpenError, POSTGRES, REDIS, SQLITE, unknown};
 
 /// The section of a scratch destination of the same kind, for the place `place` of a scratch directory. Touches
 /// nothing.
@@ -31,6 +31,11 @@ pub fn section(sink: &Section, place: &Path) -> Result<Section, OpenError> {
             let config: hapax_mysql::config::SinkConfig = sink.read()?;
             let url = hapax_mysql::scratch::url(&config.url, &name(place)).map_err(OpenError::Sink)?;
             Ok(sink.with_text("url", url))
+        }
+        REDIS => {
+            let config: hapax_redis::config::SinkConfig = sink.read()?;
+            let (key, state) = hapax_redis::scratch::names(&config, &name(place));
+            Ok(sink.with_text("key", key).with_text("state", state))
         }
         _ => Err(unknown(sink).into()),
     }
@@ -73,6 +78,10 @@ async fn removed(sink: &Section, prefix: &str) -> Result<(), OpenError> {
         MYSQL => {
             let config: hapax_mysql::config::SinkConfig = sink.read()?;
             hapax_mysql::scratch::remove(&config.url, prefix).await
+        }
+        REDIS => {
+            let config: hapax_redis::config::SinkConfig = sink.read()?;
+            hapax_redis::scratch::remove(&config.url, prefix).await
         }
         _ => Ok(()),
     };
