@@ -15,15 +15,18 @@
 mod checker;
 mod data;
 mod incremental;
+mod kafka;
 mod mysql;
 mod planted;
 mod postgres;
 mod power;
 mod process;
+#[path = "../../../../connectors/kafka/tests/scene/mod.rs"]
+mod scene;
 mod stopped;
 
 use checker::Verdict;
-use data::Data;
+use data::{Data, Noise, USUAL};
 use process::{Ended, Pipeline};
 
 /// Every crash point of the engine, by the name `HAPAX_CRASH` takes.
@@ -58,6 +61,9 @@ fn has_no(pair: &str, point: &str) -> bool {
         "csv-to-sqlite" | "growing-to-sqlite" | "csv-to-postgres" | "csv-to-mysql" => {
             staged_only.contains(&point)
         }
+        "kafka-to-postgres" => staged_only.contains(&point),
+        // No identity is claimed.
+        "csv-to-kafka" | "kafka-to-kafka" => staged_only.contains(&point) || point == "claimed",
         "csv-to-parquet" => whole_file_only.contains(&point),
         _ => false,
     }
@@ -102,6 +108,36 @@ fn csv_to_postgres_survives_every_crash_point() {
 #[test]
 fn csv_to_postgres_survives_random_kills() {
     random_moments("csv-to-postgres");
+}
+
+#[test]
+fn csv_to_kafka_survives_every_crash_point() {
+    every_point("csv-to-kafka");
+}
+
+#[test]
+fn csv_to_kafka_survives_random_kills() {
+    random_moments("csv-to-kafka");
+}
+
+#[test]
+fn kafka_to_postgres_survives_every_crash_point() {
+    every_point("kafka-to-postgres");
+}
+
+#[test]
+fn kafka_to_postgres_survives_random_kills() {
+    random_moments("kafka-to-postgres");
+}
+
+#[test]
+fn kafka_to_kafka_survives_every_crash_point() {
+    every_point("kafka-to-kafka");
+}
+
+#[test]
+fn kafka_to_kafka_survives_random_kills() {
+    random_moments("kafka-to-kafka");
 }
 
 #[test]
@@ -167,9 +203,14 @@ fn a_reader_never_sees_a_part_or_a_repeat() {
     }
 }
 
+/// A topic keeps no identities, so twins would arrive.
+fn noise(pair: &str) -> Noise {
+    if pair.ends_with("-to-kafka") { Noise { twins: 0, ..USUAL } } else { USUAL }
+}
+
 /// Kills at one point the first, the third and the second time it is passed, then runs to the end.
 fn every_point(pair: &str) {
-    let data = Data::generate(4_000, 7);
+    let data = Data::generate_with(4_000, 7, noise(pair));
     for point in POINTS {
         let pipeline = Pipeline::new(pair, &data);
         let mut kills = 0;
@@ -192,7 +233,7 @@ fn every_point(pair: &str) {
 
 /// Kills fifty times, or as often as `HAPAX_KILLS` says, at moments drawn from a seed.
 fn random_moments(pair: &str) {
-    let data = Data::generate(20_000, 23);
+    let data = Data::generate_with(20_000, 23, noise(pair));
     let calm = Pipeline::new(pair, &data);
     let started = std::time::Instant::now();
     calm.complete();

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::checker::{self, Verdict};
 use crate::data::Data;
+use crate::kafka::Topics;
 use crate::mysql::Database;
 use crate::postgres::Schema;
 
@@ -30,6 +31,7 @@ pub struct Pipeline<'a> {
     planted: Option<Mistake>,
     schema: Option<Schema>,
     database: Option<Database>,
+    topics: Option<Topics>,
 }
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -37,7 +39,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 const COLUMNS: &str = "writer: int64, sequence: int64, amount: float64, text: string, hash: string";
 
 /// Each pair with its source and its sink, `IN` and `OUT` being the folders, and what is done about twins.
-const PAIRS: [(&str, &str, &str, &str); 12] = [
+const PAIRS: [(&str, &str, &str, &str); 15] = [
     (
         "csv-to-sqlite",
         "files: { path: IN/part-*.csv, schema: COLUMNS }",
@@ -93,6 +95,24 @@ const PAIRS: [(&str, &str, &str, &str); 12] = [
         "drop",
     ),
     (
+        "csv-to-kafka",
+        "files: { path: IN/part-*.csv, schema: COLUMNS }",
+        "kafka: { brokers: \"BROKERS\", topic: TARGET, state: STATE, create: { partitions: 2 } }",
+        "keep",
+    ),
+    (
+        "kafka-to-postgres",
+        "kafka: { brokers: \"BROKERS\", topic: SOURCE, schema: COLUMNS }",
+        "postgres: { url: \"${env:KILL_POSTGRES}\", table: SCHEMA.events }",
+        "drop",
+    ),
+    (
+        "kafka-to-kafka",
+        "kafka: { brokers: \"BROKERS\", topic: SOURCE, schema: COLUMNS }",
+        "kafka: { brokers: \"BROKERS\", topic: TARGET, state: STATE, create: { partitions: 2 } }",
+        "keep",
+    ),
+    (
         "growing-to-sqlite",
         "sqlite: { path: IN/growing.db, table: events, read: incremental, cursor: at }",
         "sqlite: { path: OUT/target.db, table: events }",
@@ -135,7 +155,8 @@ impl<'a> Pipeline<'a> {
         std::fs::create_dir(&out).unwrap();
         let schema = pair.ends_with("-to-postgres").then(|| Schema::create(&out));
         let database = pair.ends_with("-to-mysql").then(|| Database::create(&out));
-        let pipeline = Self { pair, data, folder, planted, schema, database };
+        let topics = pair.contains("kafka").then(|| Topics::create(&out, pair, data));
+        let pipeline = Self { pair, data, folder, planted, schema, database, topics };
         pipeline.commit_every(700);
         pipeline
     }
@@ -158,6 +179,7 @@ impl<'a> Pipeline<'a> {
         let schema = self.schema.as_ref().map(Schema::name).unwrap_or_default();
         let file = file.replace("SCHEMA", schema);
         let file = file.replace("OUT/", &format!("{}/", self.out().display()));
+        let file = self.topics.as_ref().map_or(file.clone(), |topics| topics.in_file(&file));
         std::fs::write(self.file(), file).unwrap();
     }
 
