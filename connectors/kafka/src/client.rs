@@ -1,7 +1,7 @@
 //! A cluster, and what is asked of it. librdkafka waits in threads of its own; nothing here blocks the engine.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
@@ -103,6 +103,8 @@ pub(crate) struct Cluster {
     place: Arc<str>,
     settings: ClientConfig,
     watch: Watch,
+    /// Made once: one that is dropped takes a tenth of a second to end.
+    admin: Arc<OnceLock<AdminClient<Watch>>>,
 }
 
 /// What a cluster says of its topics: their partitions.
@@ -133,7 +135,8 @@ impl Cluster {
             enter(&mut settings, security)?;
         }
         settings.set_log_level(RDKafkaLogLevel::Error);
-        let cluster = Self { place: brokers.into(), settings, watch: Watch::default() };
+        let (watch, admin) = (Watch::default(), Arc::default());
+        let cluster = Self { place: brokers.into(), settings, watch, admin };
         // What librdkafka does not take is known before anything is asked.
         cluster.settings.create_native_config().map_err(|error| bad_setting(&error))?;
         Ok(cluster)
@@ -190,6 +193,17 @@ impl Cluster {
         })
     }
 
+    /// Who looks at topics and makes them.
+    pub(crate) fn admin(&self) -> Result<&AdminClient<Watch>, ClusterFault> {
+        match self.admin.get() {
+            Some(admin) => Ok(admin),
+            None => {
+                let admin = self.client(&[])?;
+                Ok(self.admin.get_or_init(|| admin))
+            }
+        }
+    }
+
     /// What a failure was.
     pub(crate) fn fault(&self, doing: &'static str, error: KafkaError) -> ClusterFault {
         ClusterFault::of(self.place(), doing, error, self.watch.heard())
@@ -244,7 +258,7 @@ impl Cluster {
         topics: &[&str],
     ) -> Result<Vec<Option<BTreeMap<String, String>>>, ClusterFault> {
         let doing = "reading the settings of a topic";
-        let admin: AdminClient<Watch> = self.client(&[])?;
+        let admin = self.admin()?;
         let asked: Vec<ResourceSpecifier<'_>> =
             topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
         let options = AdminOptions::new().request_timeout(Some(Timeout::After(PATIENCE)));

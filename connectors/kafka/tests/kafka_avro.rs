@@ -162,7 +162,8 @@ async fn values_of_older_schemas_are_read_into_the_newest() {
     assert_eq!(names, ["id", "note", "amount", "at", "_offset", "_deleted"]);
     assert!(matches!(source.schema().field(3).data_type(), DataType::Timestamp(_, Some(_))));
     let batches = read(&source, &topic).await.unwrap();
-    let records = arrow::compute::concat_batches(&source.schema(), batches.iter().map(|b| &b.records)).unwrap();
+    let records =
+        arrow::compute::concat_batches(&source.schema(), batches.iter().map(|b| &b.records)).unwrap();
     let ids: Vec<_> = records.column(0).as_primitive::<Int64Type>().iter().collect();
     assert_eq!(ids, [Some(1), Some(2), Some(5), Some(-6), None]);
     let notes: Vec<_> = records.column(1).as_string::<i32>().iter().collect();
@@ -171,7 +172,8 @@ async fn values_of_older_schemas_are_read_into_the_newest() {
     assert_eq!(amounts, [Some(0.5), Some(2.5), Some(0.5), Some(0.0), None]);
     let offsets: Vec<_> = records.column(4).as_primitive::<Int64Type>().iter().collect();
     assert_eq!(offsets, [Some(0), Some(1), Some(7), Some(8), Some(9)]);
-    let mut rejected: Vec<_> = batches.iter().flat_map(|b| b.rejected.iter().map(|r| (r.ordinal, r.code))).collect();
+    let mut rejected: Vec<_> =
+        batches.iter().flat_map(|b| b.rejected.iter().map(|r| (r.ordinal, r.code))).collect();
     rejected.sort_unstable();
     assert_eq!(rejected, [2, 3, 4, 5, 6].map(|ordinal| (ordinal, codes::UNDECODABLE)));
 }
@@ -186,7 +188,10 @@ async fn a_registry_that_is_away_or_refuses_is_named_without_secrets() {
         (error.fault.code(), error.kind)
     };
     let secret = registry.url.replace("http://", "http://me:geheim@");
-    assert_eq!(refused(serde_json::json!({ "url": secret })).await, (codes::REGISTRY_REFUSED, SourceErrorKind::Stop));
+    assert_eq!(
+        refused(serde_json::json!({ "url": secret })).await,
+        (codes::REGISTRY_REFUSED, SourceErrorKind::Stop)
+    );
     assert!(registry.asked.lock().unwrap()[0].to_lowercase().contains("authorization: basic"));
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let away = serde_json::json!({ "url": format!("http://{nobody}"), "user": "me", "password": "geheim" });

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use hapax_engine::fault::SinkError;
 use hapax_protocol::position::SplitId;
 use rdkafka::Message;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::util::Timeout;
@@ -14,7 +14,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::pen::Pen;
 use super::state::{Entry, View};
-use crate::client::{Cluster, PATIENCE, Reads, Watch};
+use crate::client::{Cluster, PATIENCE, Reads};
 use crate::fault::{ClusterFault, WriteFault};
 use crate::source::{NO_GROUP, assign};
 
@@ -150,7 +150,7 @@ impl Desk {
     async fn end_transactions(&self, splits: &[SplitId]) {
         for split in splits {
             // Where it does not work the brokers end it in time.
-            let _ = Pen::take(&self.cluster, &self.name_of(split), &[]).await;
+            let _ = Pen::take(&self.cluster, (&self.topic, &self.name_of(split)), &[]).await;
         }
     }
 
@@ -276,7 +276,7 @@ pub(crate) async fn create(
     topic: &NewTopic<'_>,
 ) -> Result<(), ClusterFault> {
     let doing = "making a topic";
-    let admin: AdminClient<Watch> = cluster.client(&[])?;
+    let admin = cluster.admin()?;
     let patience = Some(Timeout::After(PATIENCE));
     let options = AdminOptions::new().request_timeout(patience).operation_timeout(patience);
     let made = admin.create_topics([topic], &options).await.map_err(|error| cluster.fault(doing, error))?;

@@ -148,7 +148,7 @@ impl Handle {
         let desk = &self.0.desk;
         desk.make().await?;
         // Of two that apply at once one is fenced here, and has got nothing.
-        let pen = Pen::take(&desk.cluster, &desk.name_of_lease(), &[]).await?;
+        let pen = Pen::take(&desk.cluster, (&desk.topic, &desk.name_of_lease()), &[]).await?;
         let seen = desk.look(Far::End).await?;
         let is_other = seen.view.lease.as_ref().is_some_and(|lease| lease.definition != applicant.definition);
         if is_other && seen.view.has_positions() {

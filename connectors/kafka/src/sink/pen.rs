@@ -76,10 +76,11 @@ impl Torn {
 }
 
 impl Pen {
-    /// Makes a producer and fences every earlier one of the name: their transactions are over when this returns.
+    /// Makes a producer and fences every earlier one of the name: their transactions are over when this returns. The topic is one
+    /// that is there.
     pub(super) async fn take(
         cluster: &Cluster,
-        name: &str,
+        (topic, name): (&str, &str),
         settings: &[(&str, &str)],
     ) -> Result<Self, ClusterFault> {
         let mut all = vec![
@@ -99,7 +100,13 @@ impl Pen {
         let ear = Ear::default();
         let producer: Writes = cluster.client_with(&all, ear.clone())?;
         let pen = Self { cluster: cluster.clone(), ear, producer: Aside::new(Arc::new(producer)) };
-        match pen.step(|producer| producer.init_transactions(STEP)).await {
+        let topic = topic.to_owned();
+        let fence = move |producer: &Writes| {
+            // Without a connection the client would look for the coordinator in vain, and again half a second later.
+            producer.client().fetch_metadata(Some(&topic), STEP)?;
+            producer.init_transactions(STEP)
+        };
+        match pen.step(fence).await {
             Ok(()) => Ok(pen),
             Err(Torn(error)) => Err(pen.fault("fencing earlier producers", error)),
         }

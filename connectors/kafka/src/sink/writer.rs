@@ -110,7 +110,9 @@ impl SplitWriter {
         if holder > lease.token {
             return Err(fenced(lease, holder).into());
         }
-        let pen = Pen::take(&desk.cluster, &desk.name_of(&self.split), &self.topic.producing()).await?;
+        let pen =
+            Pen::take(&desk.cluster, (&desk.topic, &desk.name_of(&self.split)), &self.topic.producing())
+                .await?;
         // What the producers before have committed is decided now, and nothing of them can follow.
         let seen = desk.look(Far::End).await?;
         let (holder, found) = (seen.view.token(), seen.view.found(&self.split));

@@ -61,9 +61,7 @@ fn has_no(pair: &str, point: &str) -> bool {
         "csv-to-sqlite" | "growing-to-sqlite" | "csv-to-postgres" | "csv-to-mysql" => {
             staged_only.contains(&point)
         }
-        "kafka-to-postgres" => staged_only.contains(&point),
-        // No identity is claimed.
-        "csv-to-kafka" | "kafka-to-kafka" => staged_only.contains(&point) || point == "claimed",
+        "csv-to-kafka" | "kafka-to-kafka" | "kafka-to-postgres" => staged_only.contains(&point),
         "csv-to-parquet" => whole_file_only.contains(&point),
         _ => false,
     }
