@@ -21,7 +21,6 @@ use hapax_engine::batch::ReadLimit;
 use hapax_engine::fault::{SinkError, SinkErrorKind};
 use hapax_engine::sink::{CoCommit, CoCommitSink, Shape, Sink};
 use hapax_kafka::codes;
-use hapax_kafka::config::SinkConfig;
 use hapax_protocol::code::Code;
 use hapax_protocol::lease::{Applicant, Lease, PipelineName};
 use hapax_protocol::position::{Checkpoint, Position, SplitId, Standing, Totals};

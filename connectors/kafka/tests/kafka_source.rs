@@ -343,7 +343,8 @@ async fn a_cluster_that_cannot_be_entered_is_named_without_secrets() {
 
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.cache/services/kafka");
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap().trim().to_owned();
-    let scene = Scene::new();
+    // The one beside which there is a listener that asks for a password.
+    let scene = Scene::at(read("url"));
     let topic = scene.topic("t", 1, &[]);
     let secured = |password: &str| {
         let security = serde_json::json!({ "user": "hapax", "password": password });

@@ -277,10 +277,11 @@ fn dead_letters_name_their_offset_and_a_topic_made_anew_stops() {
 
 #[test]
 fn a_wrong_password_is_not_shown() {
-    let scene = Scene::new();
-    let topic = scene.topic("t", 1, &[]);
     let service = root().join(".cache/services/kafka");
     let read = |name: &str| std::fs::read_to_string(service.join(name)).unwrap().trim().to_owned();
+    // The one beside which there is a listener that asks for a password.
+    let scene = Scene::at(read("url"));
+    let topic = scene.topic("t", 1, &[]);
     let folder = tempfile::tempdir().unwrap();
     let file = pipeline(
         &folder,

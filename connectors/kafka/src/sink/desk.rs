@@ -164,15 +164,6 @@ impl Desk {
         format!("{}#lease", self.topic)
     }
 
-    /// Takes in what this process committed.
-    pub(super) async fn note(&self, entries: &[Entry]) {
-        let mut seen = self.seen.lock().await;
-        for entry in entries {
-            // It was made by us.
-            let _ = seen.view.apply(entry);
-        }
-    }
-
     /// Sends entries within the open transaction.
     pub(super) async fn send(&self, pen: &Pen, entries: &[Entry]) -> Result<(), super::pen::Torn> {
         for entry in entries {

@@ -40,8 +40,9 @@ const COMMIT: CommitSize =
 /// How long a message may be where the topic does not say.
 const MESSAGE_BYTES_MAX: usize = 1_048_588;
 
-/// What this rests on beside the brokers.
-const READERS: &str = "readers use isolation.level=read_committed, and no request to end a transaction arrives later \
+/// What this rests on.
+const READERS: &str = "readers use isolation.level=read_committed, the brokers keep what they acknowledged (topics with \
+     several copies, and min.insync.replicas of at least 2), and no request to end a transaction arrives later \
      than the answer to its repetition (the client has no KIP-890: such a request could end the next transaction of the \
      same producer before it is whole)";
 
@@ -81,14 +82,16 @@ impl Topic {
         Ok(topics.contains_key(&self.config.topic))
     }
 
-    /// How long a message of the topic may be.
+    /// What a topic is set to, as far as one may look: how long a message may be, and how many brokers must have it.
+    async fn limits(&self, topic: &str) -> Result<(usize, Option<u32>), SinkError> {
+        let settings = self.desk.cluster.settings(&[topic]).await?.into_iter().next().flatten();
+        let get = |key: &str| settings.as_ref().and_then(|settings| settings.get(key));
+        let bytes = get("max.message.bytes").and_then(|max| max.parse().ok()).unwrap_or(MESSAGE_BYTES_MAX);
+        Ok((bytes, get("min.insync.replicas").and_then(|min| min.parse().ok())))
+    }
+
     async fn message_bytes_max(&self, is_there: bool) -> Result<usize, SinkError> {
-        if !is_there {
-            return Ok(MESSAGE_BYTES_MAX);
-        }
-        let settings = self.desk.cluster.settings(&[&self.config.topic]).await?.into_iter().next().flatten();
-        let max = settings.as_ref().and_then(|settings| settings.get("max.message.bytes")?.parse().ok());
-        Ok(max.unwrap_or(MESSAGE_BYTES_MAX))
+        Ok(if is_there { self.limits(&self.config.topic).await?.0 } else { MESSAGE_BYTES_MAX })
     }
 
     fn missing(&self) -> ClusterFault {
@@ -124,8 +127,17 @@ impl Handle {
         }
         let plan = Plan::make(&topic.config, shape, topic.message_bytes_max(is_there).await?)?;
         lines.push(plan.words());
-        if !topic.desk.exists().await? {
+        let has_state = topic.desk.exists().await?;
+        if !has_state {
             lines.push(format!("create the topic {} for positions and dead letters", topic.desk.topic));
+        }
+        let there = [(&topic.config.topic, is_there), (&topic.desk.topic, has_state)];
+        for (name, _) in there.into_iter().filter(|(_, is_there)| *is_there) {
+            if topic.limits(name).await?.1.is_some_and(|min| min < 2) {
+                lines.push(format!(
+                    "{name} has min.insync.replicas=1: a broker that loses power may forget what it acknowledged"
+                ));
+            }
         }
         Ok(lines)
     }
