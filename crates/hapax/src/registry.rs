@@ -135,6 +135,23 @@ pub async fn open_sink(section: &Section, name: &PipelineName, keeper: &Path) ->
     }
 }
 
+/// Opens both ends of a pipeline that moves within one database, where they may share its transactions; `None` if each is
+/// opened by itself.
+pub async fn open_joint(
+    source: &Section,
+    sink: &Section,
+) -> Result<Option<(Arc<dyn Source>, Sink)>, OpenError> {
+    if source.system != POSTGRES || sink.system != POSTGRES || source.text("read") != Some("marked") {
+        return Ok(None);
+    }
+    let opened = hapax_postgres::joint::open(source.read()?, sink.read()?).await;
+    let (source, sink) = opened.map_err(|error| match error {
+        hapax_postgres::joint::OpenError::Source(error) => OpenError::Source(error),
+        hapax_postgres::joint::OpenError::Sink(error) => OpenError::Sink(error),
+    })?;
+    Ok(Some((Arc::new(source), sink)))
+}
+
 /// The passwords that a section holds, whether they came through references or not.
 pub fn passwords(section: &Section) -> Vec<&str> {
     let in_url = section.text("url").and_then(address::password);
