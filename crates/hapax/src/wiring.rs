@@ -420,6 +420,7 @@ const MAY_CHANGE: &[&str] = &[
     "group",
     "options",
     "security",
+    "share",
     "unknown_fields",
 ];
 

@@ -3,6 +3,7 @@
 mod avro;
 mod beside;
 mod gather;
+mod group;
 mod letter;
 mod plan;
 mod position;
@@ -16,7 +17,7 @@ use arrow::datatypes::SchemaRef;
 use hapax_engine::Fut;
 use hapax_engine::dead_letter::DeadLetter;
 use hapax_engine::fault::SourceError;
-use hapax_engine::source::{Arrangement, Extent, Source, Split, SplitReader};
+use hapax_engine::source::{Arrangement, Extent, Group, Source, Split, SplitReader};
 use hapax_protocol::code::Code;
 use hapax_protocol::guarantee::{Completeness, Order, Replay, Settle, SourceFacts};
 use hapax_protocol::position::{Position, SplitId};
@@ -158,6 +159,13 @@ impl Source for Kafka {
 
     fn extent(&self) -> Extent {
         Extent::Growing
+    }
+
+    fn group(&self) -> Option<&dyn Group> {
+        match &self.plan.member {
+            Some(member) => Some(member.as_ref()),
+            None => None,
+        }
     }
 
     fn lag<'a>(

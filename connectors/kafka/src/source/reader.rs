@@ -259,12 +259,16 @@ impl SplitReader for Reader {
     }
 
     fn acknowledge(&mut self, through: Durable<Position>) -> Fut<'_, (), SourceError> {
-        let published = self.plan.group.is_some().then(|| Mark::decode(through.get())).flatten();
-        if let (Some(mark), Some(consumer)) = (published, self.consumer.get()) {
+        let is_published = self.plan.group.is_some() || self.plan.member.is_some();
+        if let Some(mark) = is_published.then(|| Mark::decode(through.get())).flatten() {
             let mut list = TopicPartitionList::new();
             // For people's tools only: nothing is lost where it fails.
             if list.add_partition_offset(&self.topic, self.partition, Offset::Offset(mark.next())).is_ok() {
-                let _ = consumer.commit(&list, CommitMode::Async);
+                match (&self.plan.member, self.consumer.get()) {
+                    (Some(member), _) => member.publish(&list),
+                    (None, Some(consumer)) => drop(consumer.commit(&list, CommitMode::Async)),
+                    (None, None) => {}
+                }
             }
         }
         Box::pin(std::future::ready(Ok(())))
