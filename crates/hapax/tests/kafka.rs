@@ -121,12 +121,43 @@ fn moved(file: &str, variables: Variables<'_>) -> i64 {
     document["moved"].as_i64().unwrap()
 }
 
-fn started(arguments: &[&str], variables: Variables<'_>) -> Child {
-    hapax(arguments, variables).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+/// A run that is killed if the test fails before its end.
+struct Running(Option<Child>);
+
+impl Running {
+    fn child(&mut self) -> &mut Child {
+        self.0.as_mut().unwrap()
+    }
+
+    fn is_over(&mut self) -> bool {
+        self.child().try_wait().unwrap().is_some()
+    }
+
+    fn kill(mut self) {
+        let _ = self.child().kill();
+        self.child().wait().unwrap();
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(self.0.as_ref().unwrap()), signal).unwrap();
+    }
+
+    fn end(mut self) -> Output {
+        self.0.take().unwrap().wait_with_output().unwrap()
+    }
 }
 
-fn signal(child: &Child, signal: Signal) {
-    kill_process(Pid::from_child(child), signal).unwrap();
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn started(arguments: &[&str], variables: Variables<'_>) -> Running {
+    Running(Some(hapax(arguments, variables).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()))
 }
 
 /// Writes orders, each to a partition by its number.
@@ -163,12 +194,9 @@ fn the_example_runs_killed_and_with_the_broker_restarted() {
     for _ in 0..3 {
         let before = database.number(COUNT).unwrap_or(0);
         let mut child = started(&["run", file], &variables);
-        until("records arrive", || {
-            database.number(COUNT).unwrap_or(0) > before || child.try_wait().unwrap().is_some()
-        });
-        kills += i64::from(child.try_wait().unwrap().is_none());
-        let _ = child.kill();
-        child.wait().unwrap();
+        until("records arrive", || database.number(COUNT).unwrap_or(0) > before || child.is_over());
+        kills += i64::from(!child.is_over());
+        child.kill();
     }
     moved(file, &variables);
     assert_eq!(database.number(COUNT), Some(30_000));
@@ -177,14 +205,12 @@ fn the_example_runs_killed_and_with_the_broker_restarted() {
     println!("{kills} kills while it ran");
 
     // The broker goes away in the middle of a run, and comes back.
-    let mut child = started(&["run", file], &variables);
-    child.wait().unwrap();
     order(&scene, topic, 3, 30_000..90_000);
     let child = started(&["run", file], &variables);
     until("records arrive", || database.number(COUNT) > Some(30_000));
     broker.say("stop");
     broker.say("start");
-    let ended = child.wait_with_output().unwrap();
+    let ended = child.end();
     assert_eq!(ended.status.code(), Some(0), "{}", said(&ended));
     moved(file, &variables);
     assert_eq!(database.number(COUNT), Some(90_000));
@@ -224,12 +250,12 @@ fn a_topic_goes_into_another_and_a_stalled_run_that_wakes_up_is_fenced() {
     assert!(plan.contains("read_committed") && plan.contains("KIP-890"), "{plan}");
     let stalled = started(&["run", &file], &[]);
     until("records arrive", || scene.exists(&to) && !scene.messages(&to).is_empty());
-    signal(&stalled, Signal::STOP);
+    stalled.signal(Signal::STOP);
     assert!(scene.messages(&to).len() < 40_000, "the run was over before it could be stalled");
     let output = hapax(&["run", &file, "--json"], &[]).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    signal(&stalled, Signal::CONT);
-    let ended = stalled.wait_with_output().unwrap();
+    stalled.signal(Signal::CONT);
+    let ended = stalled.end();
     assert_eq!(ended.status.code(), Some(5), "{}", said(&ended));
     let mut ids: Vec<i64> = scene
         .messages(&to)
@@ -298,4 +324,57 @@ fn a_wrong_password_is_not_shown() {
     assert!(said(&output).contains("HX0602") && !said(&output).contains("geheim-7x"), "{}", said(&output));
     assert!(start.elapsed() < Duration::from_secs(30));
     done(&["run", &file], &[("SECRET", read("password"))]);
+}
+
+/// Two processes share a topic. One is stopped for longer than the group waits and wakes up, the other is killed, a third
+/// joins: each record arrives once.
+#[test]
+fn members_of_a_group_move_each_record_once_whatever_becomes_of_them() {
+    let scene = Scene::new();
+    let topic = scene.topic("t", 4, &[]);
+    let database = Database::new("group");
+    let folder = tempfile::tempdir().unwrap();
+    let variables = [("TARGET_URL", database.url())];
+    let file = pipeline(
+        &folder,
+        "group",
+        &format!(
+            "kafka: {{ brokers: \"{}\", topic: {topic}, schema: {SCHEMA}, group: {topic}, share: true, options: {{ session.timeout.ms: \"6000\", heartbeat.interval.ms: \"500\" }} }}",
+            scene.brokers
+        ),
+        "postgres: { url: \"${env:TARGET_URL}\", table: t }",
+        "identity: position\nduplicates: keep\nfollow: true\ncommit: { interval_ms: 100 }\ndelivery: exactly-once\n",
+    );
+    let count = || database.number("SELECT count(*) FROM t").unwrap_or(0);
+    let arrived = |wanted: i64| {
+        let start = Instant::now();
+        while count() < wanted {
+            assert!(start.elapsed() < Duration::from_secs(60), "{} of {wanted} arrived", count());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let one = started(&["run", &file], &variables);
+    order(&scene, &topic, 4, 0..2_000);
+    arrived(2_000);
+    let two = started(&["run", &file], &variables);
+    order(&scene, &topic, 4, 2_000..10_000);
+    arrived(10_000);
+    one.signal(Signal::STOP);
+    order(&scene, &topic, 4, 10_000..12_000);
+    // Its partitions are the other's once the group has missed it.
+    arrived(12_000);
+    one.signal(Signal::CONT);
+    order(&scene, &topic, 4, 12_000..14_000);
+    arrived(14_000);
+    two.kill();
+    let three = started(&["run", &file], &variables);
+    order(&scene, &topic, 4, 14_000..20_000);
+    arrived(20_000);
+    for run in [one, three] {
+        run.signal(Signal::TERM);
+        let ended = run.end();
+        assert_eq!(ended.status.code(), Some(0), "{}", said(&ended));
+    }
+    assert_eq!(count(), 20_000);
+    assert_eq!(database.number("SELECT count(DISTINCT id) FROM t"), Some(20_000));
 }
