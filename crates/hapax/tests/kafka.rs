@@ -324,6 +324,20 @@ fn a_wrong_password_is_not_shown() {
     assert!(said(&output).contains("HX0602") && !said(&output).contains("geheim-7x"), "{}", said(&output));
     assert!(start.elapsed() < Duration::from_secs(30));
     done(&["run", &file], &[("SECRET", read("password"))]);
+    // Also where it stands in the file itself, or among what is handed to the client.
+    let file = pipeline(
+        &folder,
+        "plain",
+        &format!(
+            "kafka: {{ brokers: \"{}\", topic: {topic}, format: raw, security: {{ user: hapax, password: {} }}, options: {{ ssl.key.password: geheim-8y }} }}",
+            read("sasl"),
+            read("password"),
+        ),
+        &format!("files: {{ path: \"{}\" }}", folder.path().join("plain.parquet").display()),
+        "",
+    );
+    let plan = done(&["plan", &file], &[]);
+    assert!(!plan.contains(&read("password")) && !plan.contains("geheim-8y"), "{plan}");
 }
 
 /// Two processes share a topic. One is stopped for longer than the group waits and wakes up, the other is killed, a third

@@ -68,6 +68,13 @@ impl Torn {
         )
     }
 
+    /// Whether it may have ended because a later producer has the name: what is queued is thrown away then, too.
+    pub(super) fn is_lost_to_another(&self) -> bool {
+        use RDKafkaErrorCode as C;
+        let code = self.0.rdkafka_error_code();
+        self.is_fenced() || matches!(code, Some(C::PurgeQueue | C::PurgeInflight | C::State | C::Fatal))
+    }
+
     /// Whether a message is longer than the topic takes.
     pub(super) fn is_too_large(&self) -> bool {
         let code = self.0.rdkafka_error_code();
