@@ -67,6 +67,11 @@ impl Database {
 
     /// A number; `None` where the query fails.
     fn number(&self, query: &str) -> Option<i64> {
+        sql(&self.url(), query).into_iter().next()
+    }
+
+    /// The numbers of a query with one column; none where it fails.
+    fn numbers(&self, query: &str) -> Vec<i64> {
         sql(&self.url(), query)
     }
 }
@@ -77,17 +82,27 @@ impl Drop for Database {
     }
 }
 
-fn sql(url: &str, statement: &str) -> Option<i64> {
+fn sql(url: &str, statement: &str) -> Vec<i64> {
     let (url, statement) = (url.to_owned(), statement.to_owned());
     scene::wait(async move {
         let (client, connection) = url.parse::<Config>().unwrap().connect(NoTls).await.unwrap();
         tokio::spawn(connection);
-        let rows = client.simple_query(&statement).await.ok()?;
-        rows.iter().find_map(|message| match message {
+        let rows = client.simple_query(&statement).await.unwrap_or_default();
+        let number = |message: &SimpleQueryMessage| match message {
             SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
             _ => None,
-        })
+        };
+        rows.iter().filter_map(number).collect()
     })
+}
+
+/// The ids in the messages that a reader sees now.
+fn ids_in(scene: &Scene, topic: &str) -> Vec<i64> {
+    let id = |message: &rdkafka::message::OwnedMessage| {
+        let value: serde_json::Value = serde_json::from_slice(message.payload().unwrap()).unwrap();
+        value["id"].as_i64().unwrap()
+    };
+    scene.messages(topic).iter().map(id).collect()
 }
 
 fn root() -> PathBuf {
@@ -257,13 +272,7 @@ fn a_topic_goes_into_another_and_a_stalled_run_that_wakes_up_is_fenced() {
     stalled.signal(Signal::CONT);
     let ended = stalled.end();
     assert_eq!(ended.status.code(), Some(5), "{}", said(&ended));
-    let mut ids: Vec<i64> = scene
-        .messages(&to)
-        .iter()
-        .map(|m| {
-            serde_json::from_slice::<serde_json::Value>(m.payload().unwrap()).unwrap()["id"].as_i64().unwrap()
-        })
-        .collect();
+    let mut ids = ids_in(&scene, &to);
     ids.sort_unstable();
     assert_eq!(ids.len(), 40_000, "records were lost or doubled");
     assert!(ids.iter().copied().eq(0..40_000));
@@ -342,13 +351,14 @@ fn a_wrong_password_is_not_shown() {
 
 /// Two processes share a topic. One is stopped for longer than the group waits and wakes up, the other is killed, a third
 /// joins: each record arrives once.
-#[test]
-fn members_of_a_group_move_each_record_once_whatever_becomes_of_them() {
-    let scene = Scene::new();
+fn members_move_each_record_once(
+    scene: &Scene,
+    sink: &str,
+    ids: &dyn Fn() -> Vec<i64>,
+    variables: Variables<'_>,
+) {
     let topic = scene.topic("t", 4, &[]);
-    let database = Database::new("group");
     let folder = tempfile::tempdir().unwrap();
-    let variables = [("TARGET_URL", database.url())];
     let file = pipeline(
         &folder,
         "group",
@@ -356,10 +366,10 @@ fn members_of_a_group_move_each_record_once_whatever_becomes_of_them() {
             "kafka: {{ brokers: \"{}\", topic: {topic}, schema: {SCHEMA}, group: {topic}, share: true, options: {{ session.timeout.ms: \"6000\", heartbeat.interval.ms: \"500\" }} }}",
             scene.brokers
         ),
-        "postgres: { url: \"${env:TARGET_URL}\", table: t }",
+        sink,
         "identity: position\nduplicates: keep\nfollow: true\ncommit: { interval_ms: 100 }\ndelivery: exactly-once\n",
     );
-    let count = || database.number("SELECT count(*) FROM t").unwrap_or(0);
+    let count = || ids().len() as i64;
     let arrived = |wanted: i64| {
         let start = Instant::now();
         while count() < wanted {
@@ -367,28 +377,47 @@ fn members_of_a_group_move_each_record_once_whatever_becomes_of_them() {
             std::thread::sleep(Duration::from_millis(50));
         }
     };
-    let one = started(&["run", &file], &variables);
-    order(&scene, &topic, 4, 0..2_000);
+    let one = started(&["run", &file], variables);
+    order(scene, &topic, 4, 0..2_000);
     arrived(2_000);
-    let two = started(&["run", &file], &variables);
-    order(&scene, &topic, 4, 2_000..10_000);
+    let two = started(&["run", &file], variables);
+    order(scene, &topic, 4, 2_000..10_000);
     arrived(10_000);
     one.signal(Signal::STOP);
-    order(&scene, &topic, 4, 10_000..12_000);
+    order(scene, &topic, 4, 10_000..12_000);
     // Its partitions are the other's once the group has missed it.
     arrived(12_000);
     one.signal(Signal::CONT);
-    order(&scene, &topic, 4, 12_000..14_000);
+    order(scene, &topic, 4, 12_000..14_000);
     arrived(14_000);
     two.kill();
-    let three = started(&["run", &file], &variables);
-    order(&scene, &topic, 4, 14_000..20_000);
+    let three = started(&["run", &file], variables);
+    order(scene, &topic, 4, 14_000..20_000);
     arrived(20_000);
     for run in [one, three] {
         run.signal(Signal::TERM);
         let ended = run.end();
         assert_eq!(ended.status.code(), Some(0), "{}", said(&ended));
     }
-    assert_eq!(count(), 20_000);
-    assert_eq!(database.number("SELECT count(DISTINCT id) FROM t"), Some(20_000));
+    let mut found = ids();
+    found.sort_unstable();
+    assert_eq!(found.len(), 20_000, "records were lost or doubled");
+    assert!(found.into_iter().eq(0..20_000));
+}
+
+#[test]
+fn members_of_a_group_move_each_record_once_into_a_table() {
+    let (scene, database) = (Scene::new(), Database::new("group"));
+    let variables = [("TARGET_URL", database.url())];
+    let sink = "postgres: { url: \"${env:TARGET_URL}\", table: t }";
+    members_move_each_record_once(&scene, sink, &|| database.numbers("SELECT id FROM t"), &variables);
+}
+
+#[test]
+fn members_of_a_group_move_each_record_once_into_a_topic() {
+    let scene = Scene::new();
+    let (topic, state) = (scene.topic("out", 2, &[]), scene.name("state"));
+    let sink =
+        format!("kafka: {{ brokers: \"{}\", topic: {topic}, state: {state}, key: [id] }}", scene.brokers);
+    members_move_each_record_once(&scene, &sink, &|| ids_in(&scene, &topic), &[]);
 }
