@@ -152,6 +152,11 @@ impl Cluster {
         self.settings.get(key).is_some()
     }
 
+    /// Who hears what goes wrong.
+    pub(crate) fn watch(&self) -> Watch {
+        self.watch.clone()
+    }
+
     /// The same cluster with what went wrong heard apart.
     pub(crate) fn apart(&self) -> Self {
         Self { watch: Watch::default(), ..self.clone() }

@@ -47,13 +47,10 @@ pub struct SourceConfig {
     /// Whether messages of transactions that are not committed are read.
     #[serde(default)]
     pub isolation: Isolation,
-    /// A consumer group to which offsets are published for lag tools. Hapax never reads them.
+    /// A consumer group. With `follow: true` all processes that run this pipeline share the partitions through it. Offsets
+    /// are published to it for lag tools; Hapax never reads them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    /// Whether the members of `group` share the partitions, each with one process at a time. Needs a pipeline with
-    /// `follow: true`.
-    #[serde(default)]
-    pub share: bool,
     /// Offsets by split (`"orders[3]": 120`): that messages before them were deleted unread is accepted.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub accept_gap: BTreeMap<String, u64>,

@@ -420,7 +420,6 @@ const MAY_CHANGE: &[&str] = &[
     "group",
     "options",
     "security",
-    "share",
     "unknown_fields",
 ];
 

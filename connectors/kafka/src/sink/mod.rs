@@ -232,7 +232,6 @@ impl Handle {
             metadata,
             isolation: Isolation::ReadCommitted,
             group: None,
-            share: false,
             accept_gap: Default::default(),
             security: config.security.clone(),
             options: config.options.clone(),

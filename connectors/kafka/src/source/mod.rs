@@ -26,6 +26,7 @@ use crate::client::{Cluster, Reads};
 use crate::codes;
 use crate::config::{Isolation, SourceConfig};
 use crate::fault::ReadFault;
+use group::Member;
 use plan::{Error, Plan};
 pub(crate) use plan::{NO_GROUP, assign};
 use position::{Mark, partition_of, split_of};
@@ -37,6 +38,7 @@ pub struct Kafka {
     looker: Arc<Reads>,
     plan: Arc<Plan>,
     isolation: Isolation,
+    group: Option<Arc<Member>>,
 }
 
 impl Kafka {
@@ -59,13 +61,18 @@ impl Kafka {
                 Error::Cluster(fault) => SourceError::from(fault),
                 Error::Read(fault) => SourceError::from(fault),
             })?;
-        Ok(Self { cluster, looker, plan: Arc::new(plan), isolation: config.isolation })
+        let topics = || plan.topics.keys().cloned().collect();
+        let member = |group: &String| Arc::new(Member::new(group, topics(), &cluster));
+        let group = plan.group.as_ref().map(member);
+        Ok(Self { cluster, looker, plan: Arc::new(plan), isolation: config.isolation, group })
     }
 
     /// Topic and partition of a split of this source.
     fn of<'a>(&self, split: &'a SplitId) -> Result<(&'a str, i32), SourceError> {
+        // A group gives partitions that were not there yet when the topic was looked at.
+        let grows = self.group.as_ref().is_some_and(|group| group.is_joined());
         let found = partition_of(split).filter(|(topic, partition)| {
-            self.plan.topics.get(*topic).is_some_and(|partitions| partitions.contains(partition))
+            self.plan.topics.get(*topic).is_some_and(|partitions| grows || partitions.contains(partition))
         });
         found.ok_or_else(|| ReadFault::ForeignPosition { split: split.clone() }.into())
     }
@@ -103,7 +110,7 @@ impl Kafka {
         };
         let (topic, plan) = (topic.to_owned(), Arc::clone(&self.plan));
         let entry = Entry { split, topic, partition, after, known, from, end: high };
-        Ok(Box::new(Reader::open(&self.cluster, plan, entry)?))
+        Ok(Box::new(Reader::open(&self.cluster, plan, entry, self.group.clone())?))
     }
 }
 
@@ -162,10 +169,8 @@ impl Source for Kafka {
     }
 
     fn group(&self) -> Option<&dyn Group> {
-        match &self.plan.member {
-            Some(member) => Some(member.as_ref()),
-            None => None,
-        }
+        let member: &dyn Group = self.group.as_deref()?;
+        Some(member)
     }
 
     fn lag<'a>(

@@ -16,7 +16,6 @@ use serde_json::Value;
 
 use super::avro::Avro;
 use super::beside;
-use super::group::Member;
 use super::position::split_of;
 use super::registry::Registry;
 use crate::client::{Cluster, PATIENCE, Reads, Topics};
@@ -42,10 +41,8 @@ pub(crate) struct Plan {
     pub order: Vec<usize>,
     /// Where gaps are accepted, by split.
     pub accept_gap: BTreeMap<String, u64>,
-    /// To which group offsets are published, by the consumers that read.
+    /// To which group offsets are published.
     pub group: Option<String>,
-    /// The group whose members share the partitions.
-    pub(super) member: Option<Arc<Member>>,
     /// As librdkafka calls it.
     pub isolation: &'static str,
     /// How long topics keep their messages.
@@ -104,7 +101,6 @@ impl Plan {
         wanted: Option<&SchemaRef>,
     ) -> Result<Self, Error> {
         let topics = topics(cluster, looker, config).await?;
-        let member = member(cluster, config, &topics)?;
         let retention = kept(cluster, &topics).await?;
         let mut metadata = config.metadata.clone();
         metadata.dedup();
@@ -139,8 +135,7 @@ impl Plan {
             values,
             metadata,
             accept_gap: config.accept_gap.clone(),
-            group: config.group.clone().filter(|_| !config.share),
-            member,
+            group: config.group.clone(),
             isolation: isolation(config),
             retention,
         })
@@ -179,23 +174,6 @@ fn columns(schema: &SchemaRef) -> Columns {
     let column = |field: &FieldRef| (field.name().clone(), field.data_type().clone());
     // What stands beside a value is not in it.
     Columns(schema.fields().iter().filter(|field| !field.name().starts_with('_')).map(column).collect())
-}
-
-fn member(
-    cluster: &Cluster,
-    config: &SourceConfig,
-    topics: &Topics,
-) -> Result<Option<Arc<Member>>, ReadFault> {
-    let wrong = |what: &str| ReadFault::Config { key: "share", what: what.to_owned() };
-    match (config.share, &config.group, &config.partitions) {
-        (false, ..) => Ok(None),
-        (true, None, _) => Err(wrong("it needs `group`, the name that the members share")),
-        (true, _, Some(_)) => Err(wrong("a group shares all partitions, so `partitions` cannot be given")),
-        (true, Some(name), None) => {
-            let topics = topics.keys().cloned().collect();
-            Ok(Some(Arc::new(Member::new(cluster, name.clone(), topics))))
-        }
-    }
 }
 
 /// The topics that the file names, each with the partitions that are read.

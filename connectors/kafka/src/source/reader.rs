@@ -17,6 +17,7 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 use tokio::sync::Notify;
 
 use super::gather::Gather;
+use super::group::Member;
 use super::plan::{NO_GROUP, Plan, Values, assign, reading};
 use super::position::{Mark, Seen};
 use crate::client::{Aside, Cluster, Reads};
@@ -35,6 +36,8 @@ pub(super) struct Reader {
     topic: String,
     partition: i32,
     consumer: Aside<Arc<Reads>>,
+    /// Who publishes offsets, where the partition is one of a group's.
+    member: Option<Arc<Member>>,
     wake: Arc<Notify>,
     after: Option<Position>,
     /// The record before the position, until it was seen to be the one it was.
@@ -65,7 +68,12 @@ pub(super) struct Entry {
 }
 
 impl Reader {
-    pub(super) fn open(cluster: &Cluster, plan: Arc<Plan>, entry: Entry) -> Result<Self, ClusterFault> {
+    pub(super) fn open(
+        cluster: &Cluster,
+        plan: Arc<Plan>,
+        entry: Entry,
+        member: Option<Arc<Member>>,
+    ) -> Result<Self, ClusterFault> {
         let cluster = cluster.apart();
         let group = plan.group.as_deref().unwrap_or(NO_GROUP);
         let mut consumer: Reads = cluster.client(&reading(plan.isolation, group))?;
@@ -81,6 +89,7 @@ impl Reader {
             topic: entry.topic,
             partition: entry.partition,
             consumer: Aside::new(Arc::new(consumer)),
+            member: member.filter(|member| member.is_joined()),
             wake,
             after: entry.after,
             known: entry.known,
@@ -259,16 +268,14 @@ impl SplitReader for Reader {
     }
 
     fn acknowledge(&mut self, through: Durable<Position>) -> Fut<'_, (), SourceError> {
-        let is_published = self.plan.group.is_some() || self.plan.member.is_some();
-        if let Some(mark) = is_published.then(|| Mark::decode(through.get())).flatten() {
+        let published = self.plan.group.is_some().then(|| Mark::decode(through.get())).flatten();
+        if let (Some(mark), Some(member)) = (&published, &self.member) {
+            member.publish(&self.topic, self.partition, mark.next());
+        } else if let (Some(mark), Some(consumer)) = (published, self.consumer.get()) {
             let mut list = TopicPartitionList::new();
             // For people's tools only: nothing is lost where it fails.
             if list.add_partition_offset(&self.topic, self.partition, Offset::Offset(mark.next())).is_ok() {
-                match (&self.plan.member, self.consumer.get()) {
-                    (Some(member), _) => member.publish(&list),
-                    (None, Some(consumer)) => drop(consumer.commit(&list, CommitMode::Async)),
-                    (None, None) => {}
-                }
+                let _ = consumer.commit(&list, CommitMode::Async);
             }
         }
         Box::pin(std::future::ready(Ok(())))
