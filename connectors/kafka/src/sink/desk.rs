@@ -111,6 +111,15 @@ impl Desk {
     /// Reads on. With [`Far::End`] every commit whose answer was given, or whose producer is fenced, is in what this
     /// returns.
     pub(super) async fn look(&self, far: Far) -> Result<OwnedMutexGuard<Seen>, SinkError> {
+        self.look_beside(far, None).await
+    }
+
+    /// As [`look`](Self::look), for the writer of a split, whose own producer stays.
+    pub(super) async fn look_beside(
+        &self,
+        far: Far,
+        own: Option<&SplitId>,
+    ) -> Result<OwnedMutexGuard<Seen>, SinkError> {
         let since = Instant::now();
         loop {
             let guard = Arc::clone(&self.seen).lock_owned().await;
@@ -130,7 +139,8 @@ impl Desk {
                     return Err(WriteFault::StateHidden { state: self.topic.clone() }.into());
                 }
                 Outcome::Hidden => {
-                    let splits = guard.view.split_names();
+                    let mut splits = guard.view.split_names();
+                    splits.retain(|split| Some(split) != own);
                     drop(guard);
                     if since.elapsed() > HIDDEN_SOME {
                         self.end_transactions(&splits).await;

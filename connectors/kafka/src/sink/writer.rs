@@ -114,7 +114,7 @@ impl SplitWriter {
             Pen::take(&desk.cluster, (&desk.topic, &desk.name_of(&self.split)), &self.topic.producing())
                 .await?;
         // What the producers before have committed is decided now, and nothing of them can follow.
-        let seen = desk.look(Far::End).await?;
+        let seen = desk.look_beside(Far::End, Some(&self.split)).await?;
         let (holder, found) = (seen.view.token(), seen.view.found(&self.split));
         drop(seen);
         if holder != lease.token {

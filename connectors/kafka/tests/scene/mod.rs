@@ -140,6 +140,13 @@ impl Scene {
         metadata.topics()[0].error().is_none()
     }
 
+    /// The topics whose names begin so.
+    pub fn topics(&self, prefix: &str) -> Vec<String> {
+        let metadata = self.consumer("read_committed").fetch_metadata(None, PATIENCE).unwrap();
+        let names = metadata.topics().iter().map(|topic| topic.name().to_owned());
+        names.filter(|name| name.starts_with(prefix)).collect()
+    }
+
     /// What a reader sees of a topic now.
     pub fn messages(&self, topic: &str) -> Vec<OwnedMessage> {
         self.messages_as(topic, "read_committed")
