@@ -18,7 +18,7 @@ use crate::fault::ClusterFault;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Settings that the guarantee rests on, and those that have a key of their own.
-const OWNED: [&str; 26] = [
+const OWNED: [&str; 28] = [
     "acks",
     "auto.offset.reset",
     "bootstrap.servers",
@@ -33,8 +33,10 @@ const OWNED: [&str; 26] = [
     "isolation.level",
     "max.in.flight",
     "max.in.flight.requests.per.connection",
+    "message.max.bytes",
     "message.send.max.retries",
     "metadata.broker.list",
+    "partition.assignment.strategy",
     "partitioner",
     "compression.codec",
     "compression.type",
@@ -147,9 +149,15 @@ impl Cluster {
         &self.place
     }
 
-    /// Whether the file sets an option.
-    pub(crate) fn sets(&self, key: &str) -> bool {
-        self.settings.get(key).is_some()
+    /// The settings of the file and these. What the file says of things that nothing rests on is kept.
+    fn with(&self, settings: &[(&str, &str)]) -> ClientConfig {
+        let mut all = self.settings.clone();
+        for (key, value) in settings {
+            if OWNED.contains(key) || all.get(key).is_none() {
+                all.set(*key, *value);
+            }
+        }
+        all
     }
 
     /// Who hears what goes wrong.
@@ -175,10 +183,7 @@ impl Cluster {
         &self,
         settings: &[(&str, &str)],
     ) -> Result<T, KafkaError> {
-        let mut all = self.settings.clone();
-        for (key, value) in settings {
-            all.set(*key, *value);
-        }
+        let all = self.with(settings);
         all.create_with_context(self.watch.clone())
     }
 
@@ -188,10 +193,7 @@ impl Cluster {
         settings: &[(&str, &str)],
         context: C,
     ) -> Result<T, ClusterFault> {
-        let mut all = self.settings.clone();
-        for (key, value) in settings {
-            all.set(*key, *value);
-        }
+        let all = self.with(settings);
         all.create_with_context(context).map_err(|error| match &error {
             KafkaError::ClientConfig(..) => bad_setting(&error),
             _ => self.fault("making a client", error),

@@ -478,3 +478,28 @@ fn processes_of_a_group_share_a_topic_and_each_record_arrives_once() {
     let read = "SELECT sum(read)::bigint FROM _hapax_positions";
     assert_eq!(database.number(read), Some(all));
 }
+
+#[test]
+fn offsets_are_published_for_lag_tools_and_never_read() {
+    let scene = Scene::new();
+    let (topic, group) = (scene.topic("t", 2, &[]), scene.name("tools"));
+    let database = Database::new("published");
+    order(&scene, &topic, 2, 0..1_000);
+    let folder = tempfile::tempdir().unwrap();
+    let variables = [("TARGET_URL", database.url())];
+    let file = pipeline(
+        &folder,
+        "published",
+        &format!(
+            "kafka: {{ brokers: \"{}\", topic: {topic}, schema: {SCHEMA}, group: {group} }}",
+            scene.brokers
+        ),
+        "postgres: { url: \"${env:TARGET_URL}\", table: t }",
+        "identity: position\nduplicates: keep\n",
+    );
+    assert_eq!(moved(&file, &variables), 1_000);
+    assert_eq!([0, 1].map(|partition| scene.published(&group, &topic, partition)), [Some(500), Some(500)]);
+    // Without the positions at the destination it begins anew, whatever was published.
+    database.number("DROP TABLE _hapax_positions, t");
+    assert_eq!(moved(&file, &variables), 1_000);
+}

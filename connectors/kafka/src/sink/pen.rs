@@ -95,14 +95,11 @@ impl Pen {
             ("enable.idempotence", "true"),
             ("acks", "all"),
             ("partitioner", "murmur2_random"),
-        ];
-        let defaults = [
             ("linger.ms", "5"),
             ("queue.buffering.max.kbytes", "65536"),
             ("queue.buffering.max.messages", "200000"),
             ("transaction.timeout.ms", "60000"),
         ];
-        all.extend(defaults.iter().filter(|(key, _)| !cluster.sets(key)));
         all.extend(settings);
         let ear = Ear::default();
         let producer: Writes = cluster.client_with(&all, ear.clone())?;
