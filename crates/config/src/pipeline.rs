@@ -127,6 +127,12 @@ impl Section {
         self.node.get(key)?.get(inner)?.text()
     }
 
+    /// The texts inside the value of a key, by name.
+    pub fn inner_texts(&self, key: &str) -> impl Iterator<Item = (&str, &str)> {
+        let entries = self.node.get(key).map(Node::entries).unwrap_or_default();
+        entries.iter().filter_map(|entry| Some((entry.key.as_str(), entry.node.text()?)))
+    }
+
     /// The same section with another text for a key.
     #[must_use]
     pub fn with_text(&self, key: &str, text: impl Into<String>) -> Self {

@@ -215,7 +215,10 @@ pub fn passwords(section: &Section) -> Vec<&str> {
     let in_url = section.text("url").and_then(address::password);
     let beside = ["security", "registry"].map(|key| section.inner_text(key, "password"));
     let in_registry = section.inner_text("registry", "url").and_then(address::password);
-    in_url.into_iter().chain(beside.into_iter().flatten()).chain(in_registry).collect()
+    let is_secret =
+        |key: &str| ["password", "secret", "pem", "token", "oauth"].iter().any(|word| key.contains(word));
+    let in_options = section.inner_texts("options").filter(|(key, _)| is_secret(key)).map(|(_, value)| value);
+    in_url.into_iter().chain(beside.into_iter().flatten()).chain(in_registry).chain(in_options).collect()
 }
 
 /// The same section as written, without the password in its URL.
