@@ -1,14 +1,10 @@
 //! What a pipeline file says of a files source, and the words both ends share.
 
-use std::borrow::Cow;
 use std::fmt;
 
-use arrow::datatypes::DataType;
-pub use hapax_engine::type_name::{TYPE_NAMES, TypeNameError, parse_type, type_name};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Error as _, MapAccess, Visitor};
-use serde::ser::SerializeMap;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+pub use hapax_engine::columns::{Columns, TypeNameError, parse_type, type_name};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// How long one record may be unless the file says otherwise: 16 MiB.
 pub const RECORD_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -119,71 +115,5 @@ impl Compression {
         } else {
             Self::None
         }
-    }
-}
-
-/// Column names and types in the order in which the file gives them.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Columns(pub Vec<(String, DataType)>);
-
-impl Serialize for Columns {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (name, data_type) in &self.0 {
-            map.serialize_entry(name, &type_name(data_type))?;
-        }
-        map.end()
-    }
-}
-
-impl<'de> Deserialize<'de> for Columns {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Columns;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map of column names to type names")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Columns, A::Error> {
-                let mut columns: Vec<(String, DataType)> = Vec::new();
-                while let Some((name, text)) = map.next_entry::<String, String>()? {
-                    let data_type =
-                        parse_type(&text).map_err(|e| A::Error::custom(format!("column `{name}`: {e}")))?;
-                    if columns.iter().any(|(other, _)| *other == name) {
-                        return Err(A::Error::custom(format!("column `{name}` is given twice")));
-                    }
-                    columns.push((name, data_type));
-                }
-                if columns.is_empty() {
-                    Err(A::Error::custom("a schema names at least one column"))
-                } else {
-                    Ok(Columns(columns))
-                }
-            }
-        }
-
-        deserializer.deserialize_map(InOrder)
-    }
-}
-
-impl JsonSchema for Columns {
-    fn schema_name() -> Cow<'static, str> {
-        "Columns".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "object",
-            "description": "column name: type name",
-            "minProperties": 1,
-            "additionalProperties": {
-                "type": "string",
-                "description": TYPE_NAMES,
-                "pattern": "^(boolean|u?int(8|16|32|64)|float(32|64)|decimal\\( *[0-9]+ *, *[0-9]+ *\\)|string|binary|date|time|timestamp|timestamptz)$"
-            }
-        })
     }
 }

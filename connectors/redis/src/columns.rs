@@ -9,7 +9,7 @@ use arrow::array::{
 use arrow::compute::{CastOptions, can_cast_types, cast, cast_with_options, filter_record_batch};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use hapax_engine::type_name::type_name;
+use hapax_engine::columns::type_name;
 
 /// One column, each value as it is written.
 pub(crate) enum Column {

@@ -11,19 +11,21 @@ pub mod batch;
 pub mod canonical;
 pub mod clock;
 pub mod codes;
+pub mod columns;
 pub mod crash;
 pub mod dead_letter;
 pub mod durable;
+pub mod exact;
 pub mod fault;
 pub mod history;
 pub mod identify;
 pub mod ledger;
+pub mod message;
 pub mod progress;
 pub mod run;
 pub mod sink;
 pub mod source;
 pub mod transform;
-pub mod type_name;
 pub mod wire;
 
 /// What every asynchronous contract method returns: a future that may move between threads.

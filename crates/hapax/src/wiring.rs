@@ -64,7 +64,7 @@ impl Loaded {
         let pipeline =
             read.map_err(|mistakes| Failure::Mistakes { file: Box::new(file.clone()), mistakes })?;
         let mut secrets = pipeline.secrets.clone();
-        for password in [&pipeline.source, &pipeline.sink].into_iter().filter_map(registry::password) {
+        for password in [&pipeline.source, &pipeline.sink].into_iter().flat_map(registry::passwords) {
             secrets.add(Secret::new(password), "***");
         }
         output.keep_secret(secrets);
@@ -400,7 +400,7 @@ fn meets(level: Level, asked: Level) -> bool {
 
 /// Keys that may change while positions and identities keep their meaning: how a value is read, and how
 /// records are written. Without them a dead letter whose cause is the schema could never be replayed.
-const MAY_CHANGE: [&str; 13] = [
+const MAY_CHANGE: &[&str] = &[
     "schema",
     "null_values",
     "record_bytes_max",
@@ -409,11 +409,18 @@ const MAY_CHANGE: [&str; 13] = [
     "create",
     "schema_changes",
     "accept_collation",
-    "accept_gap",
     "ledger_retention",
     "outage_max",
     "poll_ms",
     "workers",
+    // Of Kafka: how a cluster is entered, and what is given up.
+    "accept_gap",
+    "brokers",
+    "compression",
+    "group",
+    "options",
+    "security",
+    "unknown_fields",
 ];
 
 /// A digest of what positions and identities mean: where records come from and go to, and what tells them
@@ -422,10 +429,10 @@ const MAY_CHANGE: [&str; 13] = [
 fn definition(pipeline: &Pipeline, duplicates: Duplicates) -> String {
     let text = format!(
         "source {}\nidentity {}\nledger {}\nsink {}\n",
-        registry::without_password(&pipeline.source).canonical(&MAY_CHANGE),
+        registry::without_password(&pipeline.source).canonical(MAY_CHANGE),
         pipeline.identity.value,
         duplicates.need_ledger(),
-        registry::without_password(&pipeline.sink).canonical(&MAY_CHANGE),
+        registry::without_password(&pipeline.sink).canonical(MAY_CHANGE),
     );
     blake3::hash(text.as_bytes()).to_hex().chars().take(32).collect()
 }

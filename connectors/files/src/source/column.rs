@@ -16,10 +16,10 @@ use arrow::datatypes::{
 use arrow::error::ArrowError;
 
 use super::fields::{Field, Flaw, Form, Table, shown};
-use super::value::{self, Strictness};
 use super::{csv, json};
 use crate::codes;
 use crate::config::type_name;
+use hapax_engine::exact::{self as value, Strictness};
 
 /// How the text of a column is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::column::Rule;
-use super::value::{self, Strictness};
+use hapax_engine::exact::{self as value, Strictness};
 
 /// What the values of a CSV column looked like.
 #[derive(Debug, Clone, Copy, Default)]

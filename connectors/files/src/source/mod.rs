@@ -15,7 +15,6 @@ mod position;
 mod resume;
 mod sample;
 mod text;
-mod value;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use std::path::Path;
 use hapax_config::Section;
 use hapax_engine::fault::SinkError;
 
-use super::{FILES, MYSQL, OpenError, POSTGRES, REDIS, SQLITE, unknown};
+use super::{FILES, KAFKA, MYSQL, OpenError, POSTGRES, REDIS, SQLITE, unknown};
 
 /// The section of a scratch destination of the same kind, for the place `place` of a scratch directory. Touches
 /// nothing.
@@ -22,6 +22,10 @@ pub fn section(sink: &Section, place: &Path) -> Result<Section, OpenError> {
             let config: hapax_postgres::config::SinkConfig = sink.read()?;
             let table = hapax_postgres::sink::table_in(&config, &name(place)).map_err(OpenError::Sink)?;
             Ok(sink.with_text("table", table))
+        }
+        KAFKA => {
+            let (topic, state) = hapax_kafka::scratch::names(&name(place));
+            Ok(sink.with_text("topic", topic).with_text("state", state))
         }
         MYSQL => {
             let config: hapax_mysql::config::SinkConfig = sink.read()?;
@@ -44,6 +48,7 @@ pub async fn make(sink: &Section, place: &Path) -> Result<(), OpenError> {
             let config: hapax_postgres::config::SinkConfig = sink.read()?;
             hapax_postgres::scratch::create(&config.url, &name(place)).await
         }
+        KAFKA => hapax_kafka::scratch::create(&sink.read()?).await,
         MYSQL => {
             let config: hapax_mysql::config::SinkConfig = sink.read()?;
             hapax_mysql::scratch::create(&config.url, &name(place)).await
@@ -69,6 +74,7 @@ async fn removed(sink: &Section, prefix: &str) -> Result<(), OpenError> {
             let config: hapax_postgres::config::SinkConfig = sink.read()?;
             hapax_postgres::scratch::remove(&config.url, prefix).await
         }
+        KAFKA => hapax_kafka::scratch::remove(&sink.read()?, prefix).await,
         MYSQL => {
             let config: hapax_mysql::config::SinkConfig = sink.read()?;
             hapax_mysql::scratch::remove(&config.url, prefix).await

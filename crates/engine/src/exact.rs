@@ -1,10 +1,8 @@
 //! Texts read as values, exactly: what would lose a digit does not fit.
 
-use super::fields::place;
-
 /// Which texts of numbers are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Strictness {
+pub enum Strictness {
     /// Only as the number itself would be written: the type was inferred, so `007` is not 7.
     Canonical,
     /// Also with leading zeros or a plus sign: the type was declared.
@@ -15,7 +13,7 @@ const POWERS: [u32; 7] = [1_000_000, 100_000, 10_000, 1_000, 100, 10, 1];
 
 /// A decimal integer.
 #[inline]
-pub(super) fn int(text: &[u8], strictness: Strictness) -> Option<i64> {
+pub fn int(text: &[u8], strictness: Strictness) -> Option<i64> {
     let (negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),
         [b'+', rest @ ..] if strictness == Strictness::Declared => (false, rest),
@@ -47,7 +45,7 @@ pub(super) fn int(text: &[u8], strictness: Strictness) -> Option<i64> {
 }
 
 /// A decimal integer that is not negative.
-pub(super) fn uint(text: &[u8], strictness: Strictness) -> Option<u64> {
+pub fn uint(text: &[u8], strictness: Strictness) -> Option<u64> {
     let digits = match text {
         [b'+', rest @ ..] if strictness == Strictness::Declared => rest,
         _ => text,
@@ -74,7 +72,7 @@ fn digit(byte: u8) -> Option<u8> {
 }
 
 /// A JSON number that is whole, written with a fraction or exponent: `1.0`, `2e3`.
-pub(super) fn whole(text: &[u8]) -> Option<i64> {
+pub fn whole(text: &[u8]) -> Option<i64> {
     let value: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
     if value.fract() != 0.0 || value.abs() >= 9_007_199_254_740_992.0 {
         return None;
@@ -84,7 +82,7 @@ pub(super) fn whole(text: &[u8]) -> Option<i64> {
 
 /// A floating point number; also `NaN`, `inf` and `-inf`. Too large a number, or a whole one that the type cannot
 /// hold exactly, does not fit.
-pub(super) fn float64(text: &[u8]) -> Option<f64> {
+pub fn float64(text: &[u8]) -> Option<f64> {
     let value: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
     if value.is_infinite() && text.iter().any(u8::is_ascii_digit) {
         return None;
@@ -99,13 +97,13 @@ pub(super) fn float64(text: &[u8]) -> Option<f64> {
 }
 
 /// As [`float64`], in single precision.
-pub(super) fn float32(text: &[u8]) -> Option<f32> {
+pub fn float32(text: &[u8]) -> Option<f32> {
     let value: f32 = std::str::from_utf8(text).ok()?.parse().ok()?;
     (!value.is_infinite() || !text.iter().any(u8::is_ascii_digit)).then_some(value)
 }
 
 /// `true` or `false`; capitals only where the type was declared.
-pub(super) fn boolean(text: &[u8], strictness: Strictness) -> Option<bool> {
+pub fn boolean(text: &[u8], strictness: Strictness) -> Option<bool> {
     match text {
         b"true" => Some(true),
         b"false" => Some(false),
@@ -122,7 +120,7 @@ fn two(text: [u8; 2]) -> Option<u32> {
 }
 
 /// `YYYY-MM-DD` as days since 1970, by the Gregorian calendar.
-pub(super) fn date(text: &[u8]) -> Option<i32> {
+pub fn date(text: &[u8]) -> Option<i32> {
     let &[a, b, c, d, b'-', e, f, b'-', g, h] = text else { return None };
     let (year, month, day) = (two([a, b])? * 100 + two([c, d])?, two([e, f])?, two([g, h])?);
     let leap = year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
@@ -172,13 +170,13 @@ fn clock(text: &[u8]) -> Option<(i64, &[u8])> {
 }
 
 /// A time of day in microseconds.
-pub(super) fn time(text: &[u8]) -> Option<i64> {
+pub fn time(text: &[u8]) -> Option<i64> {
     clock(text).filter(|(_, rest)| rest.is_empty()).map(|(micros, _)| micros)
 }
 
 /// An ISO 8601 date and time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Moment {
+pub struct Moment {
     /// Microseconds since 1970, in UTC if it is zoned.
     pub micros: i64,
     /// Whether it says a zone.
@@ -186,7 +184,7 @@ pub(super) struct Moment {
 }
 
 /// A date and time: `2026-11-24T08:00:00.25+02:00`, a space instead of `T`, with or without a zone.
-pub(super) fn moment(text: &[u8]) -> Option<Moment> {
+pub fn moment(text: &[u8]) -> Option<Moment> {
     let (day, rest) = text.split_at_checked(10)?;
     let [b'T' | b't' | b' ', rest @ ..] = rest else { return None };
     let days = i64::from(date(day)?);
@@ -215,7 +213,7 @@ pub(super) fn moment(text: &[u8]) -> Option<Moment> {
 }
 
 /// A decimal number with at most `scale` digits behind the point that matter and `precision` in all.
-pub(super) fn decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
+pub fn decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
     let (negative, rest) = match text {
         [b'-', rest @ ..] => (true, rest),
         [b'+', rest @ ..] => (false, rest),
@@ -234,14 +232,14 @@ pub(super) fn decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
     }
     let add = |value: i128, byte: &u8| value.checked_mul(10)?.checked_add(i128::from(digit(*byte)?));
     let value = whole.iter().chain(kept).try_fold(0, add)?;
-    let missing = place(scale - kept.len());
+    let missing = u32::try_from(scale - kept.len()).ok()?;
     let value = value.checked_mul(10_i128.checked_pow(missing)?)?;
     let bound = 10_i128.checked_pow(u32::from(precision))?;
     (value < bound).then_some(if negative { -value } else { value })
 }
 
 /// Hexadecimal digits, two a byte.
-pub(super) fn hex(text: &[u8]) -> Option<Vec<u8>> {
+pub fn hex(text: &[u8]) -> Option<Vec<u8>> {
     let nibble = |byte: u8| char::from(byte).to_digit(16).and_then(|n| u8::try_from(n).ok());
     let (pairs, rest) = text.as_chunks::<2>();
     if !rest.is_empty() {

@@ -1,0 +1,102 @@
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{Decimal128Type, Int64Type, UInt8Type};
+
+use super::*;
+use crate::columns::parse_type;
+
+fn bodies(columns: &[(&str, &str)], unknown: UnknownFields) -> Bodies {
+    let columns = columns.iter().map(|(name, kind)| ((*name).to_owned(), parse_type(kind).unwrap()));
+    Bodies::new(Format::Json, Some(&Columns(columns.collect())), unknown).unwrap()
+}
+
+#[test]
+fn a_body_becomes_a_record_with_every_digit() {
+    let columns = [("id", "int64"), ("n", "uint8"), ("amount", "decimal(20,2)"), ("note", "string")];
+    let mut rows = bodies(&columns, UnknownFields::Reject).rows();
+    for body in [
+        r#"{"id": 9007199254740993, "n": 255, "amount": 123456789012345678.90, "note": "a \"b\" ü"}"#,
+        r#" { "note" : {"deep": ["}", {"x": "\\\""}]} , "amount":"1.5","id":-1 } "#,
+        r#"{"id":null}"#,
+        "{}",
+    ] {
+        assert_eq!(rows.push(body.as_bytes()), Ok(()), "{body}");
+    }
+    assert_eq!(rows.len(), 4);
+    let arrays = rows.finish();
+    let ids = arrays[0].as_primitive::<Int64Type>();
+    assert_eq!(ids.iter().collect::<Vec<_>>(), [Some(9_007_199_254_740_993), Some(-1), None, None]);
+    assert_eq!(arrays[1].as_primitive::<UInt8Type>().value(0), 255);
+    let amounts = arrays[2].as_primitive::<Decimal128Type>();
+    assert_eq!((amounts.value(0), amounts.value(1)), (12_345_678_901_234_567_890, 150));
+    let notes = arrays[3].as_string::<i32>();
+    assert_eq!(notes.value(0), "a \"b\" ü");
+    assert_eq!(notes.value(1), r#"{"deep": ["}", {"x": "\\\""}]}"#);
+    assert!(notes.is_null(2));
+}
+
+#[test]
+fn what_does_not_fit_says_why_and_leaves_no_half_a_record() {
+    let columns = [("id", "int64"), ("n", "uint8"), ("at", "timestamptz"), ("s", "string")];
+    let mut rows = bodies(&columns, UnknownFields::Reject).rows();
+    for (body, reason) in [
+        (r#"{"id":1.5}"#, "column id: 1.5 is not a int64"),
+        (r#"{"id":"1"}"#, "column id: \"1\" is not a int64"),
+        (r#"{"id":9223372036854775808}"#, "is not a int64"),
+        (r#"{"id":1,"n":256}"#, "column n: 256 is not a uint8"),
+        (r#"{"at":"2026-01-01T00:00:00"}"#, "is not a timestamptz"),
+        (r#"{"s":5}"#, "column s: 5 is not a string"),
+        (r#"{"id":1,"id":2}"#, "the field \"id\" is given twice"),
+        (r#"{"i\u0064":1,"id":2}"#, "the field \"id\" is given twice"),
+        (r#"{"id":1,"more":2}"#, "the schema has no field \"more\""),
+        (r#"{"id":1} {"id":2}"#, "not valid JSON"),
+        (r#"[1]"#, "not an object"),
+        ("", "not valid JSON"),
+        (r#"{"id":01}"#, "not valid JSON"),
+    ] {
+        let said = rows.push(body.as_bytes()).unwrap_err();
+        assert!(said.contains(reason), "{body}: {said}");
+    }
+    assert!(rows.push(b"{\"s\":\"\xff\"}").unwrap_err().contains("not UTF-8"));
+    rows.push(br#"{"id":7}"#).unwrap();
+    assert!(rows.finish().iter().all(|column| column.len() == 1));
+}
+
+#[test]
+fn fields_may_be_left_out_and_bytes_left_alone() {
+    let mut rows = bodies(&[("id", "int64")], UnknownFields::Ignore).rows();
+    rows.push(br#"{"more":{"id":5},"id":1}"#).unwrap();
+    assert_eq!(rows.finish()[0].as_primitive::<Int64Type>().value(0), 1);
+    let mut rows = Bodies::new(Format::Raw, None, UnknownFields::Reject).unwrap().rows();
+    rows.push(b"\xff\0").unwrap();
+    assert_eq!(rows.finish()[0].as_binary::<i32>().value(0), b"\xff\0");
+    let none = Bodies::new(Format::Json, None, UnknownFields::Reject).map(|_| ());
+    assert_eq!(none, Err(BodiesError::NoSchema));
+}
+
+#[test]
+fn records_come_back_from_the_objects_that_were_written() {
+    let columns = [("id", "int64"), ("at", "timestamptz"), ("note", "string"), ("raw", "binary")];
+    let mut rows = bodies(&columns, UnknownFields::Reject).rows();
+    rows.push(
+        r#"{"id": 1, "at": "2024-02-29T23:59:59.123456Z", "note": "two\nlines \"ü\"", "raw": "00ff"}"#
+            .as_bytes(),
+    )
+    .unwrap();
+    rows.push_nothing();
+    rows.push(br#"{"id": -9223372036854775808, "note": ""}"#).unwrap();
+    let schema = bodies(&columns, UnknownFields::Reject)
+        .fields()
+        .iter()
+        .cloned()
+        .collect::<arrow::datatypes::Fields>();
+    let schema = std::sync::Arc::new(arrow::datatypes::Schema::new(schema));
+    let records = arrow::array::RecordBatch::try_new(schema, rows.finish()).unwrap();
+    let objects = as_objects(&records).unwrap();
+    assert_eq!((objects.len(), objects.of(3)), (3, &b""[..]));
+    assert_eq!(objects.of(1), br#"{"id":null,"at":null,"note":null,"raw":null}"#);
+    let mut again = bodies(&columns, UnknownFields::Reject).rows();
+    for row in 0..3 {
+        again.push(objects.of(row)).unwrap();
+    }
+    assert_eq!(again.finish(), records.columns());
+}
