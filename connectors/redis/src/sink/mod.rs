@@ -34,7 +34,7 @@ pub(crate) use back::objects;
 use writer::SplitWriter;
 
 /// How much belongs into one commit: a script keeps everybody else waiting.
-const COMMIT: CommitSize = CommitSize { records_max: 10_000, bytes_max: 8 * 1024 * 1024, interval_ms: 1_000 };
+const COMMIT: CommitSize = CommitSize { records_max: 5_000, bytes_max: 4 * 1024 * 1024, interval_ms: 1_000 };
 
 /// Keys that records are written to. Touches nothing before it is prepared or asked for the lease.
 pub async fn open(config: SinkConfig) -> Result<Sink, SinkError> {
