@@ -18,20 +18,20 @@ pub fn mysql() -> String {
     find("HAPAX_MYSQL_URL", "mysql")
 }
 
-/// The URL of a Redis of our own: `HAPAX_REDIS_URL`, or what `services/redis start` left. It ends with `/`: database 0. A
-/// test uses keys that begin with a name of its own there, and removes them.
-///
-/// Panics where there is none, with the command that starts it.
-pub fn redis() -> String {
-    find("HAPAX_REDIS_URL", "redis")
-}
-
 /// The address of a Kafka broker whose user may do everything: `HAPAX_KAFKA_BROKERS`, or what `services/kafka start`
 /// left. A test makes topics of its own there and deletes them.
 ///
 /// Panics where there is none, with the command that starts it.
 pub fn kafka() -> String {
     find("HAPAX_KAFKA_BROKERS", "kafka")
+}
+
+/// The URL of a Redis of our own: `HAPAX_REDIS_URL`, or what `services/redis start` left. It ends with `/`: database 0. A
+/// test uses keys that begin with a name of its own there, and removes them.
+///
+/// Panics where there is none, with the command that starts it.
+pub fn redis() -> String {
+    find("HAPAX_REDIS_URL", "redis")
 }
 
 fn find(variable: &str, service: &str) -> String {

@@ -256,13 +256,6 @@ fn same_place(pipeline: &Pipeline) -> Option<Mistake> {
     {
         return Some(onto_itself(sink, "table"));
     }
-    if let (Some(from), Some(to), REDIS) = (source.text("url"), sink.text("url"), sink.system.as_str())
-        && address::without_password(from) == address::without_password(to)
-        && source.text("stream").is_some()
-        && source.text("stream") == sink.text("key")
-    {
-        return Some(onto_itself(sink, "key"));
-    }
     if source.system == KAFKA
         && sink.system == KAFKA
         && source.text("brokers") == sink.text("brokers")
@@ -270,6 +263,13 @@ fn same_place(pipeline: &Pipeline) -> Option<Mistake> {
         && source.text("topic") == sink.text("topic")
     {
         return Some(onto_itself(sink, "topic"));
+    }
+    if let (Some(from), Some(to), REDIS) = (source.text("url"), sink.text("url"), sink.system.as_str())
+        && address::without_password(from) == address::without_password(to)
+        && source.text("stream").is_some()
+        && source.text("stream") == sink.text("key")
+    {
+        return Some(onto_itself(sink, "key"));
     }
     let path = |section: &Section| section.text("path").and_then(|path| std::path::absolute(path).ok());
     let (from, to) = (path(source)?, path(sink)?);
