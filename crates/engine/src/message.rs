@@ -3,8 +3,10 @@
 //! A stream has no beginning to infer columns from that stays what it was, so columns of JSON are declared. A value
 //! that does not fit its column spoils its message and no other, and nothing is left out in silence.
 
+mod gather;
 mod json;
 mod rows;
+pub mod session;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::columns::Columns;
+pub use gather::{Beside, Gathered, Gathering, Layout, Message, moment, number, text};
 pub use rows::Rows;
 
 /// What the body of a message is.

@@ -72,3 +72,28 @@ fn fields_may_be_left_out_and_bytes_left_alone() {
     let none = Bodies::new(Format::Json, None, UnknownFields::Reject).map(|_| ());
     assert_eq!(none, Err(BodiesError::NoSchema));
 }
+
+#[test]
+fn a_message_that_was_set_aside_is_read_again_by_the_schema_of_today() {
+    let code = hapax_protocol::code::Code(1);
+    let reject = UnknownFields::Reject;
+    let before = Layout::new(bodies(&[("id", "int64")], reject), vec![text("_message_id"), moment("_at")]);
+    let beside = vec![Beside::Text(Some("m1".to_owned())), Beside::Moment(Some(5))];
+    let mut gathering = before.gather();
+    let body = br#"{"id":"7"}"#;
+    gathering.push(&Message { ordinal: 3, id: None, body, beside: beside.clone() }, code);
+    let body = br#"{"id":8}"#;
+    gathering.push(&Message { ordinal: 4, id: None, body, beside }, code);
+    let gathered = gathering.finish().unwrap();
+    assert_eq!((gathered.records.num_rows(), gathered.ordinals.of(0), gathered.rejected.len()), (1, 4, 1));
+    let raw = &gathered.rejected[0].raw;
+    assert!(before.reread(raw, true).is_err());
+    let today = Layout::new(bodies(&[("id", "string")], reject), vec![text("_message_id"), moment("_at")]);
+    let again = today.reread(raw, true).unwrap();
+    assert_eq!(again.column(0).as_string::<i32>().value(0), "7");
+    assert_eq!(again.column(1).as_string::<i32>().value(0), "m1");
+    let columns = r#"{"id":8,"_message_id":"m2","_at":"1970-01-01T00:00:00.000005Z"}"#;
+    let again = before.reread(columns, false).unwrap();
+    assert_eq!(again.column(1).as_string::<i32>().value(0), "m2");
+    assert_eq!(again.column(2), gathered.records.column(2));
+}
