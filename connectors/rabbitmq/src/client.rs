@@ -34,11 +34,18 @@ pub(crate) struct Address {
     answered: Arc<AtomicBool>,
 }
 
-/// A connection and a channel in it. The connection ends with its last channel.
+/// A connection and a channel in it.
 pub(crate) struct Line {
     pub channel: Channel,
-    /// Ends with this.
-    _connection: Connection,
+    connection: Connection,
+}
+
+impl Line {
+    /// Goes on with a new channel: what the broker refuses ends the one it was asked on.
+    pub(crate) async fn renew(&mut self) -> lapin::Result<()> {
+        self.channel = self.connection.create_channel().await?;
+        Ok(())
+    }
 }
 
 impl fmt::Debug for Address {
@@ -100,7 +107,7 @@ impl Address {
         let entering = async {
             let connection = Connection::connect_uri(self.uri.clone(), properties).await.map_err(fault)?;
             let channel = connection.create_channel().await.map_err(fault)?;
-            Ok(Line { channel, _connection: connection })
+            Ok(Line { channel, connection })
         };
         match tokio::time::timeout(Duration::from_secs(CONNECT_TIMEOUT_S), entering).await {
             Ok(entered) => entered,

@@ -6,7 +6,9 @@
 // This crate is test code that other crates' tests call: a failed check is a panic.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+pub mod memory;
 pub mod proxy;
+pub mod queue;
 pub mod server;
 pub mod sink;
 pub mod source;

@@ -32,6 +32,9 @@ const LOOK_MS: u64 = 50;
 /// How long is waited for a message that the broker says to have, and gives to nobody here.
 const STARVED_MS: u64 = 10_000;
 
+/// What only streams have.
+const STREAM_OFFSET: &str = "x-stream-offset";
+
 /// One worker.
 pub(super) struct Reader {
     address: Arc<Address>,
@@ -49,6 +52,18 @@ pub(super) struct Reader {
     starved: Option<Instant>,
 }
 
+/// Begins to consume. A stream would begin with what is published from now on; from its first message on it gives itself
+/// away, and `as_stream` asks for that.
+async fn consume(line: &Line, plan: &Plan, as_stream: bool) -> lapin::Result<Consumer> {
+    line.channel.basic_qos(plan.prefetch, BasicQosOptions::default()).await?;
+    let mut arguments = FieldTable::default();
+    if as_stream {
+        arguments.insert(STREAM_OFFSET.into(), AMQPValue::LongString("first".into()));
+    }
+    let options = BasicConsumeOptions::default();
+    line.channel.basic_consume(plan.queue.as_str().into(), "".into(), options, arguments).await
+}
+
 impl Reader {
     pub(super) async fn begin(
         address: Arc<Address>,
@@ -57,17 +72,18 @@ impl Reader {
         stood: Option<Position>,
         session: Session,
     ) -> Result<Self, SourceError> {
-        let line = address.connect().await?;
+        let mut line = address.connect().await?;
+        let consumer = match consume(&line, &plan, true).await {
+            // No stream knows no offset, and says so.
+            Err(error) if error.to_string().contains(STREAM_OFFSET) => {
+                let fault = |error| BrokerFault::of(address.place(), "beginning to consume", error);
+                line.renew().await.map_err(fault)?;
+                consume(&line, &plan, false).await
+            }
+            consumer => consumer,
+        };
         let fault = |error| BrokerFault::of(address.place(), "beginning to consume", error);
-        line.channel.basic_qos(plan.prefetch, BasicQosOptions::default()).await.map_err(fault)?;
-        // A stream would begin with what is published from now on. From its first message on it gives itself away.
-        let mut arguments = FieldTable::default();
-        arguments.insert("x-stream-offset".into(), AMQPValue::LongString("first".into()));
-        let consumer = line
-            .channel
-            .basic_consume(plan.queue.as_str().into(), "".into(), BasicConsumeOptions::default(), arguments)
-            .await
-            .map_err(fault)?;
+        let consumer = consumer.map_err(fault)?;
         let (held, open) = (VecDeque::new(), VecDeque::new());
         Ok(Self { address, plan, line, consumer, split, stood, session, held, open, starved: None })
     }
@@ -145,7 +161,7 @@ impl Reader {
             if gathering.len() >= limit.records_max.max(1) || gathering.bytes() >= limit.bytes_max.max(1) {
                 break;
             }
-            if header(delivery, "x-stream-offset").is_some() {
+            if header(delivery, STREAM_OFFSET).is_some() {
                 return Err(ReadFault::Stream { queue: self.plan.queue.clone() }.into());
             }
             through = self.session.number();
