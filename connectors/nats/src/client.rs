@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_nats::ConnectOptions;
 use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::context::{GetStreamErrorKind, RequestErrorKind};
 use async_nats::jetstream::stream::{ConsumerErrorKind, Info, Stream};
-use async_nats::jetstream::{self, Context};
+use async_nats::jetstream::{self, Context, Message};
+use async_nats::{ConnectOptions, Event};
+use futures::StreamExt;
 use hapax_engine::exact::url_part;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use url::Url;
 
@@ -92,11 +94,18 @@ impl Address {
 
     async fn enter(&self) -> Result<Line, ServerFault> {
         let timeout = Duration::from_secs(TIMEOUT_S);
+        let (ended, has_ended) = watch::channel(false);
         let options = ConnectOptions::new()
             .name("hapax")
             .connection_timeout(timeout)
             .request_timeout(Some(timeout))
-            .ping_interval(Duration::from_secs(10));
+            .ping_interval(Duration::from_secs(10))
+            .event_callback(move |event| {
+                if matches!(event, Event::Disconnected | Event::Closed) {
+                    ended.send_replace(true);
+                }
+                std::future::ready(())
+            });
         let options = match (&self.user, &self.password) {
             (user, Some(password)) => options.user_and_password(user.clone(), password.clone()),
             (user, None) if user.is_empty() => options,
@@ -106,7 +115,7 @@ impl Address {
         let client = client.map_err(|error| ServerFault::connecting(&self.place, &error))?;
         let mut context = jetstream::new(client);
         context.set_timeout(timeout);
-        Ok(Line { context, place: self.place.clone() })
+        Ok(Line { context, place: self.place.clone(), has_ended })
     }
 }
 
@@ -114,12 +123,27 @@ impl Address {
 pub(crate) struct Line {
     pub context: Context,
     place: String,
+    /// The client makes another connection by itself; what was on its way in this one is lost.
+    has_ended: watch::Receiver<bool>,
 }
 
 impl Line {
     /// The connection is gone, or as good as gone.
     pub(crate) fn gone(&self, doing: &'static str, reason: &dyn fmt::Display) -> ServerFault {
         ServerFault::Gone { place: self.place.clone(), doing, reason: reason.to_string() }
+    }
+
+    /// The next message of some. Cancel-safe.
+    pub(crate) async fn next(&mut self, messages: &mut pull::Stream) -> Result<Message, String> {
+        tokio::select! {
+            biased;
+            message = messages.next() => match message {
+                Some(Ok(message)) => Ok(message),
+                Some(Err(error)) => Err(error.to_string()),
+                None => Err("the messages ended".to_owned()),
+            },
+            _ = self.has_ended.wait_for(|ended| *ended) => Err("the connection ended".to_owned()),
+        }
     }
 
     /// A stream as it is now.

@@ -116,14 +116,13 @@ impl Worker {
 
     /// Waits for the next message. Cancel-safe: it is held once it is there.
     async fn receive(&mut self) -> Result<(), SourceError> {
-        let reason = match self.messages.next().await {
-            Some(Ok(message)) => {
+        let reason = match self.line.next(&mut self.messages).await {
+            Ok(message) => {
                 self.since = None;
                 self.held.push_back(message);
                 return Ok(());
             }
-            Some(Err(error)) => error.to_string(),
-            None => "the messages ended".to_owned(),
+            Err(reason) => reason,
         };
         // What has ended for good says so itself.
         self.line.stream(&self.plan.stream).await?;

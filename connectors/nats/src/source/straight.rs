@@ -7,13 +7,14 @@ use std::time::Duration;
 use async_nats::jetstream::Message as Received;
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, pull};
 use async_nats::jetstream::stream::Stream;
-use futures::{FutureExt, StreamExt};
+use futures::FutureExt;
 use hapax_engine::Fut;
 use hapax_engine::batch::{Batch, ReadLimit};
 use hapax_engine::durable::Durable;
 use hapax_engine::fault::SourceError;
 use hapax_engine::source::SplitReader;
 use hapax_protocol::position::{Position, SplitId};
+use tokio::time::Instant;
 
 use super::{Plan, Stamp, created};
 use crate::client::{Address, ConsumerFault, Line};
@@ -28,6 +29,9 @@ const PULL_MESSAGES: usize = 2_000;
 
 /// How long is waited for a message before the server is asked whether there is one.
 const LOOK_MS: u64 = 250;
+
+/// How long a message may take that the server says to have.
+const LOST_MS: u64 = 10_000;
 
 /// How often a reader that waits looks how far the stream has come without it.
 const IDLE_S: u64 = 60;
@@ -82,6 +86,8 @@ pub(super) struct Reader {
     /// How many messages lie behind the last one that came, as the server said.
     pending: u64,
     held: VecDeque<Held>,
+    /// Since when a message does not come that the server gave out.
+    overdue: Option<Instant>,
 }
 
 impl Reader {
@@ -145,7 +151,20 @@ impl Reader {
             .map_err(|error| gone(error.to_string()))?;
         let place = place.unwrap_or(Place { created: now, sequence: 0 });
         let held = VecDeque::new();
-        Ok(Self { plan, line, stream, consumer, messages, split, stood, place, next: 1, pending, held })
+        Ok(Self {
+            plan,
+            line,
+            stream,
+            consumer,
+            messages,
+            split,
+            stood,
+            place,
+            next: 1,
+            pending,
+            held,
+            overdue: None,
+        })
     }
 
     /// Why the messages ended.
@@ -158,11 +177,11 @@ impl Reader {
 
     /// Waits for the next message. Cancel-safe: it is held once it is there.
     async fn receive(&mut self) -> Result<(), SourceError> {
-        let message = match self.messages.next().await {
-            Some(Ok(message)) => message,
-            Some(Err(error)) => return Err(self.ended(error.to_string()).await),
-            None => return Err(self.ended("the messages ended".to_owned()).await),
+        let message = match self.line.next(&mut self.messages).await {
+            Ok(message) => message,
+            Err(reason) => return Err(self.ended(reason).await),
         };
+        self.overdue = None;
         let (stamp, number, pending) = {
             let info = message.info().map_err(|error| self.line.gone("reading a message", &error))?;
             let published = info.published.unix_timestamp_nanos() / 1000;
@@ -208,9 +227,12 @@ impl Reader {
                 received?;
                 continue;
             }
-            // What waited may have been removed meanwhile.
+            // What waited may have been removed meanwhile, or been lost on the way.
             if self.has_come_to_the_end().await? {
                 self.pending = 0;
+            } else if self.overdue.get_or_insert_with(Instant::now).elapsed() > Duration::from_millis(LOST_MS)
+            {
+                return Err(self.line.gone("reading messages", &"a message does not come").into());
             }
         }
     }
