@@ -5,18 +5,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hapax_engine::exact::url_part;
+use hapax_protocol::guarantee::Window;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, DriverError, Error, Opts, OptsBuilder, Params, Row, SslOpts, Value};
+use mysql_async::{Conn, Error, OptsBuilder, Params, Row, Value};
 use url::Url;
 
+use crate::config::window;
 use crate::fault::DatabaseFault;
 use crate::server::Server;
+use crate::tls::Encryption;
 
 /// How long a connection may take to be made, in seconds.
 const CONNECT_TIMEOUT_S: u64 = 10;
 
-/// How long a server that answered before is waited for when it does not answer any more, in seconds.
-const PATIENCE_S: u64 = 60;
+/// How long a server that answered before is waited for when it does not answer any more.
+const PATIENCE: Window = Window(60_000);
 
 /// How long between two attempts to connect to it, in milliseconds.
 const PAUSE_MS: u64 = 500;
@@ -45,29 +48,6 @@ pub(crate) fn quoted_list<'a>(names: impl IntoIterator<Item = &'a String>) -> St
     names.into_iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
 }
 
-/// How much encryption is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Encryption {
-    Disabled,
-    Preferred,
-    Required,
-    VerifyCa,
-    VerifyIdentity,
-}
-
-impl Encryption {
-    fn named(name: &str) -> Option<Self> {
-        match name.to_ascii_lowercase().replace('_', "-").as_str() {
-            "disabled" => Some(Self::Disabled),
-            "preferred" => Some(Self::Preferred),
-            "required" => Some(Self::Required),
-            "verify-ca" => Some(Self::VerifyCa),
-            "verify-identity" => Some(Self::VerifyIdentity),
-            _ => None,
-        }
-    }
-}
-
 /// Where a database is and how it is entered. It never shows its password.
 #[derive(Clone)]
 pub(crate) struct Address {
@@ -78,6 +58,7 @@ pub(crate) struct Address {
     place: String,
     /// Whether it answered once.
     answered: Arc<AtomicBool>,
+    patience: Window,
 }
 
 impl Address {
@@ -103,6 +84,7 @@ impl Address {
             place: format!("{host}:{}/{database}", parsed.port().unwrap_or(3306)),
             database: database.clone(),
             answered: Arc::default(),
+            patience: PATIENCE,
         };
         for (key, value) in parsed.query_pairs() {
             match (key.to_ascii_lowercase().replace('_', "-").as_str(), Encryption::named(&value)) {
@@ -126,6 +108,14 @@ impl Address {
         Ok(address)
     }
 
+    /// The same, waited for so long once it answered. Refuses what is no length of time.
+    pub(crate) fn waited_for(mut self, outage_max: Option<&str>) -> Result<Self, DatabaseFault> {
+        if let Some(text) = outage_max {
+            self.patience = window(text).ok_or_else(|| DatabaseFault::BadOutage(text.to_owned()))?;
+        }
+        Ok(self)
+    }
+
     /// Host, port and database, for people.
     pub(crate) fn place(&self) -> &str {
         &self.place
@@ -136,35 +126,13 @@ impl Address {
         &self.database
     }
 
-    fn encrypted(&self) -> OptsBuilder {
-        let authority = self.authority.clone().map(|path| std::path::PathBuf::from(path).into());
-        let verified = matches!(self.encryption, Encryption::VerifyCa | Encryption::VerifyIdentity);
-        let ssl = SslOpts::default()
-            .with_disable_built_in_roots(authority.is_some())
-            .with_root_certs(authority.into_iter().collect())
-            .with_danger_accept_invalid_certs(!verified)
-            .with_danger_skip_domain_validation(self.encryption != Encryption::VerifyIdentity);
-        self.options.clone().ssl_opts(ssl)
-    }
-
     async fn dial(&self) -> Result<Conn, Error> {
-        match self.encryption {
-            Encryption::Disabled => Conn::new(Opts::from(self.options.clone())).await,
-            Encryption::Preferred => match Conn::new(Opts::from(self.encrypted())).await {
-                Err(Error::Driver(DriverError::NoClientSslFlagFromServer)) => {
-                    Conn::new(Opts::from(self.options.clone())).await
-                }
-                dialled => dialled,
-            },
-            Encryption::Required | Encryption::VerifyCa | Encryption::VerifyIdentity => {
-                Conn::new(Opts::from(self.encrypted())).await
-            }
-        }
+        self.encryption.dial(&self.options, self.authority.as_deref()).await
     }
 
-    /// Connects. A server that answered before is waited for, at most [`PATIENCE_S`].
+    /// Connects. A server that answered before is waited for, at most for its patience.
     pub(crate) async fn connect(&self) -> Result<Session, DatabaseFault> {
-        let until = Instant::now() + Duration::from_secs(PATIENCE_S);
+        let until = Instant::now() + Duration::from_millis(self.patience.0);
         loop {
             match self.enter().await {
                 Err(fault)
@@ -306,6 +274,8 @@ pub(crate) fn bytes(row: &Row, index: usize) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
+    use mysql_async::Opts;
+
     use super::*;
 
     #[test]

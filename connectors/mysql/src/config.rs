@@ -45,6 +45,12 @@ pub struct SourceConfig {
     /// decimal(p,s), string, binary, date, timestamp, timestamptz.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<BTreeMap<String, String>>,
+    /// How often a source that is followed is looked at for new rows, in milliseconds: 1000 unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub poll_ms: Option<u64>,
+    /// How long a server that answered before is waited for: `60s` unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outage_max: Option<String>,
 }
 
 /// What a run reads.
@@ -96,6 +102,30 @@ pub struct SinkConfig {
     /// What happens to a record whose key is already in the table.
     #[serde(default)]
     pub write: Write,
+    /// What happens if the records have a column that the table has not.
+    #[serde(default)]
+    pub schema_changes: SchemaChanges,
+    /// Whether a key may stand in a column whose collation takes different texts for one, as those that end in `_ci`
+    /// do. Without it such a table is refused for `upsert` and `ignore`.
+    #[serde(default)]
+    pub accept_collation: bool,
+    /// How long the ledger remembers an identity: `30d`, `12h`. Without it for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger_retention: Option<String>,
+    /// How long a server that answered before is waited for: `60s` unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outage_max: Option<String>,
+}
+
+/// What happens if the records have a column that the table has not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SchemaChanges {
+    /// The run is refused before anything moves.
+    #[default]
+    Refuse,
+    /// The column is added, and is NULL in the rows that are there.
+    Add,
 }
 
 /// How a record meets the table.

@@ -17,3 +17,4 @@ mod client;
 mod declared;
 mod server;
 mod table;
+mod tls;

@@ -7,11 +7,13 @@ use crate::declared::Declared;
 use crate::fault::DatabaseFault;
 
 /// One column.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Column {
     pub name: String,
     /// Its type as MySQL writes it: `int(11) unsigned`.
     pub declared: String,
+    /// How its texts are compared; empty where it holds none.
+    pub collation: String,
     pub not_null: bool,
     /// Whether a row gets a value there that does not bring one.
     pub default: bool,
@@ -20,7 +22,7 @@ pub(crate) struct Column {
 }
 
 /// A unique index. The primary key is one.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Index {
     pub name: String,
     /// Its columns in order; `None` stands for an expression, or the beginning of a column.
@@ -70,6 +72,36 @@ impl Table {
         }))
     }
 
+    /// What of it is another than it was in `before`, for whoever writes these columns; `None` if nothing is.
+    pub(crate) fn differs(
+        &self,
+        before: &Self,
+        written: impl Fn(&str) -> bool,
+        by_key: bool,
+    ) -> Option<String> {
+        if (&self.kind, &self.engine) != (&before.kind, &before.engine) {
+            return Some(format!("its engine is {} now and was {}", self.engine, before.engine));
+        }
+        for was in before.columns.iter().filter(|column| written(&column.name)) {
+            let Some(is) = self.columns.iter().find(|column| column.name == was.name) else {
+                return Some(format!("column {:?} is gone", was.name));
+            };
+            if is != was {
+                let of = |column: &Column| match column.not_null {
+                    true => format!("{} {} NOT NULL", column.declared, column.collation),
+                    false => format!("{} {}", column.declared, column.collation),
+                };
+                return Some(format!("column {:?} is {} now and was {}", was.name, of(is), of(was)));
+            }
+        }
+        let demands = |column: &&Column| !column.default && !column.generated && !written(&column.name);
+        let was_there = |column: &&Column| before.columns.iter().any(|was| was == *column);
+        if let Some(column) = self.columns.iter().filter(demands).find(|column| !was_there(column)) {
+            return Some(format!("it demands column {:?} now", column.name));
+        }
+        (by_key && self.unique != before.unique).then(|| "its unique indexes are others now".to_owned())
+    }
+
     /// A column by its name, as MySQL compares names.
     pub(crate) fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| same_name(&column.name, name))
@@ -100,7 +132,7 @@ pub(crate) fn same_name(one: &str, other: &str) -> bool {
 
 async fn columns(session: &mut Session, table: &str) -> Result<Vec<Column>, DatabaseFault> {
     let sql = "SELECT COLUMN_NAME, COLUMN_TYPE, IS_NULLABLE, COLUMN_DEFAULT IS NOT NULL, EXTRA, \
-               GENERATION_EXPRESSION, TABLE_NAME FROM information_schema.COLUMNS \
+               GENERATION_EXPRESSION, TABLE_NAME, COLLATION_NAME FROM information_schema.COLUMNS \
                WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION";
     let rows = session.rows(DOING, sql, (table,)).await?;
     let column = |row: &Row| {
@@ -110,6 +142,7 @@ async fn columns(session: &mut Session, table: &str) -> Result<Vec<Column>, Data
         Column {
             name: text(row, 0).unwrap_or_default(),
             declared: text(row, 1).unwrap_or_default(),
+            collation: text(row, 7).unwrap_or_default(),
             not_null,
             default: number(row, 3) == Some(1) || !not_null || counts_itself,
             counts_itself,

@@ -53,6 +53,7 @@ async fn moved(to: &str, from: &str, keys: Value, duplicates: Duplicates) -> Res
         source: Arc::new(open(from, keys).await.unwrap()),
         transform: None,
         sink: hapax_mysql::sink::open(serde_json::from_value(sink).unwrap()).await.unwrap(),
+        ledger: None,
         identity: Identity::Key(vec!["id".to_owned()]),
         duplicates,
         on_error: OnError::Stop,

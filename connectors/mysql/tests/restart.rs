@@ -12,56 +12,15 @@
 
 mod scene;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-
 use hapax_engine::fault::SinkErrorKind;
 use mysql_async::prelude::Queryable;
 use scene::connect;
+use scene::own::Server;
 use scene::pen::{self, next, numbered, ready, shape};
-
-/// A server of this test's own.
-struct Server(tempfile::TempDir);
-
-impl Server {
-    fn service(&self, command: &str) {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../services/mysql");
-        let done = Command::new(script).arg(command).arg(self.folder()).stdout(Stdio::null()).status();
-        assert!(done.unwrap().success(), "services/mysql {command} failed");
-    }
-
-    fn folder(&self) -> PathBuf {
-        self.0.path().join("server")
-    }
-
-    fn url(&self) -> String {
-        std::fs::read_to_string(self.folder().join("url")).unwrap().trim().to_owned()
-    }
-
-    /// Ends it at once, as a power failure would.
-    fn kill(&self) {
-        let pid = std::fs::read_to_string(self.folder().join("server.pid")).unwrap().trim().to_owned();
-        assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
-        let until = Instant::now() + Duration::from_secs(10);
-        while Path::new("/proc").join(&pid).join("fd").read_dir().is_ok_and(|mut open| open.next().is_some())
-        {
-            assert!(Instant::now() < until, "the server did not die");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.service("stop");
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_server_keeps_what_was_committed_and_nothing_else() {
-    let server = Server(tempfile::tempdir().unwrap());
-    server.service("start");
+    let server = Server::new();
     let mut connection = connect(&server.url()).await;
     connection.query_drop("CREATE DATABASE d").await.unwrap();
     let url = format!("{}d", server.url());
@@ -91,8 +50,7 @@ async fn a_killed_server_keeps_what_was_committed_and_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_takes_no_files_is_written_to_by_statements() {
-    let server = Server(tempfile::tempdir().unwrap());
-    server.service("start");
+    let server = Server::new();
     let mut connection = connect(&server.url()).await;
     connection.query_drop("CREATE DATABASE d").await.unwrap();
     let url = format!("{}d", server.url());

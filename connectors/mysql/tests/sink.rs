@@ -180,7 +180,8 @@ async fn a_lost_answer_is_looked_up() {
     let direct = server::mysql();
     let place = direct.trim_end_matches('/').rsplit('@').next().unwrap().to_owned();
     let proxy = Proxy::before(place.clone()).await;
-    let through = url.replace(&place, &format!("127.0.0.1:{}", proxy.port()));
+    let through =
+        format!("{}?ssl-mode=disabled", url.replace(&place, &format!("127.0.0.1:{}", proxy.port())));
     let (sink, lease, mut writer, mut stood) =
         ready(&through, "t", "append", &shape(pen::schema(), &["id"])).await;
     let mut expected = 0;

@@ -82,8 +82,8 @@ fn is_left_to_take_back(error: &rusqlite::Error) -> bool {
 
 /// Opens a database to write; creates it if it is missing.
 ///
-/// In WAL with `synchronous = NORMAL` a power loss may take back the last commits, each as a whole:
-/// harmless, because the position is part of the commit.
+/// `synchronous = FULL`: a commit that was answered outlives a power loss. A queue is told to forget what was
+/// committed, and what is announced to a keeper must not be forgotten.
 pub(crate) fn writing(path: &Path) -> Result<Connection, DatabaseFault> {
     creatable(path)?;
     let failed = |source| DatabaseFault::of(path, "opening it to write", source);
@@ -91,10 +91,8 @@ pub(crate) fn writing(path: &Path) -> Result<Connection, DatabaseFault> {
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     settle(&connection).map_err(failed)?;
-    let mode = into_wal(&connection).map_err(failed)?;
-    // Without WAL only FULL keeps the file whole.
-    let synchronous = if mode.eq_ignore_ascii_case("wal") { "NORMAL" } else { "FULL" };
-    connection.pragma_update(None, "synchronous", synchronous).map_err(failed)?;
+    into_wal(&connection).map_err(failed)?;
+    connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB).map_err(failed)?;
     connection
         .pragma_update_and_check(None, "wal_autocheckpoint", CHECKPOINT_PAGES, |_| Ok(()))

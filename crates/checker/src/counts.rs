@@ -219,7 +219,10 @@ impl<'a> Walk<'a> {
     /// Whether the record at a place has taken effect, as itself or as its twin, or is set aside.
     fn is_done(&self, split: u32, place: u64) -> bool {
         let Some(name) = self.places.get(&(split, place)) else { return true };
-        self.aside.contains(&(split, place)) || self.is_in_effect(name)
+        let beside = || self.aside.iter().any(|at| self.places.get(at) == Some(name));
+        self.aside.contains(&(split, place))
+            || self.is_in_effect(name)
+            || (self.log.expected.twins == Twins::OnceOrAside && beside())
     }
 
     /// Whether a record is, or was, at the destination: as itself or its twin, or as a later one of its writer where
@@ -231,7 +234,7 @@ impl<'a> Walk<'a> {
     }
 
     fn is_doubted(&self, name: &Name) -> bool {
-        self.log.expected.twins == Twins::Once && self.doubted.contains(name)
+        self.log.expected.twins != Twins::Each && self.doubted.contains(name)
     }
 
     fn polled(&mut self, records: &[Record], through: &[(u32, u64)]) {
@@ -289,7 +292,7 @@ impl<'a> Walk<'a> {
     fn allowed(&self, name: &Name) -> u64 {
         let written = self.written.get(name).map_or(0, |(_, times)| *times);
         match self.log.expected.twins {
-            Twins::Once => written.min(1),
+            Twins::Once | Twins::OnceOrAside => written.min(1),
             Twins::Each => written,
         }
     }
@@ -342,11 +345,15 @@ impl<'a> Walk<'a> {
             let wanted = match self.log.expected.twins {
                 // Of two twins one may be set aside; the other is then there.
                 Twins::Once => u64::from(*written > aside),
+                Twins::OnceOrAside => u64::from(aside == 0),
                 Twins::Each => written.saturating_sub(aside),
             };
             let doubted = doubt.get(name).copied().unwrap_or(0);
             self.counts.lost += wanted.saturating_sub(doubted).saturating_sub(found);
             self.counts.duplicated += found.saturating_sub(wanted);
+            if self.log.expected.twins == Twins::OnceOrAside {
+                self.counts.duplicated += aside.saturating_sub(1);
+            }
         }
     }
 

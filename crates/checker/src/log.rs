@@ -32,6 +32,9 @@ pub struct Expected {
 pub enum Twins {
     /// One of them is expected.
     Once,
+    /// One of them is expected, or that one of them is set aside: the source gives a record back, and nobody can tell
+    /// that from a twin.
+    OnceOrAside,
     /// Each of them is expected.
     Each,
 }

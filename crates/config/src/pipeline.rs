@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use hapax_protocol::guarantee::Level;
+use hapax_protocol::guarantee::{Level, Window};
 use hapax_protocol::identity::{Duplicates, Identity};
 use hapax_protocol::lease::PipelineName;
 use serde::de::DeserializeOwned;
@@ -24,6 +24,8 @@ pub struct Pipeline {
     pub source: Section,
     /// Where they go.
     pub sink: Section,
+    /// Where positions are kept for a destination that keeps none, if the file says.
+    pub keeper: Option<Section>,
     /// What tells them apart.
     pub identity: Spanned<Identity>,
     /// The columns of the identity, each with its place.
@@ -38,6 +40,8 @@ pub struct Pipeline {
     pub on_error: OnError,
     /// Whether the run goes on until it is stopped.
     pub follow: bool,
+    /// How long a run waits for a system that is away, if the file says.
+    pub outage_max: Option<Window>,
     /// At most this many splits at a time, if the file says.
     pub parallel: Option<u16>,
     /// How much goes into one commit, as far as the file says.
@@ -235,6 +239,15 @@ fn conflicts(tree: &Node) -> Vec<Mistake> {
             );
         }
     }
+    if let Some(node) = tree.get("outage_max")
+        && let Some(text) = node.text()
+        && Window::parse(text).is_none()
+    {
+        let message = format!("`outage_max` is not a length of time: {}", node.words());
+        mistakes.push(
+            Mistake::new(codes::SECTION, node.span, message).helped("Write 30s, 5m or 1h, for instance."),
+        );
+    }
     mistakes
 }
 
@@ -244,6 +257,7 @@ fn pipeline(tree: &Node, name: PipelineName, secrets: Secrets) -> Option<Pipelin
         name,
         source: section(tree.get("source")?)?,
         sink: section(tree.get("sink")?)?,
+        keeper: tree.get("keeper").and_then(section),
         identity,
         identity_columns,
         duplicates: spanned(tree, "duplicates", |text| match text {
@@ -263,6 +277,7 @@ fn pipeline(tree: &Node, name: PipelineName, secrets: Secrets) -> Option<Pipelin
             _ => OnError::SetAside,
         },
         follow: tree.get("follow").is_some_and(|node| matches!(node.value, Value::Bool(true))),
+        outage_max: tree.get("outage_max").and_then(Node::text).and_then(Window::parse),
         parallel: tree.get("parallel").and_then(number).and_then(|number| u16::try_from(number).ok()),
         commit: tree.get("commit").map_or_else(Commit::default, |commit| Commit {
             records: commit.get("records").and_then(number),

@@ -70,6 +70,18 @@ pub fn compose(systems: &[System], definitions: Map<String, Value>) -> Value {
                 "description": "One SQL SELECT over each record: projection, filter, casts, expressions.",
             },
             "sink": side("Where records go: one system.", &|system| system.sink.clone()),
+            "keeper": {
+                "type": "object", "additionalProperties": false, "minProperties": 1, "maxProperties": 1, "x-noun": "system",
+                "description": "Where positions, claims and dead letters are kept for a destination that keeps nothing itself (a web service, a message queue). A file NAME.hapax.db beside the pipeline file by default.",
+                "properties": {"sqlite": {
+                    "type": "object", "additionalProperties": false, "required": ["path"],
+                    "description": "A SQLite database.",
+                    "properties": {"path": {
+                        "type": "string", "x-expected": "a path",
+                        "description": "The database file. Created if it is missing; its directory must exist. Losing it is losing the positions.",
+                    }},
+                }},
+            },
             "delivery": {
                 "description": "The least guarantee that is accepted. The run does not start if the pair cannot give it.",
                 "enum": ["exactly-once", "effectively-once", "at-least-once", "at-most-once"],
@@ -81,6 +93,10 @@ pub fn compose(systems: &[System], definitions: Map<String, Value>) -> Value {
             "follow": {
                 "type": "boolean", "default": false,
                 "description": "Whether the run goes on until it is stopped, and moves what comes as it comes. For sources that grow: streams and queues.",
+            },
+            "outage_max": {
+                "type": "string", "x-expected": "a length of time: 30s, 5m, 1h",
+                "description": "How long a run waits for a system that is away, trying again, before it stops: 60s by default. Running again goes on where it stood.",
             },
             "parallel": {
                 "type": "integer", "minimum": 1, "maximum": 256,

@@ -62,6 +62,7 @@ pub async fn moved(
         source,
         transform: None,
         sink: Sink::CoCommit(Arc::new(memory.clone())),
+        ledger: None,
         identity: Identity::Key(vec!["id".to_owned()]),
         duplicates,
         on_error: OnError::SetAside,

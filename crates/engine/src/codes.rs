@@ -38,6 +38,10 @@ pub const FORGETFUL_KEEPER: Code = Code(121);
 pub const BOUNDED: Code = Code(122);
 /// The run is to go on, and its splits move one after another.
 pub const ONE_BY_ONE: Code = Code(123);
+/// A ledger beside the destination needs a source that replays exactly.
+pub const LEDGER_BESIDE: Code = Code(124);
+/// A destination is not shared by a group.
+pub const NO_GROUPS: Code = Code(125);
 /// A repair needs a destination that keeps positions.
 pub const NO_POSITIONS: Code = Code(430);
 /// A repair found that an interrupted run has not published its file.
@@ -69,6 +73,8 @@ pub const ALL: &[Code] = &[
     FORGETFUL_KEEPER,
     BOUNDED,
     ONE_BY_ONE,
+    LEDGER_BESIDE,
+    NO_GROUPS,
     NO_POSITIONS,
     UNPUBLISHED,
     NOT_REPAIRED,

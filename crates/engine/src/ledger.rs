@@ -22,6 +22,10 @@ pub trait Ledger: Send + Sync {
     /// Refuses a store that may forget, or cannot be reached. Changes nothing.
     fn check(&self) -> Fut<'_, (), SinkError>;
 
+    /// Makes it ready for a pipeline that `has_positions` at its destination, or has none yet. With positions and
+    /// without what was claimed before them, a ledger was lost: that is refused.
+    fn open<'a>(&'a self, pipeline: &'a PipelineName, has_positions: bool) -> Fut<'a, (), SinkError>;
+
     /// Claims identities for places in `split`: one answer per arrival, in order, each durable once this returns. Of
     /// two arrivals of one identity, also in one call and also from two processes, the first is answered
     /// [`Claim::New`] and the other [`Claim::Twin`]; the same place again is [`Claim::Replay`].

@@ -1,9 +1,11 @@
 //! What a run has done so far, for whoever looks on.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hapax_protocol::position::Totals;
+use hapax_protocol::position::{SplitId, Totals};
 
 /// Counters of one run, updated as it goes. Cheap to clone, safe to read at any time.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +24,19 @@ struct Counters {
     splits_done: AtomicU64,
     commits: AtomicU64,
     in_doubt: AtomicU64,
+    waiting: Mutex<BTreeMap<SplitId, String>>,
+}
+
+/// A split waits for a system, until this is dropped.
+pub(crate) struct Waiting<'a> {
+    progress: &'a Progress,
+    split: &'a SplitId,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.progress.waits().remove(self.split);
+    }
 }
 
 /// The counters at one moment.
@@ -63,6 +78,20 @@ impl Progress {
             commits: get(&c.commits),
             in_doubt: get(&c.in_doubt),
         }
+    }
+
+    /// What is waited for, in the words of the error: of the first split that waits, if one does.
+    pub fn waits_for(&self) -> Option<String> {
+        self.waits().values().next().cloned()
+    }
+
+    fn waits(&self) -> MutexGuard<'_, BTreeMap<SplitId, String>> {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn waiting<'a>(&'a self, split: &'a SplitId, error: &impl fmt::Display) -> Waiting<'a> {
+        self.waits().insert(split.clone(), error.to_string());
+        Waiting { progress: self, split }
     }
 
     pub(crate) fn expect(&self, splits: u64, source_bytes: u64) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use hapax_protocol::code::Code;
 use hapax_protocol::guarantee::{Durability, Effect, Fencing, LedgerFacts, LookUp, Mechanism, SinkFacts};
 use hapax_protocol::identity::{Duplicates, Place, RecordId};
 use hapax_protocol::lease::{Applicant, Lease, PipelineName};
@@ -15,9 +16,11 @@ use hapax_protocol::position::{Checkpoint, Epoch, SplitId, Standing};
 pub use kept::{Deadline, Kept, Past, Repeat, Sender, Sending, Sent, Target};
 
 use crate::Fut;
+use crate::codes;
 use crate::dead_letter::{DeadLetter, SettledLetter, Settlement};
-use crate::fault::{CommitError, SinkError};
+use crate::fault::{CommitError, Fault, SinkError};
 use crate::history::{Remembered, Unfinished};
+use crate::ledger::Statistics;
 use crate::source::Source;
 use crate::transform::RefusedRow;
 use crate::wire::{Taken, WireBatch, WireFormat};
@@ -108,6 +111,30 @@ pub struct CommitSize {
     pub interval_ms: u64,
 }
 
+/// For whom a lease is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tenure {
+    /// For one run: it takes the lease from everybody before it.
+    Sole,
+    /// For a member of the group that the holder names: a group that has the lease keeps it.
+    Group,
+}
+
+/// The destination gives its lease to one run only.
+#[derive(Debug, thiserror::Error)]
+#[error("this destination is written by one process at a time, and cannot be shared by a group")]
+struct NoGroups;
+
+impl Fault for NoGroups {
+    fn code(&self) -> Code {
+        codes::NO_GROUPS
+    }
+
+    fn help(&self) -> String {
+        "Leave `group` out: one process moves all splits. Or use a database as the destination (PostgreSQL, MariaDB, SQLite).".to_owned()
+    }
+}
+
 /// What every destination can do, whatever its mechanism.
 pub trait Destination: Send + Sync {
     /// What it declares of itself.
@@ -132,6 +159,13 @@ pub trait Destination: Send + Sync {
     /// Gives the lease to a new holder and fences every earlier one. Refuses if the stored positions
     /// were made by another definition of the pipeline.
     fn acquire<'a>(&'a self, applicant: &'a Applicant) -> Fut<'a, Lease, SinkError>;
+
+    /// Gives the lease to one more member of a group, whose name is the applicant's `holder`: all members have one
+    /// token, and whoever [acquires](Self::acquire) it takes it from all of them. Each commit moves the position of its
+    /// split from where the member found it, so of two that write one split the later is refused as fenced.
+    fn join<'a>(&'a self, _applicant: &'a Applicant) -> Fut<'a, Lease, SinkError> {
+        Box::pin(std::future::ready(Err(SinkError::stop(NoGroups))))
+    }
 
     /// Called once all splits are committed: publishes what becomes visible only as a whole. Doing it
     /// again changes nothing.
@@ -169,6 +203,12 @@ pub trait Destination: Send + Sync {
         pipeline: &'a PipelineName,
         id: &'a RecordId,
     ) -> Fut<'a, Option<Place>, SinkError>;
+
+    /// What the ledger that it keeps holds of a pipeline; `None` where none is kept, or nothing was claimed yet. Changes
+    /// nothing.
+    fn ledger_holds<'a>(&'a self, _pipeline: &'a PipelineName) -> Fut<'a, Option<Statistics>, SinkError> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
 
     /// The commits that are not over, by split. Changes nothing.
     fn unfinished<'a>(&'a self, pipeline: &'a PipelineName) -> Fut<'a, Vec<Unfinished>, SinkError>;

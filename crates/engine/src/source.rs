@@ -43,6 +43,12 @@ pub trait Source: Send + Sync {
         Extent::Bounded
     }
 
+    /// The group whose members share its splits, if the pipeline belongs to one. Only a run that goes on until it is
+    /// stopped takes part.
+    fn group(&self) -> Option<&dyn Group> {
+        None
+    }
+
     /// How many records of a split lie behind a position, as far as the source knows. Reads no record.
     fn lag<'a>(
         &'a self,
@@ -85,6 +91,37 @@ pub enum Extent {
     Bounded,
     /// More may come at any time: [`SplitReader::more`] waits for it.
     Growing,
+}
+
+/// Processes that share the splits of a source, each split with one of them at a time.
+///
+/// Who has a split is decided by the group (Kafka's consumer group protocol, for instance), and nothing rests on it: a
+/// member that wakes up late is stopped by the position at the destination, which has moved on without it.
+pub trait Group: Send + Sync {
+    /// Its name: what its members call themselves before the destination.
+    fn name(&self) -> &str;
+
+    /// Joins, and waits until splits are given or asked back.
+    ///
+    /// Cancel-safe.
+    fn shift(&self) -> Fut<'_, Shift, SourceError>;
+
+    /// Gives back splits that were asked back: nothing of them is written any more.
+    fn release<'a>(&'a self, splits: &'a [SplitId]) -> Fut<'a, (), SourceError>;
+
+    /// Leaves it.
+    fn leave(&self) -> Fut<'_, (), SourceError>;
+}
+
+/// What changes for one member of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shift {
+    /// It has these splits too, from now on.
+    Given(Vec<Split>),
+    /// It is to give these back, once what it has read of them is committed.
+    AskedBack(Vec<SplitId>),
+    /// It has these no more: they may be another's already.
+    Lost(Vec<SplitId>),
 }
 
 /// One split, as a source lists it.

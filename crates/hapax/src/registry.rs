@@ -9,7 +9,7 @@ use std::sync::Arc;
 use hapax_config::schema::{System, compose};
 use hapax_config::{Mistake, Pipeline, Section, codes};
 use hapax_engine::fault::{SinkError, SourceError};
-use hapax_engine::sink::Sink;
+use hapax_engine::sink::{Kept, Sink, Target};
 use hapax_engine::source::Source;
 use hapax_protocol::code::Code;
 use hapax_protocol::lease::PipelineName;
@@ -103,8 +103,13 @@ pub async fn open_source(section: &Section) -> Result<Arc<dyn Source>, OpenError
     }
 }
 
-/// Opens the sink of a section. Nothing is created yet.
-pub async fn open_sink(section: &Section, name: &PipelineName) -> Result<Sink, OpenError> {
+/// Opens the sink of a section. Nothing is created yet. `keeper` is the database that keeps positions for a system that
+/// keeps none.
+pub async fn open_sink(section: &Section, name: &PipelineName, keeper: &Path) -> Result<Sink, OpenError> {
+    let _keeps = |target: Arc<dyn Target>| {
+        let keeper = hapax_sqlite::sink::keeper(keeper).map_err(OpenError::Sink)?;
+        Ok::<_, OpenError>(Sink::Kept(Kept { target, keeper }))
+    };
     match section.system.as_str() {
         FILES => {
             let config: hapax_files::sink_config::SinkConfig = section.read()?;

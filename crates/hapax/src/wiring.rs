@@ -1,6 +1,6 @@
 //! From a file to a pipeline that can run: opened, checked, and judged by the calculus.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -32,6 +32,8 @@ pub struct Loaded {
     pub file: File,
     /// What it says.
     pub pipeline: Pipeline,
+    /// The database that keeps positions for a destination that keeps none.
+    keeper: PathBuf,
 }
 
 impl Loaded {
@@ -68,7 +70,8 @@ impl Loaded {
         output.keep_secret(secrets);
         let mistakes = registry::check(&pipeline);
         if mistakes.is_empty() {
-            Ok(Self { file, pipeline })
+            let keeper = keeper(&file, &pipeline);
+            Ok(Self { file, pipeline, keeper })
         } else {
             Err(Failure::Mistakes { file: Box::new(file), mistakes })
         }
@@ -107,7 +110,7 @@ impl Loaded {
     /// Opens the sink alone. Nothing is created.
     pub async fn sink(&self) -> Result<Sink, Failure> {
         let section = &self.pipeline.sink;
-        registry::open_sink(section, &self.pipeline.name)
+        registry::open_sink(section, &self.pipeline.name, &self.keeper)
             .await
             .map_err(|error| self.open_error(section, error))
     }
@@ -116,6 +119,7 @@ impl Loaded {
     pub fn on_scratch(mut self, place: &Path) -> Result<Self, Failure> {
         let sink = registry::scratch::section(&self.pipeline.sink, place);
         self.pipeline.sink = sink.map_err(|error| self.open_error(&self.pipeline.sink, error))?;
+        self.keeper = place.join("keeper.db");
         Ok(self)
     }
 
@@ -213,6 +217,14 @@ impl Loaded {
             None if traits.effect == Effect::Insert && traits.ledger.is_some() => Ok(Duplicates::Drop),
             None => Ok(Duplicates::Keep),
         }
+    }
+}
+
+/// As the file says, or beside the file: wherever the command is given, it is the same one.
+fn keeper(file: &File, pipeline: &Pipeline) -> PathBuf {
+    match pipeline.keeper.as_ref().and_then(|keeper| keeper.text("path")) {
+        Some(path) => PathBuf::from(path),
+        None => Path::new(file.name()).with_file_name(format!("{}.hapax.db", pipeline.name)),
     }
 }
 
@@ -337,6 +349,7 @@ impl Opened {
             source: Arc::clone(&self.source),
             transform: self.transform.clone(),
             sink: self.sink.clone(),
+            ledger: None,
             identity: pipeline.identity.value.clone(),
             duplicates: self.duplicates,
             on_error: match pipeline.on_error {
@@ -355,6 +368,7 @@ impl Opened {
                     bytes_max: pipeline.commit.bytes,
                     interval_ms: pipeline.commit.interval_ms,
                 },
+                outage_ms: pipeline.outage_max.map_or(Limits::default().outage_ms, |outage| outage.0),
                 ..Limits::default()
             },
         }
@@ -371,8 +385,19 @@ fn meets(level: Level, asked: Level) -> bool {
 
 /// Keys that may change while positions and identities keep their meaning: how a value is read, and how
 /// records are written. Without them a dead letter whose cause is the schema could never be replayed.
-const MAY_CHANGE: [&str; 7] =
-    ["schema", "null_values", "record_bytes_max", "write", "positions", "create", "schema_changes"];
+const MAY_CHANGE: [&str; 11] = [
+    "schema",
+    "null_values",
+    "record_bytes_max",
+    "write",
+    "positions",
+    "create",
+    "schema_changes",
+    "accept_collation",
+    "ledger_retention",
+    "outage_max",
+    "poll_ms",
+];
 
 /// A digest of what positions and identities mean: where records come from and go to, and what tells them
 /// apart. References stand in it as written: a new password is no new meaning, and no secret ends up in a

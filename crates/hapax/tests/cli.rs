@@ -374,8 +374,10 @@ fn status_says_where_each_split_stands() {
     place.hapax(&["run", "orders.yaml"]).expect(0);
     let ended = place.hapax(&["status", "orders.yaml"]).expect(0);
     assert!(ended.stdout.contains("3 records moved, 1 suppressed"), "{ended}");
+    assert!(ended.stdout.contains("ledger: 3 identities, "), "{ended}");
     let document = place.hapax(&["status", "orders.yaml", "--json"]).expect(0).json();
     assert_eq!(document["totals"]["moved"], 3);
+    assert_eq!(document["ledger"]["identities"], 3);
     assert_eq!(document["splits"].as_array().unwrap().len(), 1);
     fs::remove_file(place.path("orders.csv")).unwrap();
     let ended = place.hapax(&["status", "orders.yaml"]).expect(0);

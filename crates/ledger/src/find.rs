@@ -4,6 +4,7 @@ use hapax_protocol::identity::{Place, RecordId};
 
 use crate::entry::{Entry, Key, Spot};
 use crate::error::{Broken, Damage, Error};
+use crate::ledger::Settings;
 use crate::page;
 use crate::store::{SegmentInfo, Segments};
 
@@ -17,6 +18,16 @@ pub fn find<S: Segments>(store: &mut S, id: &RecordId) -> Result<Option<Place>, 
         }
     }
     Ok(None)
+}
+
+/// How many identities sealed segments hold, and the bytes of their pages. No page is read.
+pub fn size<S: Segments>(store: &mut S) -> Result<(u64, u64), Error<S::Error>> {
+    let page_bytes = u64::try_from(Settings::default().page_bytes).unwrap_or(u64::MAX);
+    let sealed = store.segments().map_err(Error::Store)?;
+    Ok(sealed.iter().fold((0_u64, 0_u64), |(identities, bytes), info| {
+        let size = u64::from(info.pages).saturating_mul(page_bytes);
+        (identities.saturating_add(info.entries), bytes.saturating_add(size))
+    }))
 }
 
 fn find_in<S: Segments>(store: &mut S, info: SegmentInfo, key: Key) -> Result<Option<Spot>, Error<S::Error>> {

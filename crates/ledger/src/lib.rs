@@ -22,5 +22,5 @@ mod segment;
 pub mod store;
 
 pub use error::{Broken, Damage, Error};
-pub use find::find;
+pub use find::{find, size};
 pub use ledger::{Ledger, Settings, Stats};

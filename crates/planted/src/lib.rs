@@ -30,11 +30,13 @@ pub enum Mistake {
     ClaimOutsideCommit,
     /// What must not be sent twice is sent without being announced.
     Unannounced,
+    /// A refused record that a queue gives back is set aside again.
+    SetAsideAgain,
 }
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::AcknowledgeBeforeCommit,
         Self::BareCursor,
         Self::NoFence,
@@ -44,6 +46,7 @@ impl Mistake {
         Self::NoDirectorySync,
         Self::ClaimOutsideCommit,
         Self::Unannounced,
+        Self::SetAsideAgain,
     ];
 
     /// The name that `HAPAX_PLANT` takes.
@@ -58,6 +61,7 @@ impl Mistake {
             Self::NoDirectorySync => "no-directory-sync",
             Self::ClaimOutsideCommit => "claim-outside-commit",
             Self::Unannounced => "unannounced",
+            Self::SetAsideAgain => "set-aside-again",
         }
     }
 }

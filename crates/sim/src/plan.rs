@@ -130,8 +130,9 @@ impl Plan {
             true => Identity::Key(columns.iter().map(|name| (*name).to_owned()).collect()),
             false => Identity::Position,
         };
-        // A queue redelivers at other places, and an appending sink has no place for letters.
-        let letters = source != SourceKind::Queue && mechanism != MechanismKind::Append && random.one_in(3);
+        // An appending sink has no place for letters, and without a ledger nobody knows what was set aside before.
+        let known = source != SourceKind::Queue || ledger;
+        let letters = known && mechanism != MechanismKind::Append && random.one_in(3);
         let mut plan = Self {
             seed,
             source,

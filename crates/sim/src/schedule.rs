@@ -190,6 +190,7 @@ impl Schedule {
             source,
             transform: None,
             sink: sink(&process),
+            ledger: None,
             identity: self.plan.identity.clone(),
             duplicates: self.plan.duplicates,
             on_error: OnError::SetAside,
@@ -205,7 +206,7 @@ impl Schedule {
             stop,
             limits: Limits {
                 batch_records_max: self.plan.batch_records,
-                attempts_max: 3,
+                outage_ms: 600,
                 commit: CommitLimit::default(),
                 ..Limits::default()
             },

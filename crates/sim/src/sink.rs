@@ -27,7 +27,7 @@ use hapax_protocol::lease::{Applicant, FencingToken, Lease, PipelineName};
 use hapax_protocol::position::{SplitId, Standing};
 
 use crate::fault::Site;
-use crate::plan::MechanismKind;
+use crate::plan::{MechanismKind, SourceKind};
 use crate::process::Process;
 use crate::source::{Simulated, wire_format};
 use append::Appender;
@@ -70,7 +70,8 @@ impl Destination for SimSink {
     fn traits(&self) -> Traits {
         let now = self.0.world.now();
         let keeps = now.plan.mechanism != MechanismKind::Append;
-        let falls_back = now.plan.mechanism == MechanismKind::CoCommit;
+        let falls_back =
+            now.plan.mechanism == MechanismKind::CoCommit && now.plan.source != SourceKind::Queue;
         Traits {
             effect: now.plan.effect,
             replaces: now.plan.effect == Effect::ByKey,

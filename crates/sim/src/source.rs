@@ -10,11 +10,13 @@ use hapax_engine::batch::{Batch, Ordinals, ReadLimit, Rejected};
 use hapax_engine::dead_letter::DeadLetter;
 use hapax_engine::durable::Durable;
 use hapax_engine::fault::{Fault as Described, SinkError, SourceError};
+use hapax_engine::identify::digest;
 use hapax_engine::source::{Source, Split, SplitReader};
 use hapax_engine::wire::{WireBatch, WireFormat, WireReader, WireSource};
 use hapax_planted::{Mistake, planted};
 use hapax_protocol::code::Code;
 use hapax_protocol::guarantee::{Completeness, Order, Replay, Retention, Settle, SourceFacts};
+use hapax_protocol::identity::Place;
 use hapax_protocol::position::{Position, SplitId};
 
 use crate::fault::Site;
@@ -275,13 +277,20 @@ impl SplitReader for Reader {
                 true => numbers(at).0 << 32 | numbers(at).1,
                 false => place,
             };
+            if is_queue {
+                let split = &self.split;
+                let moved = taken.iter().map(|(at, _, behind)| {
+                    (Place { split: split.clone(), ordinal: place(*at, behind) }, *at)
+                });
+                self.process.world.now().redelivered.extend(moved);
+            }
             let good = taken.iter().filter(|(_, row, _)| !row.spoiled);
             let records: Vec<Record> = good.clone().map(|(_, row, _)| row.record).collect();
-            let rejected = taken.iter().filter(|(_, row, _)| row.spoiled).map(|(at, _, _)| Rejected {
-                ordinal: *at,
+            let rejected = taken.iter().filter(|(_, row, _)| row.spoiled).map(|(at, _, behind)| Rejected {
+                ordinal: place(*at, behind),
                 code: Code(198),
                 reason: "spoiled".to_owned(),
-                id: None,
+                id: is_queue.then(|| digest(format!("{} {at}", self.split).as_bytes())),
                 raw: "?".to_owned(),
             });
             let batch = Batch {

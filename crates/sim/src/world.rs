@@ -50,6 +50,8 @@ pub struct Inner {
     pub is_mended: bool,
     /// What a queue was told to forget, by split.
     pub forgotten: BTreeMap<usize, BTreeSet<u64>>,
+    /// Which record stands at a place that a queue gave it.
+    pub redelivered: BTreeMap<Place, u64>,
     /// Requests that were thought lost and are still under way.
     pub under_way: u64,
     /// How many processes were started.
@@ -133,7 +135,11 @@ impl World {
     pub fn new(plan: Plan, signals: UnboundedSender<Signal>) -> Self {
         let once = plan.duplicates.need_ledger();
         let expected = Expected {
-            twins: if once { Twins::Once } else { Twins::Each },
+            twins: match (once, plan.source) {
+                (false, _) => Twins::Each,
+                (true, SourceKind::Queue) => Twins::OnceOrAside,
+                (true, SourceKind::Log | SourceKind::Cursor) => Twins::Once,
+            },
             state: if plan.effect == Effect::ByKey { State::Latest } else { State::Every },
             // A twin that is moved, or a letter that is replayed, comes after what followed the first.
             ordered: plan.source != SourceKind::Queue
@@ -155,6 +161,7 @@ impl World {
             sink: Held::default(),
             is_mended: false,
             forgotten: BTreeMap::new(),
+            redelivered: BTreeMap::new(),
             under_way: 0,
             started: 0,
             dead: BTreeSet::new(),
@@ -188,11 +195,6 @@ fn is_held(letter: &DeadLetter) -> bool {
     letter.code == codes::IN_DOUBT
 }
 
-/// The places of letters that are in doubt, or of the others.
-fn ordinals(letters: &[DeadLetter], in_doubt: bool) -> Vec<u64> {
-    letters.iter().filter(|letter| is_held(letter) == in_doubt).map(|letter| letter.place.ordinal).collect()
-}
-
 fn short(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
@@ -207,6 +209,18 @@ impl Inner {
     pub fn session(&mut self) -> u64 {
         self.sessions = self.sessions.saturating_add(1);
         self.sessions
+    }
+
+    /// Where a record of a place stands in what was written.
+    fn written_at(&self, place: &Place) -> (u32, u64) {
+        let at = self.redelivered.get(place).copied().unwrap_or(place.ordinal);
+        (short(split_number(&place.split)), at)
+    }
+
+    /// The places of letters that are in doubt, or of the others.
+    fn ordinals(&self, letters: &[DeadLetter], in_doubt: bool) -> Vec<u64> {
+        let letters = letters.iter().filter(|letter| is_held(letter) == in_doubt);
+        letters.map(|letter| self.written_at(&letter.place).1).collect()
     }
 
     /// Draws what happens to a request of a process.
@@ -267,12 +281,14 @@ impl Inner {
     pub fn take_effect(&mut self, split: &SplitId, token: FencingToken, effects: Effects, is_visible: bool) {
         self.commits = self.commits.saturating_add(1);
         let number = short(split_number(split));
+        let (set_aside, held) =
+            (self.ordinals(&effects.letters, false), self.ordinals(&effects.letters, true));
         self.log.events.push(Event::Committed {
             split: number,
             token: token.get(),
             records: effects.records.clone(),
-            set_aside: ordinals(&effects.letters, false),
-            held: ordinals(&effects.letters, true),
+            set_aside,
+            held,
             through: None,
         });
         if let Some((ledger, _)) = &effects.ledger {
@@ -373,9 +389,8 @@ impl Inner {
 
     /// The places that are set aside, with the number of their split: those that are in doubt, or the others.
     pub fn letters(&self, in_doubt: bool) -> Vec<(u32, u64)> {
-        let place = |place: &Place| (short(split_number(&place.split)), place.ordinal);
         let letters = self.sink.letters.values().filter(|letter| is_held(letter) == in_doubt);
-        letters.map(|letter| place(&letter.place)).collect()
+        letters.map(|letter| self.written_at(&letter.place)).collect()
     }
 
     /// The destination falls back to what it was some commits ago.

@@ -8,6 +8,7 @@ use hapax_engine::Fut;
 use hapax_engine::dead_letter::{DeadLetter, SettledLetter};
 use hapax_engine::fault::SinkError;
 use hapax_engine::history::{Remembered, Unfinished};
+use hapax_engine::ledger::Statistics;
 use hapax_engine::sink::{Arrival, CommitSize, Destination, Shape, Staged, StagedSink, Traits};
 use hapax_engine::source::{Nothing, Source};
 use hapax_ledger::store::SegmentId;
@@ -327,6 +328,10 @@ impl Destination for FileSink {
         id: &'a RecordId,
     ) -> Fut<'a, Option<Place>, SinkError> {
         Box::pin(async move { Ok(twins::claimant(&self.state_of(pipeline), id)?) })
+    }
+
+    fn ledger_holds<'a>(&'a self, pipeline: &'a PipelineName) -> Fut<'a, Option<Statistics>, SinkError> {
+        Box::pin(async move { Ok(twins::holds(&self.state_of(pipeline))?) })
     }
 
     fn unfinished<'a>(&'a self, pipeline: &'a PipelineName) -> Fut<'a, Vec<Unfinished>, SinkError> {

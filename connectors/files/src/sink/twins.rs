@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use hapax_engine::ledger::Statistics;
 use hapax_engine::sink::Arrival;
 use hapax_ledger::directory::{DirectoryStore, Look, StoreError};
 use hapax_ledger::store::SegmentId;
@@ -143,6 +144,24 @@ impl Twins {
 
 /// The place that claimed an identity, as far as manifests rest on it. Reads beside whoever writes.
 pub(crate) fn claimant(state: &State, id: &RecordId) -> Result<Option<Place>, Failure> {
+    Ok(look(state, |look| hapax_ledger::find(look, id))?.flatten())
+}
+
+/// What the ledger holds, as the last commit left it.
+pub(crate) fn holds(state: &State) -> Result<Option<Statistics>, Failure> {
+    let size = look(state, hapax_ledger::size)?.filter(|(identities, _)| *identities > 0);
+    Ok(size.map(|(identities, bytes)| Statistics {
+        identities: Some(identities),
+        bytes: Some(bytes),
+        oldest_unix_ms: None,
+    }))
+}
+
+/// Looks at the ledger that the last commit rests on; `None` if there is none yet.
+fn look<T>(
+    state: &State,
+    at_it: impl Fn(&mut Look) -> Result<T, Error<StoreError>>,
+) -> Result<Option<T>, Failure> {
     let root = state.root.join("ledger");
     let latest = || -> Result<Option<u64>, Failure> {
         Ok(disk::names(&root)?.iter().filter_map(|name| name.parse().ok()).max())
@@ -156,8 +175,8 @@ pub(crate) fn claimant(state: &State, id: &RecordId) -> Result<Option<Place>, Fa
         if latest()? != Some(token) || state.ledger_mark()? != mark {
             continue;
         }
-        let found = look.map_err(Error::Store).and_then(|mut look| hapax_ledger::find(&mut look, id));
-        return found.map_err(|error| failure(&path, error));
+        let found = look.map_err(Error::Store).and_then(|mut look| at_it(&mut look));
+        return found.map(Some).map_err(|error| failure(&path, error));
     }
     let source = io::Error::from(io::ErrorKind::ResourceBusy);
     Err(at("read the ledger in", &root)(source))

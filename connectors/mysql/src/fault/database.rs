@@ -2,9 +2,9 @@
 
 use hapax_engine::fault::{Fault, SinkError, SourceError};
 use hapax_protocol::code::Code;
-use mysql_async::{DriverError, Error, IoError, ServerError};
+use mysql_async::{DriverError, Error, ServerError};
 
-use crate::codes;
+use crate::{codes, tls};
 
 /// A database could not be reached, read or written.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +12,9 @@ pub enum DatabaseFault {
     /// The URL is no URL of a database.
     #[error("the `url` of a MySQL database cannot be read: {0}")]
     BadUrl(String),
+    /// Not a length of time.
+    #[error("`outage_max` cannot be read: {0:?} is no length of time")]
+    BadOutage(String),
     /// User or password.
     #[error("{place} does not know this user with this password")]
     WrongPassword {
@@ -144,9 +147,8 @@ impl DatabaseFault {
         let place = place.to_owned();
         match &source {
             Error::Server(said) => Self::said(place, doing, said.clone(), source),
-            Error::Io(IoError::Tls(_)) | Error::Driver(DriverError::NoClientSslFlagFromServer) => {
-                Self::Tls { place, source }
-            }
+            Error::Driver(DriverError::NoClientSslFlagFromServer) => Self::Tls { place, source },
+            Error::Io(error) if tls::is_at_fault(error) => Self::Tls { place, source },
             Error::Io(_) | Error::Driver(DriverError::ConnectionClosed) => {
                 Self::Gone { place, doing, source }
             }
@@ -195,6 +197,7 @@ impl Fault for DatabaseFault {
     fn code(&self) -> Code {
         match self {
             Self::BadUrl(_) => codes::BAD_URL,
+            Self::BadOutage(_) => codes::CONFIG,
             Self::WrongPassword { .. } => codes::WRONG_PASSWORD,
             Self::NoDatabase { .. } => codes::NO_DATABASE,
             Self::Denied { .. } => codes::DENIED,
@@ -214,6 +217,7 @@ impl Fault for DatabaseFault {
             Self::BadUrl(_) => {
                 "Write `mysql://user:password@host:3306/database`; take the password from `${env:NAME}`."
             }
+            Self::BadOutage(_) => "Write a length of time: `90s`, `5m`, `1h`.",
             Self::WrongPassword { .. } => {
                 "Check user and password in `url`; in a URL, `@`, `:` and `/` of a password are written %40, %3A and %2F."
             }

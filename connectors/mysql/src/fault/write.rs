@@ -101,6 +101,31 @@ pub enum WriteFault {
         /// The columns of the other index.
         other: String,
     },
+    /// A key in which different texts are one.
+    #[error(
+        "the key column {column:?} of table {table:?} has the collation {collation}, which takes different texts for \
+         one key (`a` and `A`, say): rows of the source would be merged"
+    )]
+    KeyCollation {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+        /// Its collation.
+        collation: String,
+        /// The statement that gives it another.
+        alter: String,
+    },
+    /// Somebody altered the table since it was looked at.
+    #[error(
+        "table {table:?} was altered while the run went on ({what}): nothing of the open commit was kept"
+    )]
+    TableAltered {
+        /// The table.
+        table: String,
+        /// What is not as it was.
+        what: String,
+    },
     /// No key columns.
     #[error("`write: {write}` needs the columns that identify a record")]
     NoKey {
@@ -189,7 +214,9 @@ impl Fault for WriteFault {
             Self::ColumnMissing { .. } => codes::COLUMN_MISSING,
             Self::ColumnDemanded { .. } => codes::COLUMN_DEMANDED,
             Self::ColumnType { .. } | Self::Generated { .. } => codes::COLUMN_TYPE,
-            Self::NoUniqueIndex { .. } => codes::NO_UNIQUE_INDEX,
+            // The range of codes is used up: these two are kinds of what stands there.
+            Self::TableAltered { .. } => codes::COLUMN_TYPE,
+            Self::NoUniqueIndex { .. } | Self::KeyCollation { .. } => codes::NO_UNIQUE_INDEX,
             Self::SeveralKeys { .. } => codes::SEVERAL_KEYS,
             Self::NoKey { .. } | Self::KeyColumn { .. } => codes::NO_KEY,
             Self::NotATable { .. } => codes::NOT_A_TABLE,
@@ -214,7 +241,8 @@ impl Fault for WriteFault {
                 "Someone else wrote `_hapax_positions`. Run again: it goes on where the table says.".into()
             }
             Self::ColumnMissing { table, column, declared } => format!(
-                "Run `ALTER TABLE {} ADD COLUMN {} {declared}`, or leave the column out with `transform`.",
+                "Write `schema_changes: add`, run `ALTER TABLE {} ADD COLUMN {} {declared}`, or leave the column out \
+                 with `transform`.",
                 quoted(table),
                 quoted(column)
             ),
@@ -226,6 +254,12 @@ impl Fault for WriteFault {
             }
             Self::Generated { .. } => "Leave the column out with `transform`.".into(),
             Self::NoUniqueIndex { create, .. } => format!("Run `{create}`."),
+            Self::KeyCollation { alter, .. } => {
+                format!("Run `{alter}`, or write `accept_collation: true` if no two keys differ only so.")
+            }
+            Self::TableAltered { .. } => {
+                "Run again: the table is looked at anew, and what does not fit it is refused.".into()
+            }
             Self::SeveralKeys { .. } => {
                 "Write into a table that is unique by the key alone, or choose `write: append`.".into()
             }

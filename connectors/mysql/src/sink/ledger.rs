@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use hapax_engine::sink::Arrival;
+use hapax_protocol::guarantee::Window;
 use hapax_protocol::identity::{Place, RecordId};
 use hapax_protocol::lease::PipelineName;
 use hapax_protocol::ledger::{Claim, decide};
 use hapax_protocol::position::{Epoch, SplitId};
-use mysql_async::Row;
 use mysql_async::prelude::Queryable;
+use mysql_async::{Error, Row, ServerError};
 
 use super::tables;
 use crate::client::{Session, bytes, number};
@@ -17,6 +18,9 @@ use crate::fault::DatabaseFault;
 
 /// How many identities one statement names.
 const IDS_MAX: usize = 1_000;
+
+/// There is an index of this name.
+const DUPLICATE_INDEX: u16 = 1061;
 
 /// Who claims: a pipeline, a split, and the number of the open commit.
 pub(crate) struct Claimer<'a> {
@@ -139,6 +143,45 @@ impl Claimer<'_> {
         }
         Ok(())
     }
+}
+
+/// How many identities one statement forgets.
+pub(crate) const FORGOTTEN_MAX: u64 = 5_000;
+
+/// What the index is called that finds old identities.
+const BY_AGE: &str = "_hapax_by_age";
+
+/// Makes the index that finds old identities, if it is missing. It commits by itself.
+pub(crate) async fn index_by_age(session: &mut Session) -> Result<(), DatabaseFault> {
+    let doing = "making the ledger ready";
+    let sql = "SELECT 1 FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = DATABASE() \
+               AND TABLE_NAME = '_hapax_ledger' AND INDEX_NAME = ?";
+    if session.first(doing, sql, (BY_AGE,)).await?.is_some() {
+        return Ok(());
+    }
+    let sql = format!("CREATE INDEX {BY_AGE} ON _hapax_ledger (pipeline, claimed_at)");
+    match session.connection.query_drop(sql).await {
+        // Somebody else was faster.
+        Ok(()) | Err(Error::Server(ServerError { code: DUPLICATE_INDEX, .. })) => Ok(()),
+        Err(source) => Err(session.fault(doing, source)),
+    }
+}
+
+/// Forgets identities that were claimed longer ago, by the server's clock, than the ledger remembers: the oldest first,
+/// at most [`FORGOTTEN_MAX`]. How many. Belongs outside of transactions.
+pub(crate) async fn forget(
+    session: &mut Session,
+    pipeline: &PipelineName,
+    retention: Window,
+) -> Result<u64, DatabaseFault> {
+    // Left to itself, the server reads all identities of the pipeline for it.
+    let sql = format!(
+        "DELETE l FROM _hapax_ledger l JOIN (SELECT pipeline, id FROM _hapax_ledger FORCE INDEX ({BY_AGE}) \
+         WHERE pipeline = ? AND claimed_at < UTC_TIMESTAMP(3) - INTERVAL ? MICROSECOND ORDER BY claimed_at LIMIT ?) old \
+         ON l.pipeline = old.pipeline AND l.id = old.id"
+    );
+    let micros = retention.0.saturating_mul(1_000);
+    session.run("forgetting old identities", &sql, (pipeline.as_str(), micros, FORGOTTEN_MAX)).await
 }
 
 fn hex(bytes: &[u8]) -> String {

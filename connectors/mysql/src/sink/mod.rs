@@ -15,15 +15,20 @@ use hapax_engine::Fut;
 use hapax_engine::dead_letter::{DeadLetter, SettledLetter};
 use hapax_engine::fault::{SinkError, SinkErrorKind};
 use hapax_engine::history::{Remembered, Unfinished};
-use hapax_engine::sink::{CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Traits};
+use hapax_engine::sink::{CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Tenure, Traits};
 use hapax_engine::source::{Nothing, Source};
-use hapax_protocol::guarantee::{Durability, Effect, Fencing, InDoubt, LedgerFacts, LedgerPlace, Retention};
+use hapax_protocol::guarantee::{
+    Durability, Effect, Fencing, InDoubt, LedgerFacts, LedgerPlace, Retention, Window,
+};
 use hapax_protocol::identity::{Place, RecordId};
 use hapax_protocol::lease::{Applicant, Lease, PipelineName};
 use hapax_protocol::position::{SplitId, Standing};
 
+use mysql_async::prelude::Queryable;
+use mysql_async::{Error, ServerError};
+
 use crate::client::{Address, Session};
-use crate::config::{Read, SinkConfig, SourceConfig, Write};
+use crate::config::{Read, SinkConfig, SourceConfig, Write, window};
 use crate::fault::WriteFault;
 use crate::source::Mysql;
 use crate::table::Table;
@@ -40,14 +45,24 @@ pub async fn open(config: SinkConfig) -> Result<Sink, SinkError> {
     if config.table.is_empty() {
         return Err(WriteFault::Config("`table` is empty").into());
     }
-    let address = Address::read(&config.url)?;
-    Ok(Sink::CoCommit(Arc::new(Handle(Arc::new(Database { config, address, plan: Mutex::new(None) })))))
+    let address = Address::read(&config.url)?.waited_for(config.outage_max.as_deref())?;
+    let retention = match config.ledger_retention.as_deref().map(window) {
+        None => None,
+        Some(Some(window)) => Some(window),
+        Some(None) => {
+            return Err(WriteFault::Config("`ledger_retention` is a length of time: 12h, 30d").into());
+        }
+    };
+    let database = Database { config, address, retention, plan: Mutex::new(None) };
+    Ok(Sink::CoCommit(Arc::new(Handle(Arc::new(database)))))
 }
 
 /// One database with the table that is written.
 pub(crate) struct Database {
     config: SinkConfig,
     address: Address,
+    /// How long the ledger remembers; `None` for ever.
+    retention: Option<Window>,
     plan: Mutex<Option<Arc<Plan>>>,
 }
 
@@ -64,15 +79,14 @@ impl Database {
     }
 }
 
-/// What the sink cannot check.
-fn condition(write: Write) -> &'static str {
-    match write {
-        Write::Append => "nobody alters the types of the table's columns while a run goes on",
-        Write::Upsert | Write::Ignore => {
-            "nobody alters the types of the table's columns while a run goes on, and the collation of its key tells all keys apart (one that ends in _ci takes `a` and `A` for one)"
-        }
-    }
-}
+/// What is assumed where the file accepts any collation.
+const ACCEPTED: &str = "the collation of the table's key tells all keys apart that come (one that ends in _ci takes `a` and `A` for one)";
+
+/// How often a table is made ready, where others alter it meanwhile.
+const PREPARATIONS_MAX: usize = 3;
+
+/// There is a column of this name.
+const DUPLICATE_COLUMN: u16 = 1060;
 
 struct Handle(Arc<Database>);
 
@@ -86,21 +100,33 @@ impl Handle {
     async fn make_ready(&self, shape: &Shape) -> Result<(), SinkError> {
         let mut session = self.0.address.connect().await?;
         let mut plan = self.plan_for(&mut session, shape).await?;
-        if let Some(create) = &plan.create {
-            session.say("creating the table", create).await?;
-            // Somebody else may have been faster, and made another.
+        for _ in 0..PREPARATIONS_MAX {
+            let Some(statement) = &plan.prepare else { break };
+            match session.connection.query_drop(statement).await {
+                // Somebody else was faster.
+                Ok(()) | Err(Error::Server(ServerError { code: DUPLICATE_COLUMN, .. })) => {}
+                Err(source) => return Err(session.fault("making the table ready", source).into()),
+            }
+            // Somebody else may have made another.
             plan = self.plan_for(&mut session, shape).await?;
         }
+        if plan.prepare.is_some() {
+            let what = "others alter it all the time".to_owned();
+            return Err(WriteFault::TableAltered { table: plan.table, what }.into());
+        }
         tables::create(&mut session).await?;
+        if self.0.retention.is_some() {
+            ledger::index_by_age(&mut session).await?;
+        }
         *self.0.plan.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(plan));
         Ok(())
     }
 
-    async fn give_lease(&self, applicant: &Applicant) -> Result<Lease, SinkError> {
+    async fn give_lease(&self, applicant: &Applicant, tenure: Tenure) -> Result<Lease, SinkError> {
         let mut session = self.0.address.connect().await?;
         tables::create(&mut session).await?;
         session.say("acquiring the lease", "START TRANSACTION").await?;
-        match tables::acquire(&mut session, applicant).await? {
+        match tables::acquire(&mut session, applicant, tenure).await? {
             Application::Granted(lease) => {
                 session.say("acquiring the lease", "COMMIT").await?;
                 Ok(lease)
@@ -121,13 +147,11 @@ impl Destination for Handle {
             effect: if write == Write::Append { Effect::Insert } else { Effect::ByKey },
             replaces: write == Write::Upsert,
             fencing: Fencing::Token,
-            // A server that forgets a commit forgets its position with it.
-            durability: Durability::WithPosition,
-            // Types and collations are looked at before a run, or not at all.
-            readers: Some(condition(write).to_owned()),
+            durability: Durability::Durable,
+            readers: (self.0.config.accept_collation && write != Write::Append).then(|| ACCEPTED.to_owned()),
             ledger: Some(LedgerFacts {
                 place: LedgerPlace::InsideCommit,
-                retention: Retention::Unbounded,
+                retention: self.0.retention.map_or(Retention::Unbounded, Retention::For),
                 in_doubt: InDoubt::Resend,
             }),
         }
@@ -154,12 +178,21 @@ impl Destination for Handle {
     }
 
     fn acquire<'a>(&'a self, applicant: &'a Applicant) -> Fut<'a, Lease, SinkError> {
-        Box::pin(self.give_lease(applicant))
+        Box::pin(self.give_lease(applicant, Tenure::Sole))
     }
 
-    /// Each commit is visible when it is made.
-    fn finish<'a>(&'a self, _lease: &'a Lease) -> Fut<'a, (), SinkError> {
-        Box::pin(std::future::ready(Ok(())))
+    fn join<'a>(&'a self, applicant: &'a Applicant) -> Fut<'a, Lease, SinkError> {
+        Box::pin(self.give_lease(applicant, Tenure::Group))
+    }
+
+    /// Each commit is visible when it is made: what is left to do is to forget what is old.
+    fn finish<'a>(&'a self, lease: &'a Lease) -> Fut<'a, (), SinkError> {
+        Box::pin(async move {
+            let Some(retention) = self.0.retention else { return Ok(()) };
+            let mut session = self.0.address.connect().await?;
+            while ledger::forget(&mut session, &lease.pipeline, retention).await? == ledger::FORGOTTEN_MAX {}
+            Ok(())
+        })
     }
 
     fn standings<'a>(&'a self, pipeline: &'a PipelineName) -> Fut<'a, Vec<(SplitId, Standing)>, SinkError> {
@@ -240,6 +273,8 @@ impl Destination for Handle {
                 mark_from: None,
                 mark_to: None,
                 schema: None,
+                poll_ms: None,
+                outage_max: config.outage_max.clone(),
             };
             let source = Mysql::with_schema(config, schema).await;
             let source: Arc<dyn Source> = Arc::new(

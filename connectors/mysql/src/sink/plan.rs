@@ -4,11 +4,11 @@ use arrow::datatypes::{Field, Schema};
 use hapax_engine::sink::Shape;
 
 use crate::client::{quoted, quoted_list};
-use crate::config::{SinkConfig, Write};
+use crate::config::{SchemaChanges, SinkConfig, Write};
 use crate::declared::{self, Takes};
 use crate::fault::WriteFault;
 use crate::server::Server;
-use crate::table::{Table, same_name};
+use crate::table::{Column, Table, same_name};
 
 /// The longest name of a table or a column, in characters.
 const NAME_CHARS_MAX: usize = 64;
@@ -28,6 +28,8 @@ pub(crate) struct Target {
     pub name: String,
     pub takes: Takes,
     pub null: Null,
+    /// Whether it is a key in which trailing spaces tell nothing apart.
+    pub pads: bool,
 }
 
 /// What a NULL in a column means.
@@ -53,8 +55,11 @@ pub(crate) struct Plan {
     pub head: String,
     /// What stands behind them.
     pub tail: String,
-    /// The statement that creates the table; `None` if it is there.
-    pub create: Option<String>,
+    /// The statement that creates the table, or adds what it lacks; `None` if it is there and lacks nothing.
+    pub prepare: Option<String>,
+    /// The table as it was looked at.
+    pub seen: Option<Table>,
+    pub by_key: bool,
     /// What will be done, in words.
     pub words: Vec<String>,
 }
@@ -71,21 +76,26 @@ impl Plan {
         named(&config.table)?;
         distinct(schema)?;
         let key = key(config, shape)?;
-        let (create, words, columns) = match table {
+        let seen = table.cloned();
+        let (prepare, words, columns) = match table {
             None => {
                 let create = creation(&config.table, schema, &key, server)?;
                 let words = vec![format!("create the table {}: {}", config.table, create.sql)];
                 (Some(create.sql), words, create.columns)
             }
             Some(table) => {
-                let columns = fit(config, table, schema, &key, server)?;
-                let word = format!(
-                    "write {} of the {} columns of the table {}, which is there",
+                let Fitted { columns, added } = fit(config, table, schema, &key, server)?;
+                let mut words = vec![format!(
+                    "write {} columns of the table {}, which is there and has {}",
                     columns.len(),
-                    table.columns.len(),
-                    table.name
-                );
-                (None, vec![word], columns)
+                    table.name,
+                    table.columns.len()
+                )];
+                // One statement: all of them, or none.
+                let alter = format!("ALTER TABLE {} {}", quoted(&table.name), added.join(", "));
+                let alter = (!added.is_empty()).then_some(alter);
+                words.extend(alter.iter().map(|alter| format!("add what is missing: {alter}")));
+                (alter, words, columns)
             }
         };
         let table = table.map_or_else(|| config.table.clone(), |table| table.name.clone());
@@ -93,7 +103,18 @@ impl Plan {
         let head = format!("INSERT INTO {} ({}) VALUES ", quoted(&table), quoted_list(&names));
         let tail = tail(config.write, &names, &key, server);
         let load = (config.write == Write::Append).then(|| loading(&table, &columns));
-        Ok(Self { table, columns, load, head, tail, create, words })
+        let by_key = config.write != Write::Append;
+        Ok(Self { table, columns, load, head, tail, prepare, seen, by_key, words })
+    }
+
+    /// Refuses a table that is not what it was when this was decided.
+    pub(crate) fn still_fits(&self, table: Option<&Table>) -> Result<(), WriteFault> {
+        let altered = |what: String| Err(WriteFault::TableAltered { table: self.table.clone(), what });
+        let (Some(seen), Some(table)) = (&self.seen, table) else {
+            return altered("it is gone".to_owned());
+        };
+        let written = |name: &str| self.columns.iter().any(|column| column.name == name);
+        table.differs(seen, written, self.by_key).map_or(Ok(()), altered)
     }
 }
 
@@ -159,13 +180,20 @@ fn creation(table: &str, schema: &Schema, key: &[String], server: &Server) -> Re
         let null = if in_key { " NOT NULL" } else { " NULL" };
         lines.push(format!("{} {declared}{null}", quoted(field.name())));
         let null = if in_key { Null::NoKey } else { Null::Taken };
-        columns.push(Target { name: field.name().clone(), takes, null });
+        columns.push(Target { name: field.name().clone(), takes, null, pads: false });
     }
     if !key.is_empty() {
         lines.push(format!("PRIMARY KEY ({})", quoted_list(key)));
     }
     let sql = format!("CREATE TABLE IF NOT EXISTS {} ({}) ENGINE = InnoDB", quoted(table), lines.join(", "));
     Ok(Creation { sql, columns })
+}
+
+/// How records are written to a table that is there.
+struct Fitted {
+    columns: Vec<Target>,
+    /// What is missing, as parts of an ALTER TABLE.
+    added: Vec<String>,
 }
 
 /// Refuses a table that records of this schema cannot be written to as they are, and says how they are written.
@@ -175,7 +203,7 @@ fn fit(
     schema: &Schema,
     key: &[String],
     server: &Server,
-) -> Result<Vec<Target>, WriteFault> {
+) -> Result<Fitted, WriteFault> {
     let name = || table.name.clone();
     if table.kind != "BASE TABLE" {
         return Err(WriteFault::NotATable { table: name(), kind: table.kind.to_lowercase() });
@@ -184,12 +212,18 @@ fn fit(
         return Err(WriteFault::Engine { table: name(), engine: table.engine.clone() });
     }
     let by_key = config.write != Write::Append;
-    let mut columns = Vec::new();
+    let (mut columns, mut added) = (Vec::new(), Vec::new());
     for field in schema.fields() {
         let column = field.name().clone();
         let declared = declared::column(field, server, None).ok_or_else(|| unheld(field))?;
         let Some(there) = table.column(&column) else {
-            return Err(WriteFault::ColumnMissing { table: name(), column, declared });
+            if config.schema_changes == SchemaChanges::Refuse {
+                return Err(WriteFault::ColumnMissing { table: name(), column, declared });
+            }
+            let takes = declared::takes(&declared, field.data_type()).ok_or_else(|| unheld(field))?;
+            added.push(format!("ADD COLUMN {} {declared} NULL", quoted(&column)));
+            columns.push(Target { name: column, takes, null: Null::Taken, pads: false });
+            continue;
         };
         if there.generated {
             return Err(WriteFault::Generated { table: name(), column });
@@ -203,7 +237,9 @@ fn fit(
             (false, true) => Null::Refused,
             (false, false) => Null::Taken,
         };
-        columns.push(Target { name: there.name.clone(), takes, null });
+        let is_key = by_key && key.contains(&column) && !config.accept_collation;
+        let pads = is_key && tells_apart(table, there, server)?;
+        columns.push(Target { name: there.name.clone(), takes, null, pads });
     }
     let supplied = |name: &str| schema.fields().iter().any(|field| same_name(field.name(), name));
     for column in &table.columns {
@@ -214,7 +250,35 @@ fn fit(
     if by_key {
         unambiguous(table, key, supplied)?;
     }
-    Ok(columns)
+    Ok(Fitted { columns, added })
+}
+
+/// Refuses a key whose collation takes different texts for one. Whether trailing spaces are left out of the comparison.
+fn tells_apart(table: &Table, column: &Column, server: &Server) -> Result<bool, WriteFault> {
+    let collation = column.collation.as_str();
+    let is_member = column.declared.starts_with("enum(") || column.declared.starts_with("set(");
+    if collation.is_empty() || is_member {
+        return Ok(false);
+    }
+    if collation.ends_with("_bin") {
+        return Ok(!matches!(collation, "utf8mb4_0900_bin") && !collation.ends_with("_nopad_bin"));
+    }
+    let set = collation.split('_').next().unwrap_or("utf8mb4");
+    let exact = match (set, server.mariadb) {
+        ("utf8mb4" | "uca1400", _) => server.exact_collation().to_owned(),
+        (set, true) => format!("{set}_nopad_bin"),
+        (set, false) => format!("{set}_bin"),
+    };
+    let alter = format!(
+        "ALTER TABLE {} MODIFY {} {} CHARACTER SET {} COLLATE {exact}{}",
+        quoted(&table.name),
+        quoted(&column.name),
+        column.declared,
+        if set == "uca1400" { "utf8mb4" } else { set },
+        if column.not_null { " NOT NULL" } else { "" }
+    );
+    let (table, column) = (table.name.clone(), column.name.clone());
+    Err(WriteFault::KeyCollation { table, column, collation: collation.to_owned(), alter })
 }
 
 /// Refuses a table in which a record's key does not say which row it meets: ON DUPLICATE KEY looks at every unique

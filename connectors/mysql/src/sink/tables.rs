@@ -1,6 +1,8 @@
 //! The tables that Hapax keeps beside the records, and the statements on them.
 
 use hapax_engine::dead_letter::DeadLetter;
+use hapax_engine::sink::Tenure;
+use hapax_planted::{Mistake, planted};
 use hapax_protocol::code::Code;
 use hapax_protocol::identity::Place;
 use hapax_protocol::lease::{Applicant, FencingToken, Lease, PipelineName};
@@ -125,12 +127,13 @@ pub(crate) enum Application {
 pub(crate) async fn acquire(
     session: &mut Session,
     applicant: &Applicant,
+    tenure: Tenure,
 ) -> Result<Application, DatabaseFault> {
     let (doing, pipeline) = ("acquiring the lease", applicant.pipeline.as_str());
     let sql = "INSERT INTO _hapax_leases (pipeline, token, holder, definition) VALUES (?, 0, '', ?) \
                ON DUPLICATE KEY UPDATE token = token";
     session.run(doing, sql, (pipeline, applicant.definition.as_str())).await?;
-    let sql = "SELECT token, definition FROM _hapax_leases WHERE pipeline = ? FOR UPDATE";
+    let sql = "SELECT token, definition, holder FROM _hapax_leases WHERE pipeline = ? FOR UPDATE";
     let row = session.first(doing, sql, (pipeline,)).await?;
     let row = row.ok_or_else(|| session.misunderstood(doing))?;
     if text(&row, 1).as_deref() != Some(applicant.definition.as_str()) {
@@ -139,7 +142,9 @@ pub(crate) async fn acquire(
             return Ok(Application::OtherDefinition);
         }
     }
-    let token = FencingToken::new(number(&row, 0).unwrap_or(0)).next();
+    let stored = FencingToken::new(number(&row, 0).unwrap_or(0));
+    let stays = tenure == Tenure::Group && text(&row, 2).as_deref() == Some(applicant.holder.as_str());
+    let token = if stays { stored } else { stored.next() };
     let sql = "UPDATE _hapax_leases SET token = ?, holder = ?, definition = ? WHERE pipeline = ?";
     let params = (token.get(), applicant.holder.as_str(), applicant.definition.as_str(), pipeline);
     session.run(doing, sql, params).await?;
@@ -202,9 +207,14 @@ pub(crate) async fn take(session: &mut Session, lease: &Lease, split: &SplitId) 
 /// What must hold for the holder of a token to move a position. A commit may leave the position where it is: only
 /// the epoch then tells one from the next.
 const ADVANCE: &str = "UPDATE _hapax_positions SET position = ?, epoch = ?, `read` = ?, moved = ?, suppressed = ?, \
-                       set_aside = ?, filtered = ? WHERE pipeline = ? AND split = ? AND token = ? \
-                       AND position <=> ? AND epoch = ? \
-                       AND EXISTS (SELECT 1 FROM _hapax_leases WHERE pipeline = ? AND token = ?)";
+                       set_aside = ?, filtered = ? WHERE pipeline = ? AND split = ?";
+
+/// What else must hold: the fence.
+const FENCE: &str = "token = ? AND position <=> ? AND epoch = ? \
+                     AND EXISTS (SELECT 1 FROM _hapax_leases WHERE pipeline = ? AND token = ?)";
+
+/// Nothing must: the planted mistake.
+const NO_FENCE: &str = "(true OR ? OR ? OR ? OR ? OR ?)";
 
 /// Moves the position of a split, if it and its token are as expected. Whether it did.
 pub(crate) async fn advance(
@@ -231,7 +241,9 @@ pub(crate) async fn advance(
         pipeline(),
         token.into(),
     ];
-    Ok(session.run("advancing the position", ADVANCE, Params::Positional(params)).await? == 1)
+    let fence = if planted(Mistake::NoFence) { NO_FENCE } else { FENCE };
+    let sql = format!("{ADVANCE} AND {fence}");
+    Ok(session.run("advancing the position", &sql, Params::Positional(params)).await? == 1)
 }
 
 /// Where each split stands, by name.

@@ -64,6 +64,11 @@ impl<'a> Columns<'a> {
                 out.push(if form == Form::Sql { b',' } else { b'\t' });
             }
             if !values.is_null(row) {
+                if target.pads && values.ends_with_space(row) {
+                    let reason =
+                        format!("{} ends with a space, which its collation does not compare", target.name);
+                    return Err((codes::VALUE_UNHELD, reason));
+                }
                 values
                     .push(row, form, &target.takes, out)
                     .map_err(|why| (codes::VALUE_UNHELD, format!("{} {why}", target.name)))?;
@@ -172,6 +177,10 @@ impl Values {
             Self::Digits(array) | Self::Text(array) => array.is_null(row),
             Self::Bytes(array) => array.is_null(row),
         }
+    }
+
+    fn ends_with_space(&self, row: usize) -> bool {
+        matches!(self, Self::Text(array) if array.value(row).ends_with(' '))
     }
 
     /// Appends a value that is not NULL, or says what is wrong with it.

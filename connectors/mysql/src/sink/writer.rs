@@ -9,6 +9,7 @@ use hapax_engine::fault::{CommitError, SinkError};
 use hapax_engine::identify::digest;
 use hapax_engine::sink::{Arrival, CoCommit, Writer};
 use hapax_engine::transform::RefusedRow;
+use hapax_planted::{Mistake, planted};
 use hapax_protocol::identity::Place;
 use hapax_protocol::lease::{FencingToken, Lease};
 use hapax_protocol::ledger::Claim;
@@ -19,9 +20,10 @@ use mysql_async::{Error, ServerError};
 
 use super::ledger::Claimer;
 use super::plan::Plan;
-use super::{Database, history, insert, tables};
+use super::{Database, history, insert, ledger, tables};
 use crate::client::{LOCK_TIMEOUT_S, Session, number};
 use crate::fault::{DatabaseFault, WriteFault};
+use crate::table::Table;
 
 /// How long a take-over waits for an earlier holder to end its commit, before it ends the holder's connection, in
 /// seconds.
@@ -43,11 +45,15 @@ pub(crate) struct SplitWriter {
     split: SplitId,
     lease: Option<Lease>,
     hold: Hold,
+    /// Whether the open transaction wrote to the table.
+    wrote: bool,
+    /// How many identities it claimed.
+    claimed: u64,
 }
 
 impl SplitWriter {
     pub(crate) fn new(database: Arc<Database>, split: SplitId) -> Self {
-        Self { database, split, lease: None, hold: Hold::Free(None) }
+        Self { database, split, lease: None, hold: Hold::Free(None), wrote: false, claimed: 0 }
     }
 
     fn lost(&self) -> SinkError {
@@ -74,6 +80,7 @@ impl SplitWriter {
             Hold::Lost => return Err(self.lost()),
         };
         let mut session = session;
+        (self.wrote, self.claimed) = (false, 0);
         let begun = self.begin(&mut session, &lease).await;
         match begun {
             Ok(stood) => Ok((session, stood)),
@@ -87,12 +94,16 @@ impl SplitWriter {
     async fn begin(&self, session: &mut Session, lease: &Lease) -> Result<Standing, SinkError> {
         let lock = self.lock_name();
         if !locked(session, &lock, LOCK_TIMEOUT_S).await? {
+            still_holder(session, lease).await?;
             return Err(self.held(session).into());
         }
         session.say("opening a transaction", "START TRANSACTION").await?;
         let found = tables::hold(session, &lease.pipeline, &self.split).await?;
         let found = found.unwrap_or_else(nothing);
         let holder = tables::lease_token(session, &lease.pipeline).await?;
+        if planted(Mistake::NoFence) {
+            return Ok(found.standing);
+        }
         if found.token != lease.token || holder != lease.token {
             return Err(fenced(lease, found.token.max(holder)).into());
         }
@@ -140,17 +151,17 @@ impl SplitWriter {
 
     async fn seize(&mut self, session: &mut Session, lease: &Lease) -> Result<Standing, SinkError> {
         let lock = self.lock_name();
+        // Whoever was superseded itself ends nobody: the connection that has the split is its successor's.
+        still_holder(session, lease).await?;
         if !locked(session, &lock, PATIENCE_S).await? {
+            still_holder(session, lease).await?;
             end_holder(session, &lock).await?;
             if !locked(session, &lock, LOCK_TIMEOUT_S).await? {
                 return Err(self.held(session).into());
             }
         }
         session.say("opening a transaction", "START TRANSACTION").await?;
-        let holder = tables::lease_token(session, &lease.pipeline).await?;
-        if holder != lease.token {
-            return Err(fenced(lease, holder).into());
-        }
+        still_holder(session, lease).await?;
         // Whoever had the split either committed or never will: this waits for the row.
         let found = match tables::hold(session, &lease.pipeline, &self.split).await? {
             Some(found) => found,
@@ -177,6 +188,11 @@ impl SplitWriter {
         stood: &Standing,
         checkpoint: &Checkpoint,
     ) -> Result<(), SinkError> {
+        if self.wrote {
+            // What was written holds the table as it is to the end of the transaction: nobody alters it from here on.
+            let plan = self.plan()?;
+            plan.still_fits(Table::load(session, &plan.table).await?.as_ref())?;
+        }
         history::remember(session, lease, &self.split, stood, checkpoint).await?;
         if tables::advance(session, lease, &self.split, checkpoint).await? {
             return Ok(());
@@ -189,13 +205,26 @@ impl SplitWriter {
         }
     }
 
+    /// Forgets old identities, at least as many as the last commit claimed.
+    async fn forget(&self, session: &mut Session) -> Result<(), DatabaseFault> {
+        let (Some(retention), Some(lease)) = (self.database.retention, &self.lease) else { return Ok(()) };
+        for _ in 0..=(self.claimed / ledger::FORGOTTEN_MAX) {
+            if ledger::forget(session, &lease.pipeline, retention).await? < ledger::FORGOTTEN_MAX {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Sends COMMIT, and says honestly what became of it.
     async fn end(&mut self, mut session: Session) -> Result<(), CommitError> {
         match session.connection.query_drop("COMMIT").await {
             Ok(()) => {
                 let lock = self.lock_name();
                 let unlocked = unlock(&mut session, &lock).await;
-                self.hold = Hold::Free(unlocked.is_ok().then_some(session));
+                // What is committed is committed: a connection that fails now is only not used again.
+                let is_good = unlocked.is_ok() && self.forget(&mut session).await.is_ok();
+                self.hold = Hold::Free(is_good.then_some(session));
                 Ok(())
             }
             // A cluster certifies the transaction now; this answer says that it was taken back.
@@ -241,6 +270,15 @@ async fn end_holder(session: &mut Session, lock: &str) -> Result<(), DatabaseFau
     }
 }
 
+/// Refuses a holder that a later one superseded.
+async fn still_holder(session: &mut Session, lease: &Lease) -> Result<(), SinkError> {
+    let holder = tables::lease_token(session, &lease.pipeline).await?;
+    if holder == lease.token || planted(Mistake::NoFence) {
+        return Ok(());
+    }
+    Err(fenced(lease, holder).into())
+}
+
 fn nothing() -> Found {
     Found { token: FencingToken::NOBODY, standing: Standing::default() }
 }
@@ -279,6 +317,10 @@ impl Writer for SplitWriter {
             let epoch = stood.epoch.next();
             let claimer = Claimer { pipeline: &lease.pipeline, split: &self.split, epoch };
             let claims = claimer.claim(&mut session, arrivals).await.map_err(SinkError::from);
+            self.claimed = self.claimed.saturating_add(u64::try_from(arrivals.len()).unwrap_or(u64::MAX));
+            if planted(Mistake::ClaimOutsideCommit) {
+                session.say("claiming identities", "COMMIT AND CHAIN").await?;
+            }
             self.leave(session, stood, claims).await
         })
     }
@@ -298,6 +340,7 @@ impl Writer for SplitWriter {
         Box::pin(async move {
             let plan = self.plan()?;
             let (mut session, stood) = self.enter().await?;
+            self.wrote = true;
             let written = insert::insert(&mut session, &plan, records).await;
             self.leave(session, stood, written).await
         })
@@ -307,6 +350,7 @@ impl Writer for SplitWriter {
         Box::pin(async move {
             let plan = self.plan()?;
             let (mut session, stood) = self.enter().await?;
+            self.wrote = true;
             let written = insert::insert_absent(&mut session, &plan, records).await;
             self.leave(session, stood, written).await
         })

@@ -14,6 +14,7 @@ use mysql_async::{Params, Value};
 use tokio::task::JoinHandle;
 
 use super::plan::{Marking, Plan};
+use super::poll::Poll;
 use super::position::Mark;
 use super::reader::raw;
 use super::rows::Rows;
@@ -51,6 +52,7 @@ pub(super) struct Worker {
     claiming: Option<JoinHandle<Made>>,
     /// Claims that were delivered, with the number of the record behind them.
     delivered: VecDeque<(Ordinal, Claim)>,
+    poll: Poll,
 }
 
 /// Rows that are locked by a transaction of their own, which marks them if it commits.
@@ -144,7 +146,8 @@ impl Worker {
         ordinal: Ordinal,
     ) -> Self {
         let (claiming, delivered) = (None, VecDeque::new());
-        Self { address, plan, split, after, ordinal, row_bytes: None, claiming, delivered }
+        let poll = Poll::every(plan.poll_ms);
+        Self { address, plan, split, after, ordinal, row_bytes: None, claiming, delivered, poll }
     }
 
     async fn next(&mut self, limit: ReadLimit) -> Result<Option<Batch>, SourceError> {
@@ -191,6 +194,13 @@ impl Worker {
 impl SplitReader for Worker {
     fn read(&mut self, limit: ReadLimit) -> Fut<'_, Option<Batch>, SourceError> {
         Box::pin(self.next(limit))
+    }
+
+    fn more(&mut self) -> Fut<'_, (), SourceError> {
+        Box::pin(async {
+            self.poll.wait().await;
+            Ok(())
+        })
     }
 
     fn acknowledge(&mut self, through: Durable<Position>) -> Fut<'_, (), SourceError> {

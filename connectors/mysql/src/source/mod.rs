@@ -5,6 +5,7 @@ mod horizon;
 mod letter;
 mod marked;
 mod plan;
+mod poll;
 mod position;
 mod reader;
 mod rows;
@@ -16,7 +17,7 @@ use arrow::datatypes::SchemaRef;
 use hapax_engine::Fut;
 use hapax_engine::dead_letter::DeadLetter;
 use hapax_engine::fault::SourceError;
-use hapax_engine::source::{Source, Split, SplitReader};
+use hapax_engine::source::{Extent, Source, Split, SplitReader};
 use hapax_protocol::code::Code;
 use hapax_protocol::guarantee::{Completeness, Order, Replay, Retention, Settle, SourceFacts};
 use hapax_protocol::position::{Position, SplitId};
@@ -49,7 +50,8 @@ impl Mysql {
     }
 
     async fn make(config: SourceConfig, schema: Option<SchemaRef>) -> Result<Self, SourceError> {
-        let address = Arc::new(Address::read(&config.url)?);
+        let address = Address::read(&config.url)?.waited_for(config.outage_max.as_deref())?;
+        let address = Arc::new(address);
         let mut session = address.connect().await?;
         let plan = Arc::new(Plan::make(&mut session, &config, schema).await?);
         Ok(Self { address, plan })
@@ -132,6 +134,15 @@ impl Source for Mysql {
                 (None, Walk::Marked) => MARKED,
                 (None, _) => STAYS,
             }),
+        }
+    }
+
+    /// Rows come at any time to where they are followed by a cursor or a mark.
+    fn extent(&self) -> Extent {
+        if self.plan.incremental || self.plan.walk == Walk::Marked {
+            Extent::Growing
+        } else {
+            Extent::Bounded
         }
     }
 

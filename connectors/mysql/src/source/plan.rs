@@ -10,6 +10,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Column, Error, Value};
 
 use super::horizon::{self, Horizon};
+use super::poll::POLL_MS;
 use crate::client::{Session, number, quoted};
 use crate::config::{Read, SourceConfig};
 use crate::declared::{self, Declared};
@@ -87,6 +88,8 @@ pub(crate) struct Plan {
     pub horizon: Option<Horizon>,
     /// How rows are marked, where they are.
     pub marking: Option<Marking>,
+    /// How often is looked for new rows, in milliseconds.
+    pub poll_ms: u64,
     /// The columns, in order.
     pub schema: SchemaRef,
 }
@@ -113,6 +116,10 @@ impl Plan {
             _ => return Err(ReadFault::Config("it needs either `table` or `query`").into()),
         };
         plan.incremental = config.read == Read::Incremental;
+        plan.poll_ms = match config.poll_ms {
+            Some(0) => return Err(ReadFault::Config("`poll_ms` is at least 1").into()),
+            given => given.unwrap_or(POLL_MS),
+        };
         plan.order(config, &found)?;
         plan.mark(session, config, &found)?;
         plan.schema = match given {
@@ -279,7 +286,18 @@ async fn of_table(session: &mut Session, name: &str) -> Result<(Plan, Vec<Found>
 
 fn plan(name: String, walk: Walk, from: String, keys: Vec<Key>) -> Plan {
     let schema = Arc::new(Schema::empty());
-    Plan { name, walk, incremental: false, from, keys, cursor: None, horizon: None, marking: None, schema }
+    Plan {
+        name,
+        walk,
+        incremental: false,
+        from,
+        keys,
+        cursor: None,
+        horizon: None,
+        marking: None,
+        poll_ms: POLL_MS,
+        schema,
+    }
 }
 
 async fn of_query(session: &mut Session, query: &str, name: &str) -> Result<(Plan, Vec<Found>), SourceError> {

@@ -8,6 +8,7 @@ use hapax_engine::batch::{Batch, Ordinals, ReadLimit, Rejected};
 use hapax_engine::durable::Durable;
 use hapax_engine::fault::SourceError;
 use hapax_engine::source::SplitReader;
+use hapax_planted::{Mistake, planted};
 use hapax_protocol::position::{Position, SplitId};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Params, Row, Value};
@@ -16,6 +17,7 @@ use tokio::task::JoinHandle;
 use super::cells::Range;
 use super::letter;
 use super::plan::{Plan, Walk};
+use super::poll::Poll;
 use super::position::{Mark, words};
 use super::rows::Rows;
 use crate::client::{Address, Session, quoted};
@@ -48,6 +50,7 @@ pub(crate) struct Reader {
     row_bytes: usize,
     /// The page that is being read. It goes on where the future that began it was dropped.
     page: Option<JoinHandle<Turned>>,
+    poll: Poll,
 }
 
 impl Reader {
@@ -59,7 +62,9 @@ impl Reader {
         after: Option<Position>,
         mark: Option<Mark>,
     ) -> Self {
+        let poll = Poll::every(plan.poll_ms);
         Self {
+            poll,
             address,
             plan,
             split,
@@ -140,6 +145,13 @@ impl SplitReader for Reader {
         })
     }
 
+    fn more(&mut self) -> Fut<'_, (), SourceError> {
+        Box::pin(async {
+            self.poll.wait().await;
+            Ok(())
+        })
+    }
+
     fn acknowledge(&mut self, _through: Durable<Position>) -> Fut<'_, (), SourceError> {
         // A table forgets nothing.
         Box::pin(std::future::ready(Ok(())))
@@ -182,7 +194,9 @@ impl Page {
         session: &mut Session,
         bound: &mut Option<Value>,
     ) -> Result<Option<Records>, SourceError> {
-        let Some(horizon) = &self.plan.horizon else { return self.read(session, None).await };
+        let Some(horizon) = self.plan.horizon.as_ref().filter(|_| !planted(Mistake::BareCursor)) else {
+            return self.read(session, None).await;
+        };
         if let Some(before) = bound
             && let Some(records) = self.read(session, Some(before.clone())).await?
         {
@@ -295,7 +309,7 @@ impl Page {
     fn behind(&self, key: &[Value], params: &mut Vec<Value>) -> String {
         let keys = &self.plan.keys;
         let (Some(first), Some(value)) = (keys.first(), key.first()) else { return "true".to_owned() };
-        if keys.len() == 1 {
+        if keys.len() == 1 || (planted(Mistake::BareCursor) && self.plan.walk == Walk::Cursor) {
             params.push(value.clone());
             return format!("{} > {}", first.sql, first.hole);
         }

@@ -1,6 +1,8 @@
 //! Databases of a test's own on the real server, and statements on them by the server's own client library.
 #![allow(dead_code)]
 
+pub mod own;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 
@@ -105,14 +107,20 @@ pub mod pen {
 
     use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
     use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+    use hapax_engine::dead_letter::DeadLetter;
     use hapax_engine::fault::SinkError;
     use hapax_engine::sink::{CoCommit, CoCommitSink, Shape, Sink};
     use hapax_mysql::config::SinkConfig;
+    use hapax_protocol::identity::Place;
     use hapax_protocol::lease::{Applicant, Lease, PipelineName};
     use hapax_protocol::position::{Checkpoint, Position, SplitId, Standing, Totals};
 
     pub async fn open(url: &str, table: &str, write: &str) -> Result<Arc<dyn CoCommitSink>, SinkError> {
-        let config = serde_json::json!({ "url": url, "table": table, "write": write });
+        configured(serde_json::json!({ "url": url, "table": table, "write": write })).await
+    }
+
+    /// A sink as a pipeline file has it.
+    pub async fn configured(config: serde_json::Value) -> Result<Arc<dyn CoCommitSink>, SinkError> {
         let config: SinkConfig = serde_json::from_value(config).unwrap();
         match hapax_mysql::sink::open(config).await? {
             Sink::CoCommit(sink) => Ok(sink),
@@ -165,6 +173,16 @@ pub mod pen {
         let lease = lease(&sink).await;
         let (writer, standing) = taken(&sink, &lease).await;
         (sink, lease, writer, standing)
+    }
+
+    pub fn letter(ordinal: u64) -> DeadLetter {
+        DeadLetter {
+            place: Place { split: SplitId::new("s"), ordinal },
+            code: hapax_mysql::codes::VALUE_UNHELD,
+            reason: "a reason".to_owned(),
+            raw: "{}".to_owned(),
+            set_aside_unix_ms: 1_000,
+        }
     }
 
     /// The next commit, to position `through`.

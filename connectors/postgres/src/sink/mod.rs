@@ -18,7 +18,7 @@ use hapax_engine::Fut;
 use hapax_engine::dead_letter::{DeadLetter, SettledLetter};
 use hapax_engine::fault::SinkError;
 use hapax_engine::history::{Remembered, Unfinished};
-use hapax_engine::sink::{CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Traits};
+use hapax_engine::sink::{CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Tenure, Traits};
 use hapax_engine::source::{Nothing, Source};
 use hapax_engine::wire::WireFormat;
 use hapax_protocol::guarantee::{Durability, Effect, Fencing, InDoubt, LedgerFacts, LedgerPlace, Retention};
@@ -224,13 +224,13 @@ impl Target {
         Ok(())
     }
 
-    async fn acquire(&self, applicant: &Applicant) -> Result<Lease, SinkError> {
+    async fn acquire(&self, applicant: &Applicant, tenure: Tenure) -> Result<Lease, SinkError> {
         let tables = self.tables().await?;
         let session = self.session().await?;
         let failed = session.fault("acquiring the lease");
         session.batch_execute(ONE_AT_A_TIME).await.map_err(&failed)?;
         tables.create(&session).await.map_err(&failed)?;
-        match tables.acquire(&session, applicant).await.map_err(&failed)? {
+        match tables.acquire(&session, applicant, tenure).await.map_err(&failed)? {
             Application::Granted(lease) => {
                 session.batch_execute("COMMIT").await.map_err(&failed)?;
                 drop(failed);
@@ -293,8 +293,7 @@ impl Destination for Handle {
             effect,
             replaces: self.0.config.write == Write::Upsert,
             fencing: Fencing::Token,
-            // A failover to a replica that lags forgets both.
-            durability: Durability::WithPosition,
+            durability: Durability::Durable,
             // The types are looked at before a run, not before each commit.
             readers: Some("nobody alters the types of the table's columns while a run goes on".to_owned()),
             ledger: Some(ledger),
@@ -318,7 +317,11 @@ impl Destination for Handle {
     }
 
     fn acquire<'a>(&'a self, applicant: &'a Applicant) -> Fut<'a, Lease, SinkError> {
-        Box::pin(self.0.acquire(applicant))
+        Box::pin(self.0.acquire(applicant, Tenure::Sole))
+    }
+
+    fn join<'a>(&'a self, applicant: &'a Applicant) -> Fut<'a, Lease, SinkError> {
+        Box::pin(self.0.acquire(applicant, Tenure::Group))
     }
 
     /// Each commit is visible as it is made.

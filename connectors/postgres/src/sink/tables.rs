@@ -1,6 +1,7 @@
 //! The tables that Hapax keeps beside the records, and the statements on them.
 
 use hapax_engine::dead_letter::DeadLetter;
+use hapax_engine::sink::Tenure;
 use hapax_planted::{Mistake, planted};
 use hapax_protocol::code::Code;
 use hapax_protocol::identity::Place;
@@ -132,6 +133,7 @@ impl Tables {
         &self,
         session: &Session,
         applicant: &Applicant,
+        tenure: Tenure,
     ) -> Result<Application, Error> {
         let pipeline = applicant.pipeline.as_str();
         // Makes the row, so that there is one to lock.
@@ -147,10 +149,11 @@ impl Tables {
                 return Ok(Application::OtherDefinition);
             }
         }
-        let sql = "UPDATE _hapax_leases SET token = token + 1, holder = $2, definition = $3 WHERE pipeline = $1 \
-                   RETURNING token";
-        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
-            [&pipeline, &applicant.holder, &applicant.definition];
+        let sql = "UPDATE _hapax_leases SET token = token + CASE WHEN $4 AND holder = $2 THEN 0 ELSE 1 END, \
+                   holder = $2, definition = $3 WHERE pipeline = $1 RETURNING token";
+        let is_group = tenure == Tenure::Group;
+        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+            [&pipeline, &applicant.holder, &applicant.definition, &is_group];
         let row = session.query_one(&self.sql(sql), &params).await?;
         let token = FencingToken::new(number(&row, 0)?);
         Ok(Application::Granted(Lease { pipeline: applicant.pipeline.clone(), token }))

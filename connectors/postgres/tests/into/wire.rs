@@ -28,6 +28,7 @@ async fn run(scene: &Scene, write: Write) -> Run {
         identity,
         duplicates: Duplicates::Keep,
         on_error: OnError::SetAside,
+        ledger: None,
         until: Until::End,
         parallel: 1,
         applicant: applicant("d"),

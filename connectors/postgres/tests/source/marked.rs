@@ -37,6 +37,7 @@ pub async fn moved(
         source: Arc::new(try_open(url, keys).await.unwrap()),
         transform: None,
         sink: hapax_postgres::sink::open(serde_json::from_value(sink).unwrap()).await.unwrap(),
+        ledger: None,
         identity: Identity::Key(vec!["id".to_owned()]),
         duplicates,
         on_error: OnError::Stop,

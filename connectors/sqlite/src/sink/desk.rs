@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use hapax_engine::fault::{CommitError, SinkError};
-use hapax_engine::sink::{Arrival, Shape};
+use hapax_engine::sink::{Arrival, Shape, Tenure};
 use hapax_engine::transform::RefusedRow;
 use hapax_planted::{Mistake, planted};
 use hapax_protocol::identity::Place;
@@ -188,13 +188,18 @@ impl Desk {
         })
     }
 
+    /// Creates the tables of Hapax alone.
+    pub(crate) fn prepare_keeper(&mut self) -> Result<(), SinkError> {
+        self.alone(|desk| Ok(desk.on("creating tables", tables::create)?))
+    }
+
     /// Gives the lease to a new holder.
-    pub(crate) fn acquire(&mut self, applicant: &Applicant) -> Result<Lease, SinkError> {
+    pub(crate) fn acquire(&mut self, applicant: &Applicant, tenure: Tenure) -> Result<Lease, SinkError> {
         let path = self.path.clone();
         self.alone(|desk| {
             let application = desk.on("acquiring the lease", |connection| {
                 tables::create(connection)?;
-                tables::acquire(connection, applicant)
+                tables::acquire(connection, applicant, tenure)
             })?;
             match application {
                 Application::Granted(lease) => Ok(lease),

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use hapax_engine::fault::SinkError;
+use hapax_engine::ledger::Statistics;
 use hapax_engine::sink::Arrival;
 use hapax_ledger::store::{SegmentId, SegmentInfo, SegmentStore, Segments, SplitNumber};
 use hapax_ledger::{Error, Ledger};
@@ -71,14 +72,37 @@ pub(crate) fn claimant(
     pipeline: &PipelineName,
     id: &RecordId,
 ) -> Result<Option<Place>, SinkError> {
+    match looking(connection, path, pipeline)? {
+        Some(mut store) => hapax_ledger::find(&mut store, id).map_err(failed),
+        None => Ok(None),
+    }
+}
+
+/// What it holds, as the last commit left it.
+pub(crate) fn holds(
+    connection: Connection,
+    path: &Path,
+    pipeline: &PipelineName,
+) -> Result<Option<Statistics>, SinkError> {
+    let Some(mut store) = looking(connection, path, pipeline)? else { return Ok(None) };
+    let (identities, bytes) = hapax_ledger::size(&mut store).map_err(failed)?;
+    let held = Statistics { identities: Some(identities), bytes: Some(bytes), oldest_unix_ms: None };
+    Ok((identities > 0).then_some(held))
+}
+
+/// One picture of all tables, whoever commits meanwhile. It ends with the connection.
+fn looking(
+    connection: Connection,
+    path: &Path,
+    pipeline: &PipelineName,
+) -> Result<Option<TableStore>, SinkError> {
     let reading = |source| SinkError::from(DatabaseFault::of(path, "reading the ledger", source));
-    // One picture of all tables, whoever commits meanwhile. It ends with the connection.
     connection.execute_batch("BEGIN").map_err(reading)?;
     if !present(&connection, "_hapax_ledger_splits").map_err(reading)? {
         return Ok(None);
     }
     let shared = Arc::new(Mutex::new(connection));
-    hapax_ledger::find(&mut TableStore { shared, pipeline: pipeline.to_string() }, id).map_err(failed)
+    Ok(Some(TableStore { shared, pipeline: pipeline.to_string() }))
 }
 
 fn failed(error: Error<rusqlite::Error>) -> SinkError {

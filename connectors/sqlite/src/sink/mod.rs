@@ -16,8 +16,9 @@ use hapax_engine::Fut;
 use hapax_engine::dead_letter::{DeadLetter, SettledLetter};
 use hapax_engine::fault::SinkError;
 use hapax_engine::history::{Remembered, Unfinished};
+use hapax_engine::ledger::Statistics;
 use hapax_engine::sink::{
-    Append, AppendSink, CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Traits,
+    Append, AppendSink, CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Tenure, Traits,
 };
 use hapax_engine::source::{Nothing, Source};
 use hapax_protocol::guarantee::{Durability, Effect, Fencing, InDoubt, LedgerFacts, LedgerPlace, Retention};
@@ -40,17 +41,20 @@ const COMMIT: CommitSize =
 
 /// A database that records are written to. Touches nothing before it is prepared or asked for the lease.
 pub async fn open(config: SinkConfig) -> Result<Sink, SinkError> {
-    let path = config.path.as_os_str();
-    if path.is_empty() || path == ":memory:" {
-        return Err(WriteFault::Config("`path` must name a file").into());
-    }
     if config.table.is_empty() {
         return Err(WriteFault::Config("`table` is empty").into());
     }
     let positions = config.positions.unwrap_or(true);
-    let desk = Arc::new(tokio::sync::Mutex::new(Desk::new(&config.path)));
-    let handle = Arc::new(Handle(Arc::new(Database { config, positions, desk, plan: Mutex::new(None) })));
+    let handle = Arc::new(Handle(Arc::new(Database::new(config, positions)?)));
     Ok(if positions { Sink::CoCommit(handle) } else { Sink::Append(handle) })
+}
+
+/// A database that keeps positions, claims and dead letters for a destination that keeps none. It has no table and is
+/// given no records. Touches nothing before it is prepared or asked for the lease.
+pub fn keeper(path: &Path) -> Result<Arc<dyn CoCommitSink>, SinkError> {
+    let config =
+        SinkConfig { path: path.to_owned(), table: String::new(), write: Write::Append, positions: None };
+    Ok(Arc::new(Handle(Arc::new(Database::new(config, true)?))))
 }
 
 /// One database file with the table that is written.
@@ -64,6 +68,20 @@ pub(crate) struct Database {
 }
 
 impl Database {
+    fn new(config: SinkConfig, positions: bool) -> Result<Self, SinkError> {
+        let path = config.path.as_os_str();
+        if path.is_empty() || path == ":memory:" {
+            return Err(WriteFault::Config("`path` must name a file").into());
+        }
+        let desk = Arc::new(tokio::sync::Mutex::new(Desk::new(&config.path)));
+        Ok(Self { config, positions, desk, plan: Mutex::new(None) })
+    }
+
+    /// Whether it only keeps what another destination does not: it has no table.
+    fn is_keeper(&self) -> bool {
+        self.config.table.is_empty()
+    }
+
     fn path(&self) -> &Path {
         &self.config.path
     }
@@ -115,6 +133,10 @@ impl Handle {
             lines.push(format!("create the database {}", database.path().display()));
         }
         let (table, missing) = found.unwrap_or_else(|| (None, tables::NAMES.to_vec()));
+        if database.is_keeper() {
+            lines.push(format!("keep positions, claims and dead letters in {}", database.path().display()));
+            return Ok(lines);
+        }
         lines.extend(Plan::make(&database.config, shape, table.as_ref())?.words);
         if database.positions && !missing.is_empty() {
             lines.push(format!("create the tables {} in the same database", missing.join(", ")));
@@ -124,10 +146,21 @@ impl Handle {
 
     async fn make_ready(&self, shape: &Shape) -> Result<(), SinkError> {
         let Self(database) = self;
+        if database.is_keeper() {
+            return database.at_desk(Desk::prepare_keeper).await;
+        }
         let (config, shape, positions) = (database.config.clone(), shape.clone(), database.positions);
         let plan = database.at_desk(move |desk| desk.prepare(&config, &shape, positions)).await?;
         *database.plan.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(plan));
         Ok(())
+    }
+
+    async fn lease_for(&self, applicant: &Applicant, tenure: Tenure) -> Result<Lease, SinkError> {
+        let applicant = applicant.clone();
+        if !self.0.positions {
+            return Ok(Lease { pipeline: applicant.pipeline, token: FencingToken::NOBODY.next() });
+        }
+        self.0.at_desk(move |desk| desk.acquire(&applicant, tenure)).await
     }
 }
 
@@ -147,8 +180,7 @@ impl Destination for Handle {
             effect,
             replaces: database.config.write == Write::Upsert,
             fencing: if database.positions { Fencing::Token } else { Fencing::None },
-            // Without positions here none is kept at all: nothing can outlive the records.
-            durability: Durability::WithPosition,
+            durability: Durability::Durable,
             readers: None,
             ledger: database.positions.then_some(ledger),
         }
@@ -167,13 +199,11 @@ impl Destination for Handle {
     }
 
     fn acquire<'a>(&'a self, applicant: &'a Applicant) -> Fut<'a, Lease, SinkError> {
-        Box::pin(async move {
-            let applicant = applicant.clone();
-            if !self.0.positions {
-                return Ok(Lease { pipeline: applicant.pipeline, token: FencingToken::NOBODY.next() });
-            }
-            self.0.at_desk(move |desk| desk.acquire(&applicant)).await
-        })
+        Box::pin(self.lease_for(applicant, Tenure::Sole))
+    }
+
+    fn join<'a>(&'a self, applicant: &'a Applicant) -> Fut<'a, Lease, SinkError> {
+        Box::pin(self.lease_for(applicant, Tenure::Group))
     }
 
     fn finish<'a>(&'a self, _lease: &'a Lease) -> Fut<'a, (), SinkError> {
@@ -254,6 +284,17 @@ impl Destination for Handle {
                 false => Ok(None),
             });
             found.await?
+        })
+    }
+
+    fn ledger_holds<'a>(&'a self, pipeline: &'a PipelineName) -> Fut<'a, Option<Statistics>, SinkError> {
+        Box::pin(async move {
+            let (path, pipeline) = (self.0.path().to_owned(), pipeline.clone());
+            let held = aside(self.0.path(), move || match path.exists() {
+                true => ledger::holds(connection::reading(&path)?, &path, &pipeline),
+                false => Ok(None),
+            });
+            held.await?
         })
     }
 

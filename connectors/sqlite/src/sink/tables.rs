@@ -1,6 +1,7 @@
 //! The tables that Hapax keeps beside the records, and the statements on them.
 
 use hapax_engine::dead_letter::DeadLetter;
+use hapax_engine::sink::Tenure;
 use hapax_planted::{Mistake, planted};
 use hapax_protocol::code::Code;
 use hapax_protocol::identity::Place;
@@ -108,6 +109,7 @@ pub(crate) enum Application {
 pub(crate) fn acquire(
     connection: &Connection,
     applicant: &Applicant,
+    tenure: Tenure,
 ) -> Result<Application, rusqlite::Error> {
     let pipeline = applicant.pipeline.as_str();
     let definition: Option<String> = connection
@@ -120,7 +122,10 @@ pub(crate) fn acquire(
             return Ok(Application::OtherDefinition);
         }
     }
-    let token = lease_token(connection, &applicant.pipeline)?.next();
+    let sql = "SELECT EXISTS (SELECT 1 FROM _hapax_leases WHERE pipeline = ?1 AND holder = ?2)";
+    let holds = connection.query_row(sql, params![pipeline, applicant.holder], |row| row.get(0))?;
+    let stored_token = lease_token(connection, &applicant.pipeline)?;
+    let token = if tenure == Tenure::Group && holds { stored_token } else { stored_token.next() };
     let sql = "INSERT INTO _hapax_leases (pipeline, token, holder, definition) VALUES (?1, ?2, ?3, ?4) \
                ON CONFLICT (pipeline) DO UPDATE SET token = excluded.token, holder = excluded.holder, \
                definition = excluded.definition";

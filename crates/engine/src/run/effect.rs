@@ -1,8 +1,8 @@
 //! One batch into the open commit: identities claimed, records written, claims of refused records taken back.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use hapax_protocol::identity::Place;
+use hapax_protocol::identity::{Place, RecordId};
 use hapax_protocol::ledger::Claim;
 use hapax_protocol::position::{Ordinal, SplitId};
 
@@ -10,8 +10,10 @@ use super::kept::Fate;
 use super::prepare::{Prepared, count};
 use super::writer::SplitWriter;
 use super::{OnError, RunError};
+use crate::batch::Rejected;
 use crate::crash::{self, Point};
-use crate::sink::{Arrival, Sent, Writer};
+use crate::identify::digest;
+use crate::sink::{Arrival, Sent};
 use crate::transform::RefusedRow;
 
 /// What became of a batch inside the open commit.
@@ -67,7 +69,7 @@ pub(super) async fn write(
     let mut waiting = Waiting::default();
     let mut rows: Vec<usize> = (0..batch.records.num_rows()).collect();
     while !rows.is_empty() {
-        let passing = claim(writer.effects(), split, batch, rows, &mut effect, &mut waiting).await?;
+        let passing = claim(writer, split, batch, rows, &mut effect, &mut waiting).await?;
         crash::point(Point::Claimed);
         if passing.is_empty() {
             break;
@@ -83,7 +85,7 @@ pub(super) async fn write(
             .into_iter()
             .filter_map(|refused| Some(RefusedRow { row: *passing.get(refused.row)?, ..refused }));
         let refused: Vec<RefusedRow> = of_batch.collect();
-        rows = withdraw(writer.effects(), split, batch, &refused, &mut waiting).await?;
+        rows = withdraw(writer, split, batch, &refused, &mut waiting).await?;
         effect.refused.extend(refused);
         if on_error == OnError::Stop && !effect.refused.is_empty() {
             break;
@@ -97,9 +99,37 @@ pub(super) async fn write(
     Ok(effect)
 }
 
+/// Claims, for refused records that may come back at another place, that they are set aside. Returns the numbers of
+/// those that were not before: setting a record aside is an effect too.
+pub(super) async fn refuse_once(
+    writer: &mut SplitWriter,
+    split: &SplitId,
+    refused: &[Rejected],
+) -> Result<BTreeSet<Ordinal>, RunError> {
+    let arrivals: Vec<Arrival> =
+        refused.iter().map(|refused| Arrival { id: aside(refused), ordinal: refused.ordinal }).collect();
+    let claims = writer.claim(&arrivals).await.map_err(|error| RunError::sink_in(Some(split), error))?;
+    if claims.len() != arrivals.len() {
+        return Err(RunError::Defect);
+    }
+    let passing = arrivals.iter().zip(claims).filter(|(_, claim)| claim.passes());
+    Ok(passing.map(|(arrival, _)| arrival.ordinal).collect())
+}
+
+/// The identity of what is set aside: of the record, or, where it has none, of its bytes. It is never the identity of a
+/// record that moves.
+fn aside(refused: &Rejected) -> RecordId {
+    let mut bytes = b"set aside\0".to_vec();
+    match refused.id {
+        Some(id) => bytes.extend(id.0),
+        None => bytes.extend(refused.raw.as_bytes()),
+    }
+    digest(&bytes)
+}
+
 /// Claims the identities of these rows. Returns those that pass.
 async fn claim(
-    writer: &mut dyn Writer,
+    writer: &mut SplitWriter,
     split: &SplitId,
     batch: &Prepared,
     rows: Vec<usize>,
@@ -127,7 +157,7 @@ async fn claim(
 
 /// Takes the claims of refused rows back. Returns the twins that may be tried now.
 async fn withdraw(
-    writer: &mut dyn Writer,
+    writer: &mut SplitWriter,
     split: &SplitId,
     batch: &Prepared,
     refused: &[RefusedRow],

@@ -66,6 +66,11 @@ pub enum RunError {
     /// Twins are to be found, but the destination cannot keep a ledger.
     #[error("`duplicates` asks to find twins, but this destination cannot remember identities")]
     NoLedger,
+    /// A ledger beside the destination would lose what comes back at another place.
+    #[error(
+        "this source gives a record back at another place, and a ledger outside of the destination's commit would take it for a twin of itself"
+    )]
+    LedgerBeside,
     /// What may have been sent cannot be known again by its place.
     #[error(
         "this source gives a record back at another place, and this destination must not be sent it twice"
@@ -148,6 +153,7 @@ impl RunError {
             Self::Fenced { .. }
             | Self::Identity(_)
             | Self::NoLedger
+            | Self::LedgerBeside
             | Self::PlacesMove
             | Self::Bounded
             | Self::OneByOne
@@ -170,6 +176,7 @@ impl Fault for RunError {
             Self::Rejected { .. } => codes::REJECTED,
             Self::Identity(error) => error.code(),
             Self::NoLedger => codes::NO_LEDGER,
+            Self::LedgerBeside => codes::LEDGER_BESIDE,
             Self::PlacesMove => codes::PLACES_MOVE,
             Self::Bounded => codes::BOUNDED,
             Self::OneByOne => codes::ONE_BY_ONE,
@@ -195,6 +202,9 @@ impl Fault for RunError {
             Self::Identity(error) => error.help(),
             Self::NoLedger => {
                 "Use `duplicates: keep`, or a destination that keeps positions (SQLite, a file or a directory).".to_owned()
+            }
+            Self::LedgerBeside => {
+                "Use a destination that keeps the ledger in its own commit (PostgreSQL, MariaDB, SQLite, Redis, files) and leave `ledger` out, or a source that can be read again from a position.".to_owned()
             }
             Self::PlacesMove => {
                 "Use a source that can be read again from a position (a table, a file, a Kafka topic), or let the sink send again what is in doubt (`in_doubt: resend`).".to_owned()

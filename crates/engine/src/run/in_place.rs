@@ -26,8 +26,7 @@ pub(super) async fn commit(
         Ok(()) => {}
         Err(CommitError::Refused(error)) => return Err(failed(error)),
         Err(CommitError::Unknown(error)) => {
-            let (again, found) =
-                SplitWriter::take_over(&job.run.sink, split, &job.lease).await.map_err(failed)?;
+            let (again, found) = job.take_over(split).await.map_err(failed)?;
             if found.epoch != checkpoint.epoch {
                 return Err(failed(error));
             }

@@ -51,7 +51,7 @@ async fn settle(run: Run, letters: &[DeadLetter], replay: bool) -> Result<Letter
         destination.prepare(&run.shape()).await.map_err(RunError::sink)?;
     }
     let lease = destination.acquire(&run.applicant).await.map_err(RunError::sink)?;
-    let job = Job { run, identifier, lease, wire: false };
+    let job = Job { run, identifier, lease, wire: false, shared: false };
     // Whoever had the lease until now may have settled some of them since they were listed.
     let listed = job.run.sink.destination().dead_letters(&job.lease.pipeline, usize::MAX).await;
     let still: HashSet<Place> =
@@ -89,8 +89,7 @@ async fn settle_split(
     done: &mut Letters,
 ) -> Result<(), RunError> {
     let failed = |error| RunError::sink_in(Some(split), error);
-    let (mut writer, mut standing) =
-        SplitWriter::take_over(&job.run.sink, split, &job.lease).await.map_err(failed)?;
+    let (mut writer, mut standing) = job.take_over(split).await.map_err(failed)?;
     // A letter is only ever written together with a position: a split without one has none.
     if standing.position.is_none() {
         return Ok(());

@@ -3,6 +3,7 @@
 mod channel;
 mod effect;
 mod error;
+mod group;
 mod in_place;
 mod kept;
 mod letters;
@@ -19,10 +20,10 @@ mod writer;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use hapax_protocol::guarantee::{Effect, Replay};
+use hapax_protocol::guarantee::{Effect, Order, Replay};
 use hapax_protocol::identity::{Duplicates, Identity};
 use hapax_protocol::lease::{Applicant, Lease};
-use hapax_protocol::position::Totals;
+use hapax_protocol::position::{SplitId, Standing, Totals};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -32,12 +33,14 @@ pub use letters::{Letters, drop_letters, replay_letters};
 pub use repair::{Repair, Repaired};
 pub use resolve::resolve;
 pub use stop::Stop;
+use writer::SplitWriter;
 
 use crate::batch::ReadLimit;
 use crate::clock::Clock;
 use crate::crash::{self, Point};
 use crate::fault::SinkError;
 use crate::identify::Identifier;
+use crate::ledger::Ledger;
 use crate::progress::Progress;
 use crate::sink::{CommitSize, Shape, Sink};
 use crate::source::{Arrangement, Extent, Source, Split};
@@ -73,6 +76,8 @@ pub struct Run {
     pub transform: Option<Arc<dyn Transform>>,
     /// Where they go.
     pub sink: Sink,
+    /// A ledger that stands beside the destination and is asked instead of it, if there is one.
+    pub ledger: Option<Arc<dyn Ledger>>,
     /// What makes two arrivals the same record, in columns of what arrives at the sink.
     pub identity: Identity,
     /// What is done about twins.
@@ -105,8 +110,8 @@ pub struct Limits {
     pub batch_bytes_max: usize,
     /// Bytes between the reader and the writer of one split.
     pub channel_bytes_max: usize,
-    /// How often a split is tried again without progress when a system is unavailable.
-    pub attempts_max: u32,
+    /// How long a split is tried again without progress while a system is unavailable, in milliseconds.
+    pub outage_ms: u64,
     /// How much belongs into one commit, where the user knows better than the destination.
     pub commit: CommitLimit,
 }
@@ -138,7 +143,7 @@ impl Default for Limits {
             batch_records_max: 16 * 1024,
             batch_bytes_max: 2 << 20,
             channel_bytes_max: 4 << 20,
-            attempts_max: 5,
+            outage_ms: 60_000,
             commit: CommitLimit::default(),
         }
     }
@@ -162,10 +167,26 @@ pub struct Summary {
 /// Whether the splits of a run must be moved one after another, because a later record of a key must
 /// not be overtaken by an earlier one, or the first of two twins must be the first of the source.
 pub fn in_order(source: &dyn Source, sink: &Sink, duplicates: Duplicates) -> bool {
-    match source.arrangement() {
-        Arrangement::Sequence => duplicates.need_ledger() || sink.facts().effect == Effect::ByKey,
-        // Claims that are made at once meet in the transactions of a database, and nowhere else.
-        Arrangement::Partitions => duplicates.need_ledger() && !matches!(sink, Sink::CoCommit(_)),
+    let (order, effect) = (source.facts().order, sink.facts().effect);
+    one_by_one(source.arrangement(), order, effect, duplicates, matches!(sink, Sink::CoCommit(_)))
+}
+
+/// The same, decided. `claims_meet` where claims that are made at once do: in the transactions of a database, and nowhere
+/// else.
+fn one_by_one(
+    arrangement: Arrangement,
+    order: Order,
+    effect: Effect,
+    duplicates: Duplicates,
+    claims_meet: bool,
+) -> bool {
+    match arrangement {
+        Arrangement::Sequence => duplicates.need_ledger() || effect == Effect::ByKey,
+        // Without an order a key may be in several splits: what replaces by key must not take two at once.
+        Arrangement::Partitions => {
+            let unordered = order == Order::None && effect == Effect::ByKey;
+            unordered || (duplicates.need_ledger() && !claims_meet)
+        }
     }
 }
 
@@ -197,13 +218,28 @@ impl Run {
         Ok(taken.filter(|taken| *taken == wire.format()))
     }
 
+    /// Identities must be remembered: in the destination, or beside it.
+    async fn demand_ledger(&self) -> Result<(), RunError> {
+        match &self.ledger {
+            // Its claim comes before the effect: a record that then comes back at another place would be lost.
+            Some(_) if self.source.facts().replay != Replay::Exact => Err(RunError::LedgerBeside),
+            Some(ledger) => {
+                let pipeline = &self.applicant.pipeline;
+                let standings = self.sink.destination().standings(pipeline).await.map_err(RunError::sink)?;
+                ledger.open(pipeline, !standings.is_empty()).await.map_err(RunError::sink)
+            }
+            None if self.sink.destination().traits().ledger.is_none() => Err(RunError::NoLedger),
+            None => Ok(()),
+        }
+    }
+
     /// Moves everything there is, and returns once it is committed.
     ///
     /// Whenever it is stopped, however hard, running it again goes on behind the last commit.
     pub async fn run(self) -> Result<Summary, RunError> {
         let identifier = Identifier::new(&self.identity, &self.schema()).map_err(RunError::Identity)?;
-        if self.duplicates.need_ledger() && self.sink.destination().traits().ledger.is_none() {
-            return Err(RunError::NoLedger);
+        if self.duplicates.need_ledger() {
+            self.demand_ledger().await?;
         }
         // What may have been sent is known by its place: it must come back at the same.
         let announced = matches!(&self.sink, Sink::Kept(kept) if kept.target.repeat().is_announced());
@@ -216,7 +252,16 @@ impl Run {
         let destination = self.sink.destination();
         destination.prepare(&self.shape()).await.map_err(RunError::sink)?;
         crash::point(Point::Prepared);
-        let lease = destination.acquire(&self.applicant).await.map_err(RunError::sink)?;
+        let source = Arc::clone(&self.source);
+        let group = source.group().filter(|_| self.until == Until::Stopped);
+        let lease = match group {
+            Some(group) => {
+                let holder = format!("group {}", group.name());
+                destination.join(&Applicant { holder, ..self.applicant.clone() }).await
+            }
+            None => destination.acquire(&self.applicant).await,
+        };
+        let lease = lease.map_err(RunError::sink)?;
         crash::point(Point::LeaseAcquired);
         let wire = self.wire().await.map_err(RunError::sink)?.is_some();
         let splits = self.source.splits().await.map_err(RunError::source)?;
@@ -229,8 +274,12 @@ impl Run {
             (false, Until::Stopped) => splits.len().max(1),
             (false, Until::End) => self.parallel.max(1),
         };
-        let job = Arc::new(Job { run: self, identifier, lease, wire });
-        Job::all(&job, splits, parallel).await?;
+        let shared = group.is_some();
+        let job = Arc::new(Job { run: self, identifier, lease, wire, shared });
+        match group {
+            Some(group) => group::member(&job, group).await?,
+            None => Job::all(&job, splits, parallel).await?,
+        }
 
         let stopped = job.run.stop.requested();
         if !stopped {
@@ -256,9 +305,18 @@ struct Job {
     lease: Lease,
     /// Whether records pass as bytes.
     wire: bool,
+    /// Whether other members of a group write beside this one.
+    shared: bool,
 }
 
 impl Job {
+    /// A writer for a split that has taken it over, and where the split stands.
+    async fn take_over(&self, split: &SplitId) -> Result<(SplitWriter, Standing), SinkError> {
+        let (writer, standing) = SplitWriter::take_over(&self.run.sink, split, &self.lease).await?;
+        let ledger = self.run.ledger.as_ref().filter(|_| self.run.duplicates.need_ledger());
+        Ok((writer.asking(ledger, split, &self.lease), standing))
+    }
+
     /// Moves the splits, `parallel` at once, in their order. The first failure stops the others at their
     /// next commit.
     async fn all(job: &Arc<Self>, splits: Vec<Split>, parallel: usize) -> Result<(), RunError> {
@@ -319,6 +377,11 @@ impl Job {
         let bytes_max = self.run.limits.batch_bytes_max.saturating_mul(BATCHES);
         let records_max = self.run.limits.batch_records_max.saturating_mul(BATCHES);
         ReadLimit { records_max: records_max.min(self.commit_records()).max(1), bytes_max }
+    }
+
+    /// Whether a record that comes back is known by its identity alone, and identities are remembered.
+    fn places_move(&self) -> bool {
+        self.run.duplicates.need_ledger() && self.run.source.facts().replay != Replay::Exact
     }
 
     /// As many records as the user wants in a commit.

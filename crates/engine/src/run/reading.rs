@@ -125,7 +125,8 @@ impl Reading {
             };
             let event = tokio::select! {
                 biased;
-                Some(through) = self.acknowledged.recv() => Event::Durable(through),
+                // The writer is gone, and a source that is silent would never notice.
+                through = self.acknowledged.recv() => through.map_or(Event::Stop, Event::Durable),
                 () = self.halt.wait() => Event::Stop,
                 heard = self.reader.hear(limit, ended) => Event::Heard(heard.map_err(ReadError::Source)?),
             };

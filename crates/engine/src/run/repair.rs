@@ -19,7 +19,6 @@ use tokio::sync::mpsc::unbounded_channel;
 use super::effect::Effect;
 use super::prepare::Prepared;
 use super::split::{Attempt, Open, Refusals, Writing};
-use super::writer::SplitWriter;
 use super::{Job, Run, RunError, in_place};
 use crate::batch::Batch;
 use crate::crash::{self, Point};
@@ -63,7 +62,7 @@ impl Repair {
         destination.prepare(&run.shape()).await.map_err(RunError::sink)?;
         let lease = destination.acquire(&run.applicant).await.map_err(RunError::sink)?;
         crash::point(Point::LeaseAcquired);
-        let repair = Self { job: Arc::new(Job { run, identifier, lease, wire: false }) };
+        let repair = Self { job: Arc::new(Job { run, identifier, lease, wire: false, shared: false }) };
         let job = &repair.job;
         let destination = job.run.sink.destination();
         if destination.is_waiting(&job.lease.pipeline).await.map_err(RunError::sink)? {
@@ -110,12 +109,13 @@ impl Repair {
         let run = &self.job.run;
         let in_sink = |error| RunError::sink_in(Some(&split.id), error);
         let in_source = |error| RunError::Source { split: Some(split.id.clone()), error };
-        let taken = SplitWriter::take_over(&run.sink, &split.id, &self.job.lease).await;
+        let taken = self.job.take_over(&split.id).await;
         let (writer, standing) = taken.map_err(in_sink)?;
         let Some(position) = standing.position.clone() else { return Ok(()) };
         let size = run.limits.commit.over(run.sink.destination().commit_size());
         let (job, halt, refusals, wire) = (&self.job, &run.stop, Refusals::Leave, false);
-        let mut attempt = Attempt { job, split, halt, refusals, wire, committed: false, cached: None };
+        let mut attempt =
+            Attempt { job, split, halt, refusals, wire, committed: false, taken: false, cached: None };
         // Nothing is told to the source: it was told when the position was committed.
         let (acknowledge, _) = unbounded_channel();
         let mut writing = Writing { writer, standing, open: None, acknowledge };

@@ -9,6 +9,7 @@ use hapax_protocol::identity::{Duplicates, Place};
 use hapax_protocol::position::{Checkpoint, Ordinal, Position, Standing, Totals};
 use hapax_protocol::recovery::{self, Resolution};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::time::Instant;
 
 use super::channel::{Receiver, bounded_in_bytes};
 use super::effect::Onto;
@@ -29,12 +30,13 @@ use crate::wire::{Taken, WireBatch};
 
 /// Moves one split to its end, trying again while a system is unavailable.
 pub(super) async fn whole(job: &Arc<Job>, split: &Split, halt: &Stop) -> Result<(), RunError> {
-    let mut failures = 0_u32;
+    let mut outage = Outage::none();
     let mut cached = None;
     let mut wire = job.wire;
     loop {
         let refusals = Refusals::SetAside;
-        let mut attempt = Attempt { job, split, halt, refusals, wire, committed: false, cached };
+        let mut attempt =
+            Attempt { job, split, halt, refusals, wire, committed: false, taken: false, cached };
         let error = match attempt.go().await {
             Ok(End::Done) => {
                 if !halt.requested() {
@@ -53,16 +55,48 @@ pub(super) async fn whole(job: &Arc<Job>, split: &Split, halt: &Stop) -> Result<
             Ok(End::Again(error)) | Err(error) => error,
         };
         cached = attempt.cached;
-        failures = if attempt.committed { 1 } else { failures.saturating_add(1) };
-        if failures >= job.run.limits.attempts_max || halt.requested() || !may_pass(&error) {
-            return Err(error);
+        if attempt.committed {
+            outage = Outage::none();
         }
-        let pause = Duration::from_millis(100_u64.saturating_mul(1 << failures.min(6)));
+        // Another member committed to the split since this one took it over.
+        let moved_on = error.is_fenced() || matches!(error, RunError::Diverged { .. });
+        let overtaken = job.shared && attempt.taken && moved_on;
+        if overtaken && halt.requested() {
+            return Ok(());
+        }
+        let pause = match outage.pause(job.run.limits.outage_ms) {
+            Some(pause) if !halt.requested() && (overtaken || may_pass(&error)) => pause,
+            _ => return Err(error),
+        };
+        let _waiting = job.run.progress.waiting(&split.id, &error);
         tokio::select! {
             biased;
             () = halt.wait() => {}
             () = tokio::time::sleep(pause) => {}
         }
+    }
+}
+
+/// A time in which nothing went through.
+struct Outage {
+    since: Option<Instant>,
+    failures: u32,
+}
+
+impl Outage {
+    fn none() -> Self {
+        Self { since: None, failures: 0 }
+    }
+
+    /// How long to wait after one more failure; `None` once it has lasted for too long. The last attempt is made when
+    /// the time is over.
+    fn pause(&mut self, outage_ms: u64) -> Option<Duration> {
+        const PAUSE_MAX_MS: u64 = 5_000;
+        let lasted = self.since.get_or_insert_with(Instant::now).elapsed();
+        let left = Duration::from_millis(outage_ms).checked_sub(lasted).filter(|left| !left.is_zero())?;
+        self.failures = self.failures.saturating_add(1);
+        let pause_ms = 100_u64.saturating_mul(1 << self.failures.min(6)).min(PAUSE_MAX_MS);
+        Some(Duration::from_millis(pause_ms).min(left))
     }
 }
 
@@ -104,6 +138,8 @@ pub(super) struct Attempt<'a> {
     pub wire: bool,
     /// Whether anything was committed, so that the next failure counts as the first.
     pub committed: bool,
+    /// Whether it has taken the split over.
+    pub taken: bool,
     /// Where the first attempt found the split, for a mistake that is planted.
     pub cached: Option<Standing>,
 }
@@ -123,18 +159,18 @@ pub(super) struct Open {
     /// What a repair moves again.
     pub again: Vec<Range<Ordinal>>,
     bytes: u64,
-    due: tokio::time::Instant,
+    due: Instant,
 }
 
 impl Attempt<'_> {
     async fn go(&mut self) -> Result<End, RunError> {
         let id = &self.split.id;
         let run = &self.job.run;
-        let (writer, mut standing) =
-            SplitWriter::take_over(&run.sink, id, &self.job.lease).await.map_err(|e| self.sink(e))?;
+        let (writer, mut standing) = self.job.take_over(id).await.map_err(|e| self.sink(e))?;
         if planted(Mistake::CachedPosition) {
             standing = self.cached.get_or_insert(standing).clone();
         }
+        self.taken = true;
         crash::point(Point::PositionRead);
         let position = standing.position.as_ref();
         let reader = match run.source.wire().filter(|_| self.wire) {
@@ -236,7 +272,7 @@ impl Attempt<'_> {
         }
         batch.refuse(&effect.refused)?;
         batch.refuse(&effect.in_doubt.iter().map(|row| in_doubt(*row)).collect::<Vec<_>>())?;
-        let suppressed = match self.job.run.duplicates {
+        let mut suppressed = match self.job.run.duplicates {
             Duplicates::DeadLetter => {
                 let twins: Vec<RefusedRow> = effect.twins.iter().map(|(row, of)| twin_of(*row, of)).collect();
                 batch.refuse(&twins)?;
@@ -245,10 +281,16 @@ impl Attempt<'_> {
             Duplicates::Drop | Duplicates::Keep => count(effect.twins.len()),
         };
         let refused = std::mem::take(&mut batch.refused);
-        let letters: Vec<DeadLetter> = match self.refusals {
+        let mut letters: Vec<DeadLetter> = match self.refusals {
             Refusals::SetAside => refused.iter().map(|refused| self.letter(refused)).collect(),
             Refusals::Leave => Vec::new(),
         };
+        if !letters.is_empty() && self.job.places_move() && !planted(Mistake::SetAsideAgain) {
+            let is_new = effect::refuse_once(&mut writing.writer, split, &refused).await?;
+            let before = letters.len();
+            letters.retain(|letter| is_new.contains(&letter.place.ordinal));
+            suppressed = suppressed.saturating_add(count(before.saturating_sub(letters.len())));
+        }
         if !letters.is_empty() {
             writing.writer.effects().set_aside(&letters).await.map_err(|e| self.sink(e))?;
         }
@@ -322,20 +364,16 @@ impl Attempt<'_> {
 
     /// Finds out whether a commit whose answer was lost took effect. Never sends it again.
     async fn look_up(&self, writing: &mut Writing, checkpoint: &Checkpoint) -> Result<bool, RunError> {
-        let mut attempts = 0_u32;
+        let mut outage = Outage::none();
         let (writer, found) = loop {
-            match SplitWriter::take_over(&self.job.run.sink, &self.split.id, &self.job.lease).await {
+            match self.job.take_over(&self.split.id).await {
                 Ok(taken) => break taken,
-                Err(error) => {
-                    attempts = attempts.saturating_add(1);
-                    if error.kind != SinkErrorKind::Unavailable
-                        || attempts >= self.job.run.limits.attempts_max
-                    {
-                        return Err(self.sink(error));
+                Err(error) => match outage.pause(self.job.run.limits.outage_ms) {
+                    Some(pause) if error.kind == SinkErrorKind::Unavailable => {
+                        tokio::time::sleep(pause).await;
                     }
-                    tokio::time::sleep(Duration::from_millis(200_u64.saturating_mul(1 << attempts.min(5))))
-                        .await;
-                }
+                    _ => return Err(self.sink(error)),
+                },
             }
         };
         crash::point(Point::Recovery);
@@ -354,7 +392,8 @@ impl Attempt<'_> {
     /// Commits what came before a record that stops the run. Returns what it fails with.
     async fn stop_before(&self, writing: &mut Writing, error: RunError) -> RunError {
         let Self { job, split, halt, refusals, wire, .. } = *self;
-        let mut before = Attempt { job, split, halt, refusals, wire, committed: false, cached: None };
+        let mut before =
+            Attempt { job, split, halt, refusals, wire, committed: false, taken: true, cached: None };
         before.commit(writing).await.err().unwrap_or(error)
     }
 
@@ -407,7 +446,7 @@ fn in_doubt(row: usize) -> RefusedRow {
 
 impl Open {
     fn new(through: Position, totals: Totals, bytes: u64, size: CommitSize) -> Self {
-        let due = tokio::time::Instant::now() + Duration::from_millis(size.interval_ms);
+        let due = Instant::now() + Duration::from_millis(size.interval_ms);
         Self { through, totals, again: Vec::new(), bytes, due }
     }
 

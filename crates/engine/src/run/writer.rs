@@ -3,7 +3,9 @@ use std::sync::Arc;
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::error::ArrowError;
-use hapax_protocol::lease::Lease;
+use hapax_protocol::identity::Place;
+use hapax_protocol::lease::{Lease, PipelineName};
+use hapax_protocol::ledger::Claim;
 use hapax_protocol::position::{Checkpoint, Position, SplitId, Standing};
 
 use super::RunError;
@@ -13,14 +15,28 @@ use super::prepare::Prepared;
 use crate::clock::Clock;
 use crate::crash::{self, Lost, Point};
 use crate::fault::{CommitError, SinkError};
-use crate::sink::{Append, CoCommit, Sent, Sink, Staged, Writer};
+use crate::ledger::Ledger;
+use crate::sink::{Append, Arrival, CoCommit, Sent, Sink, Staged, Writer};
 
 /// The writer of one split, whatever its mechanism.
-pub(super) enum SplitWriter {
+pub(super) struct SplitWriter {
+    by: Mechanism,
+    /// The ledger that stands beside the destination, if there is one.
+    beside: Option<Beside>,
+}
+
+enum Mechanism {
     CoCommit(Box<dyn CoCommit>),
     Staged(Box<dyn Staged>),
     Append(Box<dyn Append>),
     Kept(Box<KeptWriter>),
+}
+
+/// A ledger of its own, for one split.
+struct Beside {
+    ledger: Arc<dyn Ledger>,
+    pipeline: PipelineName,
+    split: SplitId,
 }
 
 impl SplitWriter {
@@ -30,32 +46,60 @@ impl SplitWriter {
         split: &SplitId,
         lease: &Lease,
     ) -> Result<(Self, Standing), SinkError> {
-        let mut writer = match sink {
-            Sink::CoCommit(sink) => Self::CoCommit(sink.writer(split).await?),
-            Sink::Staged(sink) => Self::Staged(sink.writer(split).await?),
-            Sink::Append(sink) => Self::Append(sink.writer(split).await?),
+        let by = match sink {
+            Sink::CoCommit(sink) => Mechanism::CoCommit(sink.writer(split).await?),
+            Sink::Staged(sink) => Mechanism::Staged(sink.writer(split).await?),
+            Sink::Append(sink) => Mechanism::Append(sink.writer(split).await?),
             Sink::Kept(kept) => {
                 let (writer, standing) = KeptWriter::take_over(kept, split, lease).await?;
-                return Ok((Self::Kept(Box::new(writer)), standing));
+                return Ok((Self { by: Mechanism::Kept(Box::new(writer)), beside: None }, standing));
             }
         };
+        let mut writer = Self { by, beside: None };
         let standing = writer.effects().take_over(lease).await?;
         Ok((writer, standing))
     }
 
-    /// What all mechanisms have in common: claims, letters and settlements. Records are [written](Self::write).
+    /// The same writer, which asks a ledger beside the destination.
+    pub fn asking(mut self, ledger: Option<&Arc<dyn Ledger>>, split: &SplitId, lease: &Lease) -> Self {
+        self.beside = ledger.map(|ledger| Beside {
+            ledger: Arc::clone(ledger),
+            pipeline: lease.pipeline.clone(),
+            split: split.clone(),
+        });
+        self
+    }
+
+    /// What all mechanisms have in common: letters and settlements. Records are [written](Self::write), and identities
+    /// [claimed](Self::claim).
     pub fn effects(&mut self) -> &mut dyn Writer {
-        match self {
-            Self::CoCommit(writer) => writer.as_mut(),
-            Self::Staged(writer) => writer.as_mut(),
-            Self::Append(writer) => writer.as_mut(),
-            Self::Kept(writer) => writer.keeper.as_mut(),
+        match &mut self.by {
+            Mechanism::CoCommit(writer) => writer.as_mut(),
+            Mechanism::Staged(writer) => writer.as_mut(),
+            Mechanism::Append(writer) => writer.as_mut(),
+            Mechanism::Kept(writer) => writer.keeper.as_mut(),
+        }
+    }
+
+    /// Claims identities where they are kept: one answer per arrival, in order.
+    pub async fn claim(&mut self, arrivals: &[Arrival]) -> Result<Vec<Claim<Place>>, SinkError> {
+        match &self.beside {
+            Some(Beside { ledger, pipeline, split }) => ledger.claim(pipeline, split, arrivals).await,
+            None => self.effects().claim(arrivals).await,
+        }
+    }
+
+    /// Takes claims back where they are kept.
+    pub async fn withdraw(&mut self, arrivals: &[Arrival]) -> Result<(), SinkError> {
+        match &self.beside {
+            Some(Beside { ledger, pipeline, split }) => ledger.withdraw(pipeline, split, arrivals).await,
+            None => self.effects().withdraw(arrivals).await,
         }
     }
 
     /// Whether each batch has to be announced, and committed, by itself.
     pub fn announces(&self) -> bool {
-        matches!(self, Self::Kept(writer) if writer.announces())
+        matches!(&self.by, Mechanism::Kept(writer) if writer.announces())
     }
 
     /// Makes it known that the records behind `position` through `through` are about to be written, where whoever
@@ -66,9 +110,9 @@ impl SplitWriter {
         through: &Position,
         clock: &Arc<dyn Clock>,
     ) -> Result<Fate, SinkError> {
-        match self {
-            Self::Kept(writer) => writer.announce(position, through, clock).await,
-            Self::CoCommit(_) | Self::Staged(_) | Self::Append(_) => Ok(Fate::Send),
+        match &mut self.by {
+            Mechanism::Kept(writer) => writer.announce(position, through, clock).await,
+            Mechanism::CoCommit(_) | Mechanism::Staged(_) | Mechanism::Append(_) => Ok(Fate::Send),
         }
     }
 
@@ -77,7 +121,7 @@ impl SplitWriter {
         let split = &batch.split;
         let failed = |error| RunError::sink_in(Some(split), error);
         let records = select(&batch.records, rows)?;
-        if let Self::Kept(writer) = self {
+        if let Mechanism::Kept(writer) = &mut self.by {
             return writer.send(&records, batch, rows, onto).await.map_err(failed);
         }
         let refused = match onto {
@@ -89,18 +133,18 @@ impl SplitWriter {
 
     /// Makes everything since the last commit take effect, together with the position.
     pub async fn commit(&mut self, checkpoint: &Checkpoint) -> Result<(), CommitError> {
-        match self {
-            Self::CoCommit(writer) => commit(writer.as_mut(), checkpoint).await?,
+        match &mut self.by {
+            Mechanism::CoCommit(writer) => commit(writer.as_mut(), checkpoint).await?,
             // Every record that was sent has ended: what is left is what the keeper holds.
-            Self::Kept(writer) => commit(writer.keeper.as_mut(), checkpoint).await?,
-            Self::Staged(writer) => {
+            Mechanism::Kept(writer) => commit(writer.keeper.as_mut(), checkpoint).await?,
+            Mechanism::Staged(writer) => {
                 let commit = writer.stage(checkpoint).await.map_err(CommitError::Refused)?;
                 crash::point(Point::StageDone);
                 crash::point(Point::CommitBefore);
                 crash::answer(Lost::Before)?;
                 writer.publish(&commit).await?;
             }
-            Self::Append(writer) => {
+            Mechanism::Append(writer) => {
                 crash::point(Point::CommitBefore);
                 if let Err(lost) = crash::answer(Lost::Before) {
                     let _ = writer.abort().await;
@@ -115,7 +159,7 @@ impl SplitWriter {
 
     /// Whether the sink can be asked where it stands.
     pub fn keeps_positions(&self) -> bool {
-        !matches!(self, Self::Append(_))
+        !matches!(self.by, Mechanism::Append(_))
     }
 }
 

@@ -23,6 +23,7 @@ use crate::codes;
 use crate::dead_letter::{DeadLetter, SettledLetter};
 use crate::fault::{Fault, SinkError};
 use crate::history::{Remembered, Unfinished};
+use crate::ledger::Statistics;
 use crate::run::announces_of;
 use crate::source::Source;
 use crate::transform::RefusedRow;
@@ -291,6 +292,10 @@ impl Destination for Kept {
         id: &'a RecordId,
     ) -> Fut<'a, Option<Place>, SinkError> {
         self.keeper.claimant(pipeline, id)
+    }
+
+    fn ledger_holds<'a>(&'a self, pipeline: &'a PipelineName) -> Fut<'a, Option<Statistics>, SinkError> {
+        self.keeper.ledger_holds(pipeline)
     }
 
     fn unfinished<'a>(&'a self, pipeline: &'a PipelineName) -> Fut<'a, Vec<Unfinished>, SinkError> {

@@ -1,6 +1,9 @@
 //! `hapax status`.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
+use hapax_engine::ledger::Statistics;
 use hapax_engine::source::Split;
 use hapax_protocol::position::{SplitId, Standing, Totals};
 use serde_json::{Value, json};
@@ -8,7 +11,7 @@ use serde_json::{Value, json};
 use super::Standings;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::output::figures::{bytes, count, counted};
+use crate::output::figures::{bytes, count, counted, date};
 use crate::wiring::{Loaded, sink_failure};
 
 #[derive(Debug, Args)]
@@ -31,7 +34,10 @@ pub async fn act(arguments: &Arguments, output: &Output) -> Result<Exit, Failure
     let standings =
         Standings::of(&sink, &loaded.pipeline.name, source).await.map_err(|error| sink_failure(&error))?;
     let absence = standings.absence(&loaded, &sink);
-    let status = Status { standings, splits, unanswered, absence };
+    let lags = lags(&standings, &splits).await;
+    let ledger = sink.destination().ledger_holds(&loaded.pipeline.name).await;
+    let ledger = ledger.map_err(|error| sink_failure(&error))?;
+    let status = Status { standings, splits, lags, ledger, unanswered, absence };
     if output.json() {
         let mut document = status.json();
         if let Some(document) = document.as_object_mut() {
@@ -44,9 +50,25 @@ pub async fn act(arguments: &Arguments, output: &Output) -> Result<Exit, Failure
     Ok(Exit::Done)
 }
 
+/// How many records wait in each split, where the source knows.
+async fn lags(standings: &Standings, splits: &[Split]) -> BTreeMap<SplitId, u64> {
+    let mut lags = BTreeMap::new();
+    let Some(source) = &standings.source else { return lags };
+    for split in splits {
+        let after = standings.get(&split.id).and_then(|standing| standing.position.as_ref());
+        // Who asks wants the rest too, if the source does not answer now.
+        if let Ok(Some(lag)) = source.lag(&split.id, after).await {
+            lags.insert(split.id.clone(), lag);
+        }
+    }
+    lags
+}
+
 struct Status {
     standings: Standings,
     splits: Vec<Split>,
+    lags: BTreeMap<SplitId, u64>,
+    ledger: Option<Statistics>,
     unanswered: bool,
     /// Why the destination says nothing, if it does.
     absence: Option<String>,
@@ -69,13 +91,15 @@ impl Status {
         }
         for split in self.waiting() {
             let size = split.source_bytes.map(|size| format!(", {} to go", bytes(size))).unwrap_or_default();
-            lines.push(format!("{}: nothing moved yet{size}", split.id));
+            let lag = self.lag_words(&split.id);
+            lines.push(format!("{}: nothing moved yet{size}{lag}", split.id));
         }
         if lines.is_empty() {
             lines.push("nothing moved yet".into());
         }
         let totals = self.totals();
         lines.push(format!("total: {}", totals_words(totals)));
+        lines.extend(self.ledger.as_ref().map(ledger_words));
         if totals.set_aside > 0 {
             lines.push(format!("see what was set aside: hapax dead-letters list {file}"));
         }
@@ -91,10 +115,15 @@ impl Status {
     fn split_words(&self, split: &SplitId, standing: &Standing) -> String {
         let position = self.standings.describe(standing).unwrap_or_else(|| "at its start".into());
         format!(
-            "{split}: {position}\n  {} in {}",
+            "{split}: {position}{}\n  {} in {}",
+            self.lag_words(split),
             totals_words(standing.totals),
             counted(standing.epoch.get(), "commit")
         )
+    }
+
+    fn lag_words(&self, split: &SplitId) -> String {
+        self.lags.get(split).map(|lag| format!(", {} behind", counted(*lag, "record"))).unwrap_or_default()
     }
 
     fn json(&self) -> Value {
@@ -106,6 +135,7 @@ impl Status {
                 json!({
                     "split": split,
                     "position": self.standings.describe(standing),
+                    "lag": self.lags.get(split),
                     "commits": standing.epoch.get(),
                     "totals": standing.totals,
                 })
@@ -113,16 +143,32 @@ impl Status {
             .collect();
         let waiting: Vec<Value> = self
             .waiting()
-            .map(|split| json!({"split": split.id, "source_bytes": split.source_bytes}))
+            .map(|split| json!({"split": split.id, "source_bytes": split.source_bytes, "lag": self.lags.get(&split.id)}))
             .collect();
         json!({
             "splits": each,
             "not_begun": waiting,
             "totals": self.totals(),
+            "ledger": self.ledger.map(|ledger| json!({
+                "identities": ledger.identities,
+                "bytes": ledger.bytes,
+                "oldest_unix_ms": ledger.oldest_unix_ms,
+            })),
             "source_answers": !self.unanswered,
             "state_is_there": self.absence.is_none(),
         })
     }
+}
+
+fn ledger_words(ledger: &Statistics) -> String {
+    let identities = ledger.identities.map(|identities| match identities {
+        1 => "1 identity".to_owned(),
+        identities => format!("{} identities", count(identities)),
+    });
+    let size = ledger.bytes.map(bytes);
+    let oldest = ledger.oldest_unix_ms.map(|at| format!("the oldest of {}", date(at)));
+    let parts: Vec<String> = identities.into_iter().chain(size).chain(oldest).collect();
+    format!("ledger: {}", parts.join(", "))
 }
 
 fn totals_words(totals: Totals) -> String {

@@ -68,7 +68,12 @@ impl Watched for Progress {
     fn look(&self, elapsed: Duration) -> Look {
         let now = self.snapshot();
         let share = (now.source_bytes_total > 0).then_some((now.source_bytes, now.source_bytes_total));
-        Look { figures: figures(&now, elapsed), message: message(&now, elapsed), share }
+        let (mut figures, mut message) = (figures(&now, elapsed), message(&now, elapsed));
+        if let (Some(reason), Some(figures)) = (self.waits_for(), figures.as_object_mut()) {
+            message = format!("waiting: {reason} · {message}");
+            figures.insert("waiting".to_owned(), reason.into());
+        }
+        Look { figures, message, share }
     }
 }
 

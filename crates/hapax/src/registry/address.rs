@@ -229,6 +229,7 @@ impl Endpoint {
             (MYSQL, Side::Sink) => &[
                 "# url: mysql://hapax:${env:MYSQL_PASSWORD}@localhost:3306/database",
                 "# write: upsert             # append | upsert | ignore; the last two need `identity: { key: … }`",
+                "# schema_changes: add       # adds columns that the table has not; without it the run is refused",
             ],
             (MYSQL, Side::Source) => &[
                 "# url: mysql://hapax:${env:MYSQL_PASSWORD}@localhost:3306/database",

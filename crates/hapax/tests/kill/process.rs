@@ -37,7 +37,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 const COLUMNS: &str = "writer: int64, sequence: int64, amount: float64, text: string, hash: string";
 
 /// Each pair with its source and its sink, `IN` and `OUT` being the folders, and what is done about twins.
-const PAIRS: [(&str, &str, &str, &str); 11] = [
+const PAIRS: [(&str, &str, &str, &str); 12] = [
     (
         "csv-to-sqlite",
         "files: { path: IN/part-*.csv, schema: COLUMNS }",
@@ -79,6 +79,12 @@ const PAIRS: [(&str, &str, &str, &str); 11] = [
         "files: { path: IN/part-*.csv, schema: COLUMNS }",
         "mysql: { url: \"${env:KILL_MYSQL}\", table: events }",
         "drop",
+    ),
+    (
+        "sqlite-to-mysql",
+        "sqlite: { path: IN/source.db, table: events }",
+        "mysql: { url: \"${env:KILL_MYSQL}\", table: events }",
+        "keep",
     ),
     (
         "csv-to-postgres",

@@ -4,6 +4,24 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Window(pub u64);
 
+impl Window {
+    /// Reads a length of time as people write it: a number and `ms`, `s`, `m`, `h` or `d`. `None` for anything else,
+    /// and for no time at all.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let (number, unit) = text.split_at_checked(text.find(|c: char| !c.is_ascii_digit())?)?;
+        let unit_ms = match unit.trim() {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return None,
+        };
+        number.parse::<u64>().ok()?.checked_mul(unit_ms).filter(|ms| *ms > 0).map(Self)
+    }
+}
+
 impl fmt::Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {

@@ -60,6 +60,8 @@ pub enum Assumption {
     Source(&'static str),
     /// A condition on readers.
     Readers(String),
+    /// The destination keeps what it committed, whatever becomes of its server.
+    SinkKeeps,
     /// Each key has one fixed writer.
     OneWriterPerKey,
     /// No request takes effect after its connection was given up.
@@ -198,7 +200,13 @@ fn caps(facts: &Facts) -> Vec<(Cap, Level)> {
     if !has_identity(facts) {
         caps.push((Cap::NoIdentity, Level::AtLeastOnce));
     }
-    if facts.sink.durability == Durability::MayForget {
+    let forgets = match facts.sink.durability {
+        Durability::MayForget => true,
+        // The position goes with the write, but the source was told that it may forget the record.
+        Durability::WithPosition => forgets_when_told(facts.source.settle),
+        Durability::Durable => false,
+    };
+    if forgets {
         caps.push((Cap::Forgetful, Level::Lossy));
     }
     if let Some(letters) = &facts.dead_letters {
@@ -206,6 +214,15 @@ fn caps(facts: &Facts) -> Vec<(Cap, Level)> {
         caps.push((Cap::DeadLetters, reach(&there).level));
     }
     caps
+}
+
+/// Whether the source gives up a record once it was told that its effect is durable.
+fn forgets_when_told(settle: Settle) -> bool {
+    match settle {
+        Settle::PerMessage | Settle::Mark => true,
+        // A mark that shares the effect's transaction is forgotten with it.
+        Settle::None | Settle::Seek | Settle::MarkWithEffect => false,
+    }
 }
 
 /// Whether a record that is read again leaves the sink as it was.
@@ -299,6 +316,9 @@ fn assumptions(facts: &Facts, reached: Reached) -> Vec<Assumption> {
         all.push(Assumption::FedAgain);
     }
     all.extend(facts.source.condition.map(Assumption::Source));
+    if reached.level > Level::Lossy && forgets_when_told(facts.source.settle) {
+        all.push(Assumption::SinkKeeps);
+    }
     if facts.sink.fencing == Fencing::FixedOwnership {
         all.push(Assumption::OneWriterPerKey);
     }

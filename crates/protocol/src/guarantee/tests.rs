@@ -159,8 +159,23 @@ fn expected(facts: &Facts) -> Level {
         Completeness::Incomplete => Lossy,
     };
     let by_identity = if told_apart { ExactlyOnce } else { AtLeastOnce };
-    let by_memory = if facts.sink.durability == Durability::MayForget { Lossy } else { ExactlyOnce };
+    let by_memory = match (facts.sink.durability, source.settle) {
+        (Durability::MayForget, _) | (Durability::WithPosition, Settle::PerMessage | Settle::Mark) => Lossy,
+        _ => ExactlyOnce,
+    };
     given.min(by_source).min(by_identity).min(by_memory)
+}
+
+#[test]
+fn a_length_of_time_is_read_as_people_write_it() {
+    for (text, ms) in
+        [("90s", 90_000), ("5m", 300_000), (" 2 h ", 7_200_000), ("30d", 2_592_000_000), ("50ms", 50)]
+    {
+        assert_eq!(Window::parse(text), Some(Window(ms)), "{text}");
+    }
+    for text in ["", "5", "m", "0s", "-1s", "1.5h", "5 minutes", "99999999999999999999d"] {
+        assert_eq!(Window::parse(text), None, "{text}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use super::facts::{Completeness, Effect, Facts, IdentityKind, Mechanism, Order, Replay};
+use super::facts::{Completeness, Durability, Effect, Facts, IdentityKind, Mechanism, Order, Replay};
 use super::level::Level;
 use super::rules::{Assumption, Cap, Reached, Refusal, Rule};
 
@@ -39,6 +39,9 @@ impl fmt::Display for Assumption {
             }
             Self::Source(condition) => f.write_str(condition),
             Self::Readers(condition) => f.write_str(condition),
+            Self::SinkKeeps => f.write_str(
+                "the destination keeps what it committed (no failover to a replica that lags, no return to an older backup): the source forgets what it was told is done",
+            ),
             Self::OneWriterPerKey => f.write_str("each key is written by one worker only"),
             Self::NoLateRequest => {
                 f.write_str("the destination carries out no request after its connection was given up")
@@ -82,6 +85,9 @@ pub(super) fn weakest(facts: &Facts, reached: Reached) -> &'static str {
             Cap::Lookback => "the source: late records are found only within the declared bound",
             Cap::NoIdentity => "identity: when records come back, nothing tells them from new ones",
             Cap::Unfenced => "the sink: nothing keeps an earlier run that wakes up late from writing",
+            Cap::Forgetful if facts.sink.durability == Durability::WithPosition => {
+                "the sink: it may forget its last writes, and the source was told to forget their records"
+            }
             Cap::Forgetful => "the sink: it may forget a write it acknowledged, while the position lives on",
             Cap::DeadLetters => "the destination of dead letters",
         };

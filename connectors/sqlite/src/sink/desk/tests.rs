@@ -3,7 +3,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use hapax_engine::fault::{CommitError, SinkErrorKind};
-use hapax_engine::sink::Shape;
+use hapax_engine::sink::{Shape, Tenure};
 use hapax_protocol::lease::{Applicant, Lease, PipelineName};
 use hapax_protocol::position::{Checkpoint, Epoch, Position, SplitId, Totals};
 
@@ -28,7 +28,9 @@ fn scene() -> Scene {
     let schema = Arc::new(Schema::new(vec![Field::new("v", DataType::Utf8, true)]));
     let plan = desk.prepare(&config, &Shape { schema, key: Vec::new() }, true).unwrap();
     let pipeline = PipelineName::new("p").unwrap();
-    let lease = desk.acquire(&Applicant { pipeline, holder: "h".into(), definition: "d".into() }).unwrap();
+    let lease = desk
+        .acquire(&Applicant { pipeline, holder: "h".into(), definition: "d".into() }, Tenure::Sole)
+        .unwrap();
     let split = SplitId::new("s");
     desk.take_over(&lease, &split).unwrap();
     Scene { _dir: dir, desk, plan, lease, split }

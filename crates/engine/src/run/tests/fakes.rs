@@ -38,6 +38,7 @@ pub(super) fn run_of(tape: &Tape, table: &Table) -> Run {
         source: Arc::new(tape.clone()),
         transform: None,
         sink: Sink::CoCommit(Arc::new(table.clone())),
+        ledger: None,
         identity: Identity::Position,
         duplicates: Duplicates::Keep,
         on_error: OnError::SetAside,

@@ -100,7 +100,7 @@ fn run_at(tape: &Tape, keeper: &Table, service: &Service, unix_ms: u64) -> Run {
     Run {
         sink: Sink::Kept(Kept { target: Arc::new(service.clone()), keeper: Arc::new(keeper.clone()) }),
         clock: Arc::new(Standing(unix_ms)),
-        limits: Limits { batch_records_max: 10, attempts_max: 1, ..Limits::default() },
+        limits: Limits { batch_records_max: 10, outage_ms: 0, ..Limits::default() },
         ..run_of(tape, keeper)
     }
 }

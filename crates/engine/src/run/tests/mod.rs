@@ -2,6 +2,7 @@
 #![allow(clippy::as_conversions)]
 
 mod fakes;
+mod follow;
 mod kept;
 mod repair;
 
@@ -13,6 +14,7 @@ use hapax_protocol::position::Position;
 use super::*;
 use crate::dead_letter::Ending;
 use crate::fault::Fault;
+use crate::source::Arrangement;
 use fakes::{Fault as Planned, Table, Tape, lease_of, run_of};
 
 #[tokio::test]
@@ -77,7 +79,9 @@ async fn a_sink_that_stays_away_ends_the_run_and_a_later_run_completes() {
     for nth in 2..10 {
         table.plan(nth, Planned::Unavailable);
     }
-    let error = run_of(&tape, &table).run().await.unwrap_err();
+    let mut run = run_of(&tape, &table);
+    run.limits.outage_ms = 500;
+    let error = run.run().await.unwrap_err();
     assert!(matches!(error, RunError::Sink { .. }), "{error}");
     table.heal();
     run_of(&tape, &table).run().await.unwrap();
@@ -268,6 +272,23 @@ fn order_decides_about_parallel_splits() {
     let (source, table) = (Tape::holding(&[1]), Arc::new(Table::default()));
     let sink = Sink::CoCommit(table);
     assert!(!in_order(&source, &sink, Duplicates::Keep) && in_order(&source, &sink, Duplicates::Drop));
+    // A key is in one partition, and claims that are made at once meet in the transactions of the table.
+    assert!(!in_order(&Tape::growing(&[("a", 0..1)]), &sink, Duplicates::Drop));
+}
+
+#[test]
+fn splits_beside_each_other_move_at_once_unless_a_key_may_be_overtaken_or_claims_do_not_meet() {
+    let decide = |order, effect, duplicates, claims_meet| {
+        super::one_by_one(Arrangement::Partitions, order, effect, duplicates, claims_meet)
+    };
+    for order in [Order::None, Order::PerKey] {
+        for duplicates in [Duplicates::Keep, Duplicates::Drop, Duplicates::DeadLetter] {
+            assert!(!decide(order, Effect::Insert, duplicates, true), "{order:?} {duplicates:?}");
+            assert_eq!(decide(order, Effect::Insert, duplicates, false), duplicates.need_ledger());
+            // Two versions of a key in two splits: the later one must stay.
+            assert_eq!(decide(order, Effect::ByKey, duplicates, true), order == Order::None);
+        }
+    }
 }
 
 #[tokio::test]

@@ -48,6 +48,8 @@ struct Durably {
     /// How often each of these values is still refused.
     refused: HashMap<i64, u64>,
     commits: u64,
+    /// The group that has the lease.
+    group: String,
     planned: HashMap<u64, Fault>,
 }
 
@@ -170,7 +172,19 @@ impl Destination for Table {
         Box::pin(async move {
             let mut held = self.0.lock().unwrap();
             let token = held.token.0.unwrap_or(FencingToken::NOBODY).next();
-            held.token.0 = Some(token);
+            (held.token.0, held.group) = (Some(token), String::new());
+            Ok(Lease { pipeline: applicant.pipeline.clone(), token })
+        })
+    }
+
+    fn join<'a>(&'a self, applicant: &'a Applicant) -> Fut<'a, Lease, SinkError> {
+        Box::pin(async move {
+            let mut held = self.0.lock().unwrap();
+            let token = match held.token.0 {
+                Some(token) if held.group == applicant.holder => token,
+                token => token.unwrap_or(FencingToken::NOBODY).next(),
+            };
+            (held.token.0, held.group) = (Some(token), applicant.holder.clone());
             Ok(Lease { pipeline: applicant.pipeline.clone(), token })
         })
     }

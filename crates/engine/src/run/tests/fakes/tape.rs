@@ -15,11 +15,13 @@ use crate::dead_letter::DeadLetter;
 use crate::durable::Durable;
 use crate::fault::SourceError;
 use crate::run::Stop;
-use crate::source::{Source, Split, SplitReader};
+use crate::source::{Arrangement, Extent, Group, Shift, Source, Split, SplitReader};
+use tokio::sync::Notify;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// A source of numbers. Its batches are of ten records.
 #[derive(Clone, Default)]
-pub(in super::super) struct Tape(Arc<Mutex<Recorded>>);
+pub(in super::super) struct Tape(Arc<Mutex<Recorded>>, Option<Seat>);
 
 #[derive(Default)]
 struct Recorded {
@@ -30,9 +32,66 @@ struct Recorded {
     watched: Option<Table>,
     acknowledged: HashMap<SplitId, Position>,
     early: u64,
+    grows: bool,
+    grown: Arc<Notify>,
+}
+
+/// What one member of a group is told, by a test.
+#[derive(Clone)]
+pub(in super::super) struct Seat {
+    shifts: Arc<tokio::sync::Mutex<UnboundedReceiver<Shift>>>,
+    released: UnboundedSender<SplitId>,
+}
+
+impl Group for Seat {
+    fn name(&self) -> &str {
+        "readers"
+    }
+
+    fn shift(&self) -> Fut<'_, Shift, SourceError> {
+        Box::pin(async move {
+            match self.shifts.lock().await.recv().await {
+                Some(shift) => Ok(shift),
+                None => std::future::pending().await,
+            }
+        })
+    }
+
+    fn release<'a>(&'a self, splits: &'a [SplitId]) -> Fut<'a, (), SourceError> {
+        for split in splits {
+            let _ = self.released.send(split.clone());
+        }
+        Box::pin(async { Ok(()) })
+    }
+
+    fn leave(&self) -> Fut<'_, (), SourceError> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 impl Tape {
+    /// The same tape, as a member of a group reads it; how it is told, and what it released.
+    pub fn member(&self) -> (Self, UnboundedSender<Shift>, UnboundedReceiver<SplitId>) {
+        let (tell, shifts) = unbounded_channel();
+        let (released, release) = unbounded_channel();
+        let shifts = Arc::new(tokio::sync::Mutex::new(shifts));
+        (Self(Arc::clone(&self.0), Some(Seat { shifts, released })), tell, release)
+    }
+
+    /// Splits that go on, beside each other, each with these values now.
+    pub fn growing(splits: &[(&str, Range<i64>)]) -> Self {
+        let tape = Self::of(splits);
+        tape.0.lock().unwrap().grows = true;
+        tape
+    }
+
+    pub fn grow(&self, split: &str, values: Range<i64>) {
+        let mut recorded = self.0.lock().unwrap();
+        let of = recorded.splits.iter_mut().find(|(id, _)| id.as_str() == split).unwrap();
+        of.1.extend(values);
+        recorded.grown.notify_waiters();
+    }
+
     pub fn of(splits: &[(&str, Range<i64>)]) -> Self {
         let tape = Self::default();
         tape.0.lock().unwrap().splits =
@@ -93,6 +152,19 @@ impl Source for Tape {
         Box::pin(
             async move { Ok(splits.into_iter().map(|(id, _)| Split { id, source_bytes: None }).collect()) },
         )
+    }
+
+    fn arrangement(&self) -> Arrangement {
+        if self.0.lock().unwrap().grows { Arrangement::Partitions } else { Arrangement::Sequence }
+    }
+
+    fn extent(&self) -> Extent {
+        if self.0.lock().unwrap().grows { Extent::Growing } else { Extent::Bounded }
+    }
+
+    fn group(&self) -> Option<&dyn Group> {
+        let seat = self.1.as_ref()?;
+        Some(seat)
     }
 
     fn open(&self, split: &SplitId, after: Option<&Position>) -> Fut<'_, Box<dyn SplitReader>, SourceError> {
@@ -159,6 +231,22 @@ impl SplitReader for Head {
                 rejected,
                 source_bytes: end - first,
             }))
+        })
+    }
+
+    fn more(&mut self) -> Fut<'_, (), SourceError> {
+        Box::pin(async move {
+            loop {
+                let grown = {
+                    let recorded = self.tape.0.lock().unwrap();
+                    let held = recorded.splits.iter().find(|(id, _)| *id == self.split).unwrap().1.len();
+                    if self.stood.as_ref().map_or(0, ordinal) < held as u64 {
+                        return Ok(());
+                    }
+                    Arc::clone(&recorded.grown).notified_owned()
+                };
+                grown.await;
+            }
         })
     }
 
