@@ -1,8 +1,6 @@
 //! Connections to a server.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull;
@@ -13,19 +11,12 @@ use async_nats::{ConnectOptions, Event};
 use futures::StreamExt;
 use hapax_engine::exact::url_part;
 use tokio::sync::watch;
-use tokio::time::Instant;
 use url::Url;
 
 use crate::fault::ServerFault;
 
 /// How long a connection, and an answer, may take.
 const TIMEOUT_S: u64 = 5;
-
-/// How long a server is waited for that answered before.
-const PATIENCE_S: u64 = 60;
-
-/// How long is waited between two attempts.
-const PAUSE_MS: u64 = 250;
 
 /// Where a server is and how it is entered. It never shows its password.
 #[derive(Clone)]
@@ -34,8 +25,6 @@ pub(crate) struct Address {
     user: String,
     password: Option<String>,
     place: String,
-    /// Whether it answered once.
-    answered: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for Address {
@@ -58,13 +47,16 @@ impl Address {
             return Err(bad("behind host and port stands nothing"));
         }
         let plain = |part: &str| url_part(part).ok_or_else(|| bad("a part of it is not UTF-8"));
+        if !parsed.username().is_empty() && parsed.password().is_none() {
+            // Nothing would hide it.
+            return Err(bad("a token stands where a password does: nats://:TOKEN@host"));
+        }
         let place = format!("{host}:{}", parsed.port().unwrap_or(4222));
         Ok(Self {
             server: format!("{}://{place}", parsed.scheme()),
             user: plain(parsed.username())?,
             password: parsed.password().map(plain).transpose()?,
             place,
-            answered: Arc::default(),
         })
     }
 
@@ -73,26 +65,8 @@ impl Address {
         &self.place
     }
 
-    /// Connects. A server that answered before is waited for, at most [`PATIENCE_S`].
+    /// Connects.
     pub(crate) async fn connect(&self) -> Result<Line, ServerFault> {
-        let until = Instant::now() + Duration::from_secs(PATIENCE_S);
-        loop {
-            match self.enter().await {
-                Err(fault)
-                    if fault.is_away() && self.answered.load(Ordering::Relaxed) && Instant::now() < until =>
-                {
-                    tokio::time::sleep(Duration::from_millis(PAUSE_MS)).await;
-                }
-                Ok(line) => {
-                    self.answered.store(true, Ordering::Relaxed);
-                    return Ok(line);
-                }
-                Err(fault) => return Err(fault),
-            }
-        }
-    }
-
-    async fn enter(&self) -> Result<Line, ServerFault> {
         let timeout = Duration::from_secs(TIMEOUT_S);
         let (ended, has_ended) = watch::channel(false);
         let options = ConnectOptions::new()
@@ -107,9 +81,9 @@ impl Address {
                 std::future::ready(())
             });
         let options = match (&self.user, &self.password) {
+            (_, None) => options,
+            (user, Some(token)) if user.is_empty() => options.token(token.clone()),
             (user, Some(password)) => options.user_and_password(user.clone(), password.clone()),
-            (user, None) if user.is_empty() => options,
-            (token, None) => options.token(token.clone()),
         };
         let client = options.connect(self.server.as_str()).await;
         let client = client.map_err(|error| ServerFault::connecting(&self.place, &error))?;
@@ -213,7 +187,14 @@ mod tests {
         assert_eq!((address.place(), address.user.as_str()), ("h:4222", "u@x"));
         assert_eq!(address.password.as_deref(), Some("s/ecret"));
         assert!(!format!("{address:?}").contains("ecret"));
-        for wrong in ["http://u:secret@h", "nats://", "nats", "nats://u:secret@h/stream", "nats://u:%ff@h"] {
+        for wrong in [
+            "http://u:secret@h",
+            "nats://",
+            "nats",
+            "nats://u:secret@h/stream",
+            "nats://u:%ff@h",
+            "nats://secret@h",
+        ] {
             let said = Address::read(wrong).map(|_| ()).unwrap_err().to_string();
             assert!(!said.contains("secret"), "{said}");
         }

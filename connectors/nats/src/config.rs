@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
-    /// The server: `nats://user:password@host:port`, or `tls://`. A token stands where the user does.
+    /// The server: `nats://user:password@host:port`, or `tls://`. A token is written
+    /// `nats://:TOKEN@host:port`.
     pub url: String,
     /// The stream. It must exist.
     pub stream: String,

@@ -2,25 +2,16 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionProperties};
-use tokio::time::Instant;
 use url::Url;
 
 use crate::fault::{BrokerFault, CONNECTING};
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT_S: u64 = 10;
-
-/// How long a broker is waited for that answered before.
-const PATIENCE_S: u64 = 60;
-
-/// How long is waited between two attempts.
-const PAUSE_MS: u64 = 250;
 
 /// How often both ends say that they live, in seconds, unless the URL says otherwise.
 const HEARTBEAT_S: u16 = 10;
@@ -30,8 +21,6 @@ const HEARTBEAT_S: u16 = 10;
 pub(crate) struct Address {
     uri: AMQPUri,
     place: String,
-    /// Whether it answered once.
-    answered: Arc<AtomicBool>,
 }
 
 /// A connection and a channel in it.
@@ -73,7 +62,7 @@ impl Address {
         let default = if parsed.scheme() == "amqps" { 5671 } else { 5672 };
         let vhost = uri.vhost.trim_start_matches('/');
         let place = format!("{host}:{}/{vhost}", parsed.port().unwrap_or(default));
-        Ok(Self { uri, place, answered: Arc::default() })
+        Ok(Self { uri, place })
     }
 
     /// Host, port and virtual host, for people.
@@ -81,26 +70,8 @@ impl Address {
         &self.place
     }
 
-    /// Connects. A broker that answered before is waited for, at most [`PATIENCE_S`].
+    /// Connects.
     pub(crate) async fn connect(&self) -> Result<Line, BrokerFault> {
-        let until = Instant::now() + Duration::from_secs(PATIENCE_S);
-        loop {
-            match self.enter().await {
-                Err(fault)
-                    if fault.is_away() && self.answered.load(Ordering::Relaxed) && Instant::now() < until =>
-                {
-                    tokio::time::sleep(Duration::from_millis(PAUSE_MS)).await;
-                }
-                Ok(line) => {
-                    self.answered.store(true, Ordering::Relaxed);
-                    return Ok(line);
-                }
-                Err(fault) => return Err(fault),
-            }
-        }
-    }
-
-    async fn enter(&self) -> Result<Line, BrokerFault> {
         // It does not recover by itself: what was not acknowledged must come again at another place.
         let properties = ConnectionProperties::default().with_connection_name("hapax".into());
         let fault = |error| BrokerFault::of(&self.place, CONNECTING, error);

@@ -18,7 +18,9 @@ use schemars::generate::SchemaSettings;
 
 const FILES: &str = "files";
 const MYSQL: &str = "mysql";
+const NATS: &str = "nats";
 const POSTGRES: &str = "postgres";
+const RABBITMQ: &str = "rabbitmq";
 const SQLITE: &str = "sqlite";
 
 /// The JSON Schema of a pipeline file.
@@ -42,6 +44,18 @@ pub fn schema() -> serde_json::Value {
             summary: "A table of a MySQL or MariaDB database.",
             source: Some(generator.subschema_for::<hapax_mysql::config::SourceConfig>().to_value()),
             sink: Some(generator.subschema_for::<hapax_mysql::config::SinkConfig>().to_value()),
+        },
+        System {
+            name: NATS,
+            summary: "A stream of NATS JetStream.",
+            source: Some(generator.subschema_for::<hapax_nats::config::SourceConfig>().to_value()),
+            sink: None,
+        },
+        System {
+            name: RABBITMQ,
+            summary: "A queue of RabbitMQ.",
+            source: Some(generator.subschema_for::<hapax_rabbitmq::config::SourceConfig>().to_value()),
+            sink: None,
         },
         System {
             name: POSTGRES,
@@ -92,6 +106,15 @@ pub async fn open_source(section: &Section) -> Result<Arc<dyn Source>, OpenError
         MYSQL => {
             let source =
                 hapax_mysql::source::Mysql::open(section.read()?).await.map_err(OpenError::Source)?;
+            Ok(Arc::new(source))
+        }
+        NATS => {
+            let source = hapax_nats::source::Nats::open(section.read()?).await.map_err(OpenError::Source)?;
+            Ok(Arc::new(source))
+        }
+        RABBITMQ => {
+            let config = section.read()?;
+            let source = hapax_rabbitmq::source::Rabbitmq::open(config).await.map_err(OpenError::Source)?;
             Ok(Arc::new(source))
         }
         POSTGRES => {
@@ -176,6 +199,8 @@ pub fn check(pipeline: &Pipeline) -> Vec<Mistake> {
     let source = match pipeline.source.system.as_str() {
         FILES => pipeline.source.read::<hapax_files::config::SourceConfig>().err(),
         MYSQL => pipeline.source.read::<hapax_mysql::config::SourceConfig>().err(),
+        NATS => pipeline.source.read::<hapax_nats::config::SourceConfig>().err(),
+        RABBITMQ => pipeline.source.read::<hapax_rabbitmq::config::SourceConfig>().err(),
         SQLITE => pipeline.source.read::<hapax_sqlite::config::SourceConfig>().err(),
         POSTGRES => pipeline.source.read::<hapax_postgres::source_config::SourceConfig>().err(),
         _ => None,
@@ -272,6 +297,11 @@ pub fn blamed_key(code: Code, section: &Section) -> Option<&'static str> {
         hapax_mysql::codes::NO_TYPE => Some("schema"),
         hapax_mysql::codes::BAD_QUERY => Some("query"),
         hapax_mysql::codes::BAD_URL | hapax_mysql::codes::CONFIG => Some("url"),
+        hapax_nats::codes::NO_STREAM | hapax_nats::codes::WORK_QUEUE => Some("stream"),
+        hapax_nats::codes::CONSUMER_UNFIT => Some("consumer"),
+        hapax_nats::codes::BAD_URL => Some("url"),
+        hapax_rabbitmq::codes::NO_QUEUE | hapax_rabbitmq::codes::STREAM => Some("queue"),
+        hapax_rabbitmq::codes::BAD_URL | hapax_rabbitmq::codes::NO_VHOST => Some("url"),
         hapax_sqlite::codes::NO_TABLE => Some("table"),
         hapax_sqlite::codes::NO_COLUMN => Some("cursor"),
         hapax_sqlite::codes::NO_TYPE => Some("schema"),

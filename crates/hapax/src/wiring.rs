@@ -385,7 +385,7 @@ fn meets(level: Level, asked: Level) -> bool {
 
 /// Keys that may change while positions and identities keep their meaning: how a value is read, and how
 /// records are written. Without them a dead letter whose cause is the schema could never be replayed.
-const MAY_CHANGE: [&str; 11] = [
+const MAY_CHANGE: [&str; 15] = [
     "schema",
     "null_values",
     "record_bytes_max",
@@ -397,6 +397,10 @@ const MAY_CHANGE: [&str; 11] = [
     "ledger_retention",
     "outage_max",
     "poll_ms",
+    "unknown_fields",
+    "prefetch",
+    "workers",
+    "on_gap",
 ];
 
 /// A digest of what positions and identities mean: where records come from and go to, and what tells them
