@@ -3,6 +3,7 @@
 //! A stream has no beginning to infer columns from that stays what it was, so columns of JSON are declared. A value
 //! that does not fit its column spoils its message and no other, and nothing is left out in silence.
 
+mod encode;
 mod gather;
 mod json;
 mod rows;
@@ -17,6 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::columns::Columns;
+pub use encode::{encode, raw_column};
 pub use gather::{Beside, Gathered, Gathering, Layout, Message, moment, number, text};
 pub use rows::Rows;
 

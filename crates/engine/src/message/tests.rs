@@ -97,3 +97,38 @@ fn a_message_that_was_set_aside_is_read_again_by_the_schema_of_today() {
     assert_eq!(again.column(1).as_string::<i32>().value(0), "m2");
     assert_eq!(again.column(2), gathered.records.column(2));
 }
+
+#[test]
+fn what_is_sent_is_read_as_it_was() {
+    let columns = [
+        ("id", "int64"),
+        ("amount", "decimal(20,2)"),
+        ("note", "string"),
+        ("at", "timestamptz"),
+        ("seen", "timestamp"),
+        ("day", "date"),
+        ("time", "time"),
+        ("blob", "binary"),
+        ("flag", "boolean"),
+        ("share", "float64"),
+    ];
+    let layout = bodies(&columns, UnknownFields::Reject);
+    let text = r#"{"id":-9007199254740993,"amount":"123456789012345678.90","note":"a\nb \u0000 \"ü\"",
+        "at":"2026-11-24T08:00:00.000001Z","seen":"1970-01-01T00:00:00","day":"0001-01-01","time":"23:59:59.000001",
+        "blob":"00ff0a","flag":true,"share":0.1}"#;
+    let mut rows = layout.rows();
+    rows.push(text.replace("\n        ", "").as_bytes()).unwrap();
+    rows.push(b"{}").unwrap();
+    let schema = Arc::new(arrow::datatypes::Schema::new(layout.fields().to_vec()));
+    let records = arrow::array::RecordBatch::try_new(Arc::clone(&schema), rows.finish()).unwrap();
+    let mut again = layout.rows();
+    for body in encode(&records, Format::Json).unwrap() {
+        let body = body.unwrap();
+        again.push(&body).unwrap_or_else(|reason| panic!("{reason}: {}", String::from_utf8_lossy(&body)));
+    }
+    assert_eq!(arrow::array::RecordBatch::try_new(schema, again.finish()).unwrap(), records);
+    let infinite: arrow::array::ArrayRef = Arc::new(arrow::array::Float64Array::from(vec![1.0, f64::NAN]));
+    let infinite = arrow::array::RecordBatch::try_from_iter([("share", infinite)]).unwrap();
+    let sent = encode(&infinite, Format::Json).unwrap();
+    assert!(sent[0].is_ok() && sent[1].as_ref().unwrap_err().contains("share"));
+}
