@@ -67,6 +67,11 @@ impl Address {
 
     /// Connects.
     pub(crate) async fn connect(&self) -> Result<Line, ServerFault> {
+        self.connect_for(Duration::from_secs(TIMEOUT_S)).await
+    }
+
+    /// Connects, to wait for each answer no longer than this.
+    pub(crate) async fn connect_for(&self, answer: Duration) -> Result<Line, ServerFault> {
         let timeout = Duration::from_secs(TIMEOUT_S);
         let (ended, has_ended) = watch::channel(false);
         let options = ConnectOptions::new()
@@ -88,7 +93,7 @@ impl Address {
         let client = options.connect(self.server.as_str()).await;
         let client = client.map_err(|error| ServerFault::connecting(&self.place, &error))?;
         let mut context = jetstream::new(client);
-        context.set_timeout(timeout);
+        context.set_timeout(answer);
         Ok(Line { context, place: self.place.clone(), has_ended })
     }
 }
@@ -105,6 +110,11 @@ impl Line {
     /// The connection is gone, or as good as gone.
     pub(crate) fn gone(&self, doing: &'static str, reason: &dyn fmt::Display) -> ServerFault {
         ServerFault::Gone { place: self.place.clone(), doing, reason: reason.to_string() }
+    }
+
+    /// Whether the connection ended, and the client has made another.
+    pub(crate) fn has_ended(&self) -> bool {
+        *self.has_ended.borrow()
     }
 
     /// The next message of some. Cancel-safe.

@@ -43,4 +43,20 @@ codes! {
     SERVER_FAILED = 734;
     /// The server has no JetStream for this account.
     NO_JETSTREAM = 735;
+    /// The stream remembers no ids, or for too short a time.
+    NO_WINDOW = 736;
+    /// The stream takes nothing of a subject (a dead letter).
+    UNCOVERED = 737;
+    /// A record cannot be a message (a dead letter).
+    UNHELD = 738;
+    /// The subject of an identity holds another record (a dead letter).
+    KEY_TAKEN = 739;
+    /// The stream cannot be written as asked.
+    STREAM_UNFIT = 740;
+    /// The stream does not take a message.
+    NOT_TAKEN = 741;
+    /// What was written cannot be read back.
+    NO_READ_BACK = 742;
+    /// It is too late to send.
+    LATE = 743;
 }

@@ -68,3 +68,52 @@ pub enum Metadata {
     /// The `Nats-Msg-Id` that the publisher gave it.
     MessageId,
 }
+
+/// A stream to write to.
+#[derive(Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SinkConfig {
+    /// The server: `nats://user:password@host:port`, or `tls://`. A token is written `nats://:TOKEN@host:port`.
+    pub url: String,
+    /// The stream that takes the messages. It must exist.
+    pub stream: String,
+    /// The subject of each message: text, and columns in braces (`orders.{region}.{id}`). What a subject cannot hold of
+    /// a value is written as `%2E`.
+    pub subject: String,
+    /// What a message is: `json`, one object of all columns (default), or `raw`, the one column that there is.
+    #[serde(default)]
+    pub format: Format,
+    /// How a repeat is told: by an id, which the stream remembers for its `duplicate_window` (`message_id`, default), or
+    /// by its subject, of which the stream takes one message, for good (`subject`): it names the columns of the identity.
+    #[serde(default)]
+    pub once: Once,
+    /// What happens to records that may have been sent longer ago than the stream remembers ids: `stop` (default), or
+    /// `hold`, which sets them aside as in doubt.
+    #[serde(default)]
+    pub past_window: PastWindow,
+    /// Where the server tells about itself: `http://host:8222`. Without it nobody knows how often it syncs its files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitor: Option<String>,
+}
+
+/// How a repeat is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Once {
+    /// By `Nats-Msg-Id`.
+    #[default]
+    MessageId,
+    /// By its subject.
+    Subject,
+}
+
+/// What happens to records that may have been sent too long ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PastWindow {
+    /// The run stops before them.
+    #[default]
+    Stop,
+    /// They are set aside.
+    Hold,
+}

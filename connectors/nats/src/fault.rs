@@ -1,13 +1,16 @@
 //! What can go wrong with a server, described.
 
+mod write;
+
 use async_nats::ConnectErrorKind;
 use async_nats::jetstream::ErrorCode;
-use hapax_engine::fault::{Fault, SourceError};
+use hapax_engine::fault::{Fault, SinkError, SourceError};
 use hapax_protocol::code::Code;
 use hapax_protocol::identity::Place;
 use hapax_protocol::position::SplitId;
 
 use crate::codes;
+pub use write::WriteFault;
 
 /// The server could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +127,15 @@ impl Fault for ServerFault {
 }
 
 impl From<ServerFault> for SourceError {
+    fn from(fault: ServerFault) -> Self {
+        match fault.is_away() {
+            true => Self::unavailable(fault),
+            false => Self::stop(fault),
+        }
+    }
+}
+
+impl From<ServerFault> for SinkError {
     fn from(fault: ServerFault) -> Self {
         match fault.is_away() {
             true => Self::unavailable(fault),

@@ -7,6 +7,8 @@
 pub mod codes;
 pub mod config;
 pub mod fault;
+pub mod sink;
 pub mod source;
 
 mod client;
+mod monitor;

@@ -57,11 +57,22 @@ pub async fn moved(
     until: Until,
     stop: Stop,
 ) -> Result<Summary, RunError> {
+    moved_to(source, Sink::CoCommit(Arc::new(memory.clone())), duplicates, until, stop).await
+}
+
+/// Moves what is there into a sink, in commits of a few records.
+pub async fn moved_to(
+    source: Arc<dyn Source>,
+    sink: Sink,
+    duplicates: Duplicates,
+    until: Until,
+    stop: Stop,
+) -> Result<Summary, RunError> {
     let commit = CommitLimit { interval_ms: Some(50), records_max: Some(70), ..CommitLimit::default() };
     let run = Run {
         source,
         transform: None,
-        sink: Sink::CoCommit(Arc::new(memory.clone())),
+        sink,
         ledger: None,
         identity: Identity::Key(vec!["id".to_owned()]),
         duplicates,
