@@ -39,4 +39,10 @@ codes! {
     EXCLUSIVE = 702;
     /// The queue is a stream.
     STREAM = 703;
+    /// No queue takes a message (a dead letter).
+    UNROUTABLE = 704;
+    /// A record cannot be a message (a dead letter).
+    UNHELD = 705;
+    /// What was written cannot be read back.
+    NO_READ_BACK = 706;
 }

@@ -54,3 +54,38 @@ pub enum Metadata {
     /// How often a quorum queue gave it out before; NULL in other queues.
     DeliveryCount,
 }
+
+/// An exchange to publish to.
+#[derive(Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SinkConfig {
+    /// The broker: `amqp://user:password@host:port/vhost`, or `amqps://`.
+    pub url: String,
+    /// The exchange. It must exist. Without it a message goes to the queue that its routing key names.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub exchange: String,
+    /// The routing key of each message: text, and columns in braces (`orders.{region}`).
+    pub routing_key: String,
+    /// What a message is: `json`, one object of all columns (default), or `raw`, the one column that there is.
+    #[serde(default)]
+    pub format: Format,
+    /// The `message-id` of each message: text, and columns in braces (`order-{id}`). Without it an id that Hapax makes of
+    /// the identity, or of the place in the source. Consumers tell a repeat by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
+    /// What happens to messages of which nobody knows whether the broker has them: `resend` (default: one may come
+    /// twice), or `hold`, which sets their records aside (one may be missing).
+    #[serde(default)]
+    pub in_doubt: InDoubt,
+}
+
+/// What happens to messages in doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InDoubt {
+    /// They are sent again, under the same id.
+    #[default]
+    Resend,
+    /// They are set aside.
+    Hold,
+}

@@ -1,6 +1,7 @@
 //! What can go wrong with a broker, described.
 
-use hapax_engine::fault::{Fault, SourceError};
+use hapax_engine::fault::{Fault, SinkError, SourceError};
+use hapax_engine::template::TemplateError;
 use hapax_protocol::code::Code;
 use hapax_protocol::identity::Place;
 use hapax_protocol::position::SplitId;
@@ -180,6 +181,63 @@ impl From<BrokerFault> for SourceError {
             true => Self::unavailable(fault),
             false => Self::stop(fault),
         }
+    }
+}
+
+impl From<BrokerFault> for SinkError {
+    fn from(fault: BrokerFault) -> Self {
+        match fault.is_away() {
+            true => Self::unavailable(fault),
+            false => Self::stop(fault),
+        }
+    }
+}
+
+/// An exchange could not be written as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteFault {
+    /// The configuration contradicts itself.
+    #[error("the rabbitmq sink is not configured: {0}")]
+    Config(&'static str),
+    /// A name does not fit the columns.
+    #[error("`{key}`: {error}")]
+    Name {
+        /// The key in the file.
+        key: &'static str,
+        /// Why.
+        error: TemplateError,
+    },
+    /// A queue gives nothing back without giving it away.
+    #[error("what was published cannot be read back: a queue can only be read by taking from it")]
+    NoReadBack,
+    /// Bodies could not be made.
+    #[error("records could not be written as messages")]
+    Arrow(#[from] arrow::error::ArrowError),
+}
+
+impl Fault for WriteFault {
+    fn code(&self) -> Code {
+        match self {
+            Self::Config(_) | Self::Name { .. } => codes::CONFIG,
+            Self::NoReadBack => codes::NO_READ_BACK,
+            Self::Arrow(_) => codes::BROKER_FAILED,
+        }
+    }
+
+    fn help(&self) -> String {
+        match self {
+            Self::Config(_) => "`format: raw` sends the one column that there is, of bytes or text; `format: json` all of them.",
+            Self::Name { .. } => "A column stands between braces: `routing_key: orders.{region}`, `message_id: order-{id}`.",
+            Self::NoReadBack => "Compare by other means, at the system that consumes the queue for instance.",
+            Self::Arrow(_) => "This is a defect of Hapax: please report it with the pipeline file.",
+        }
+        .to_owned()
+    }
+}
+
+impl From<WriteFault> for SinkError {
+    fn from(fault: WriteFault) -> Self {
+        Self::stop(fault)
     }
 }
 

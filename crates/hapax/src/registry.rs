@@ -49,13 +49,13 @@ pub fn schema() -> serde_json::Value {
             name: NATS,
             summary: "A stream of NATS JetStream.",
             source: Some(generator.subschema_for::<hapax_nats::config::SourceConfig>().to_value()),
-            sink: None,
+            sink: Some(generator.subschema_for::<hapax_nats::config::SinkConfig>().to_value()),
         },
         System {
             name: RABBITMQ,
-            summary: "A queue of RabbitMQ.",
+            summary: "A queue or an exchange of RabbitMQ.",
             source: Some(generator.subschema_for::<hapax_rabbitmq::config::SourceConfig>().to_value()),
-            sink: None,
+            sink: Some(generator.subschema_for::<hapax_rabbitmq::config::SinkConfig>().to_value()),
         },
         System {
             name: POSTGRES,
@@ -129,7 +129,7 @@ pub async fn open_source(section: &Section) -> Result<Arc<dyn Source>, OpenError
 /// Opens the sink of a section. Nothing is created yet. `keeper` is the database that keeps positions for a system that
 /// keeps none.
 pub async fn open_sink(section: &Section, name: &PipelineName, keeper: &Path) -> Result<Sink, OpenError> {
-    let _keeps = |target: Arc<dyn Target>| {
+    let keeps = |target: Arc<dyn Target>| {
         let keeper = hapax_sqlite::sink::keeper(keeper).map_err(OpenError::Sink)?;
         Ok::<_, OpenError>(Sink::Kept(Kept { target, keeper }))
     };
@@ -140,6 +140,8 @@ pub async fn open_sink(section: &Section, name: &PipelineName, keeper: &Path) ->
         }
         SQLITE => hapax_sqlite::sink::open(section.read()?).await.map_err(OpenError::Sink),
         MYSQL => hapax_mysql::sink::open(section.read()?).await.map_err(OpenError::Sink),
+        NATS => keeps(hapax_nats::sink::open(section.read()?).await.map_err(OpenError::Sink)?),
+        RABBITMQ => keeps(hapax_rabbitmq::sink::open(section.read()?).await.map_err(OpenError::Sink)?),
         POSTGRES => hapax_postgres::sink::open(section.read()?).await.map_err(OpenError::Sink),
         _ => Err(unknown(section).into()),
     }
@@ -208,6 +210,8 @@ pub fn check(pipeline: &Pipeline) -> Vec<Mistake> {
     let sink = match pipeline.sink.system.as_str() {
         FILES => pipeline.sink.read::<hapax_files::sink_config::SinkConfig>().err(),
         MYSQL => pipeline.sink.read::<hapax_mysql::config::SinkConfig>().err(),
+        NATS => pipeline.sink.read::<hapax_nats::config::SinkConfig>().err(),
+        RABBITMQ => pipeline.sink.read::<hapax_rabbitmq::config::SinkConfig>().err(),
         SQLITE => pipeline.sink.read::<hapax_sqlite::config::SinkConfig>().err(),
         POSTGRES => pipeline.sink.read::<hapax_postgres::config::SinkConfig>().err(),
         _ => None,
@@ -230,6 +234,18 @@ fn same_place(pipeline: &Pipeline) -> Option<Mistake> {
         && source.text("table") == sink.text("table")
     {
         return Some(onto_itself(sink, "table"));
+    }
+    if source.system == sink.system
+        && let (Some(from), Some(to)) = (source.text("url"), sink.text("url"))
+        && address::without_password(from) == address::without_password(to)
+    {
+        let by_queue = sink.text("exchange").is_none() && source.text("queue").is_some();
+        if source.text("stream").is_some() && source.text("stream") == sink.text("stream") {
+            return Some(onto_itself(sink, "stream"));
+        }
+        if by_queue && source.text("queue") == sink.text("routing_key") {
+            return Some(onto_itself(sink, "routing_key"));
+        }
     }
     let path = |section: &Section| section.text("path").and_then(|path| std::path::absolute(path).ok());
     let (from, to) = (path(source)?, path(sink)?);
@@ -298,6 +314,7 @@ pub fn blamed_key(code: Code, section: &Section) -> Option<&'static str> {
         hapax_mysql::codes::BAD_QUERY => Some("query"),
         hapax_mysql::codes::BAD_URL | hapax_mysql::codes::CONFIG => Some("url"),
         hapax_nats::codes::NO_STREAM | hapax_nats::codes::WORK_QUEUE => Some("stream"),
+        hapax_nats::codes::NO_WINDOW | hapax_nats::codes::STREAM_UNFIT => Some("stream"),
         hapax_nats::codes::CONSUMER_UNFIT => Some("consumer"),
         hapax_nats::codes::BAD_URL => Some("url"),
         hapax_rabbitmq::codes::NO_QUEUE | hapax_rabbitmq::codes::STREAM => Some("queue"),

@@ -67,6 +67,43 @@ impl Server {
         });
     }
 
+    fn holds(&self, stream: &str) -> u64 {
+        self.runtime.block_on(self.context.get_stream(stream)).unwrap().cached_info().state.messages
+    }
+
+    /// Each body that a stream holds, once.
+    fn bodies(&self, stream: &str) -> std::collections::BTreeSet<Vec<u8>> {
+        use futures::StreamExt;
+        self.runtime.block_on(async {
+            let stream = self.context.get_stream(stream).await.unwrap();
+            let count = stream.cached_info().state.messages as usize;
+            let consumer = stream
+                .create_consumer(jetstream::consumer::pull::Config {
+                    ack_policy: jetstream::consumer::AckPolicy::None,
+                    ..Default::default()
+                })
+                .await
+                .unwrap();
+            let messages = consumer.messages().await.unwrap().take(count);
+            messages.map(|message| message.unwrap().payload.to_vec()).collect().await
+        })
+    }
+
+    /// Makes a consumer that gives out again what was not acknowledged for two seconds.
+    fn consumer(&self, stream: &str) {
+        let config = jetstream::consumer::pull::Config {
+            durable_name: Some("worker".to_owned()),
+            ack_policy: jetstream::consumer::AckPolicy::Explicit,
+            ack_wait: std::time::Duration::from_secs(2),
+            max_ack_pending: 2_000,
+            ..Default::default()
+        };
+        self.runtime.block_on(async {
+            let stream = self.context.get_stream(stream).await.unwrap();
+            stream.create_consumer(config).await.unwrap();
+        });
+    }
+
     fn open_at(&self, stream: &str, consumer: &str) -> u64 {
         self.runtime.block_on(async {
             let stream = self.context.get_stream(stream).await.unwrap();
@@ -141,6 +178,7 @@ fn killed(name: &str, source: &str, twice: bool) -> i32 {
     let records = 12_000;
     server.publish(&format!("{stream}.a"), (0..records).map(order));
     if twice {
+        server.consumer(&stream);
         server.publish(&format!("{stream}.a"), (0..records / 2).map(order));
     }
     let folder = tempfile::tempdir().unwrap();
@@ -201,6 +239,57 @@ impl Drop for Own {
     fn drop(&mut self) {
         let _ = Command::new(root().join("services/nats")).arg("stop").arg(self.0.path()).output();
     }
+}
+
+/// Kills runs out of one stream into another; what arrives is counted by its bodies.
+fn killed_between(once: &str, subject: &str) {
+    let url = hapax_conformance::server::nats();
+    let server = Server::at(&url);
+    let (from, to) = (
+        format!("hapax_{once}_from_{}", std::process::id()),
+        format!("hapax_{once}_to_{}", std::process::id()),
+    );
+    server.make(&from, &format!("{from}.>"));
+    server.make(&to, &format!("{to}.>"));
+    let records = 6_000;
+    server.publish(&format!("{from}.a"), (0..records).map(order));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.yaml");
+    let text = format!(
+        "version: 1\nname: killed\nsource:\n  nats:\n    url: ${{env:NATS_URL}}\n    stream: {from}\n    \
+         schema: {{ id: int64, status: string, amount: \"decimal(12,2)\", at: timestamptz }}\n\
+         identity: {{ key: [id] }}\nsink:\n  nats: {{ url: \"${{env:NATS_URL}}\", stream: {to}, subject: \"{to}.{subject}\", once: {once} }}\n\
+         commit: {{ records: 200 }}\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    let hapax = Hapax { folder: folder.path().to_owned(), file, variables: vec![("NATS_URL", url)] };
+    let (code, said) = hapax.said(&["plan"]);
+    assert_eq!(code, 0, "{said}");
+    let promised = if once == "subject" { "effectively-once" } else { "exactly-once within 2m" };
+    assert!(said.contains(promised) && said.contains("power loss"), "{said}");
+    let mut kills = 0;
+    for round in 1..=8 {
+        kills += i32::from(hapax.start().kill_once(|| server.holds(&to) >= round * 600));
+    }
+    assert!(kills >= 6, "only {kills} runs were killed");
+    hapax.moved();
+    assert_eq!(hapax.moved(), 0);
+    assert_eq!(server.holds(&to), u64::from(records), "after {kills} kills");
+    let bodies = server.bodies(&to);
+    assert_eq!(bodies.len(), records as usize, "after {kills} kills: two messages are the same");
+    println!("nats to nats by {once}: {kills} kills, {records} records, 0 lost, 0 duplicated");
+    server.delete(&from);
+    server.delete(&to);
+}
+
+#[test]
+fn a_run_into_a_stream_by_ids_that_is_killed_sends_each_message_once() {
+    killed_between("message_id", "x");
+}
+
+#[test]
+fn a_run_into_a_stream_by_subjects_that_is_killed_sends_each_message_once() {
+    killed_between("subject", "{id}");
 }
 
 fn restarted(source: &str) {
