@@ -20,11 +20,14 @@ pub(crate) const STAGE: &str = "pg_temp._hapax_batch";
 /// `pg_current_xact_id`), and scans of a range of pages.
 pub(crate) const VERSION_MIN: u32 = 14;
 
-/// How long a server that answered before is waited for when it does not answer any more.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a server that answered before is waited for when it does not answer any more, if nothing is said.
+pub(crate) const OUTAGE_MAX: Duration = Duration::from_secs(60);
 
-/// How long between two attempts to connect to it.
-const PAUSE: Duration = Duration::from_millis(500);
+/// How long before the second attempt to connect to it. Each pause is twice the one before.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+
+/// The longest pause between two attempts.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// What is set for each session: values in one form, whatever the server's defaults; no timeouts that are meant
 /// for people at a prompt; a batch on its way through a temporary table stays in memory; a commit that was confirmed
@@ -42,29 +45,45 @@ pub(crate) struct Database {
     address: Arc<Address>,
     /// Whether it answered once.
     answered: Arc<AtomicBool>,
+    /// How long it is waited for since it answers no more.
+    outage_max: Duration,
+    /// Since when it does not.
+    silent: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Database {
     /// Reads the URL. Connects to nothing.
     pub(crate) fn new(url: &Url) -> Result<Self, ServerFault> {
-        Ok(Self { address: Arc::new(Address::read(url)?), answered: Arc::new(AtomicBool::new(false)) })
+        Self::patient(url, OUTAGE_MAX)
     }
 
-    /// Opens a session. A server that answered before is waited for, at most [`PATIENCE`].
+    /// Reads the URL. Connects to nothing. How long a server that falls silent is waited for, in all.
+    pub(crate) fn patient(url: &Url, outage_max: Duration) -> Result<Self, ServerFault> {
+        let (address, answered) = (Arc::new(Address::read(url)?), Arc::new(AtomicBool::new(false)));
+        Ok(Self { address, answered, outage_max, silent: Arc::default() })
+    }
+
+    /// Opens a session. A server that answered before is waited for; whoever asks after that time is told at once.
     pub(crate) async fn session(&self) -> Result<Session, ServerFault> {
-        let until = Instant::now() + PATIENCE;
+        let mut pause = PAUSE_MIN;
         loop {
             match self.connect().await {
-                Err(fault)
-                    if fault.is_unreachable()
-                        && self.answered.load(Ordering::Relaxed)
-                        && Instant::now() < until =>
-                {
-                    tokio::time::sleep(PAUSE).await;
+                Err(fault) if fault.is_unreachable() && self.answered.load(Ordering::Relaxed) => {
+                    if self.silence() >= self.outage_max {
+                        return Err(fault);
+                    }
+                    tokio::time::sleep(pause.min(self.outage_max)).await;
+                    pause = pause.saturating_mul(2).min(PAUSE_MAX);
                 }
                 connected => return connected,
             }
         }
+    }
+
+    /// How long it has not answered.
+    fn silence(&self) -> Duration {
+        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        silent.get_or_insert_with(Instant::now).elapsed()
     }
 
     async fn connect(&self) -> Result<Session, ServerFault> {
@@ -81,6 +100,7 @@ impl Database {
             &said.map_err(|source| ServerFault::of(&session.server, "opening a session", source))?,
         )?;
         self.answered.store(true, Ordering::Relaxed);
+        *self.silent.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(session)
     }
 }

@@ -57,4 +57,6 @@ codes! {
     COMMIT_UNKNOWN = 528;
     /// The open transaction ended before its commit.
     TRANSACTION_LOST = 529;
+    /// The table was altered between two commits of a run.
+    ALTERED = 548;
 }

@@ -1,14 +1,9 @@
 //! What a pipeline file says of PostgreSQL as a source.
 
-#[cfg(test)]
-mod tests;
-
-use hapax_protocol::guarantee::Window;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::address::Url;
-use crate::fault::ReadFault;
 
 /// A table or a query of a PostgreSQL database to read.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -49,6 +44,16 @@ pub struct SourceConfig {
     /// What it holds in rows that were moved.
     #[serde(default)]
     pub mark_to: Option<String>,
+    /// How many workers share the rows of a table that is read `marked`: 1 to 64, 4 if nothing is said.
+    #[serde(default)]
+    pub workers: Option<u32>,
+    /// How long a run that goes on (`follow: true`) waits before it looks again, where it found nothing: 1000
+    /// milliseconds if nothing is said.
+    #[serde(default)]
+    pub poll_ms: Option<u64>,
+    /// How long a server is waited for that answered before and does not any more: `60s` if nothing is said.
+    #[serde(default)]
+    pub outage_max: Option<String>,
 }
 
 impl SourceConfig {
@@ -66,6 +71,9 @@ impl SourceConfig {
             mark: None,
             mark_from: None,
             mark_to: None,
+            workers: None,
+            poll_ms: None,
+            outage_max: None,
         }
     }
 }
@@ -91,22 +99,4 @@ pub enum SetBy {
     Database,
     /// A program, at a time of its own.
     Application,
-}
-
-/// Reads a length of time: `90s`, `5m`, `2h`, `1d`.
-pub(crate) fn window(text: &str) -> Result<Window, ReadFault> {
-    let none = || ReadFault::Config("`lateness` is a length of time: 90s, 5m, 2h, 1d");
-    let text = text.trim();
-    let end = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(none)?;
-    let (number, unit) = text.split_at_checked(end).ok_or_else(none)?;
-    let number: u64 = number.parse().map_err(|_| none())?;
-    let unit_ms = match unit.trim() {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return Err(none()),
-    };
-    number.checked_mul(unit_ms).filter(|ms| *ms > 0).map(Window).ok_or_else(none)
 }

@@ -120,6 +120,11 @@ impl Section {
         self.node.get(key)?.text()
     }
 
+    /// The value of a key inside the value of a key, if it is a text.
+    pub fn inner_text(&self, key: &str, inner: &str) -> Option<&str> {
+        self.node.get(key)?.get(inner)?.text()
+    }
+
     /// The same section with another text for a key.
     #[must_use]
     pub fn with_text(&self, key: &str, text: impl Into<String>) -> Self {

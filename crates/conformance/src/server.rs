@@ -34,6 +34,14 @@ pub fn nats() -> String {
     find("HAPAX_NATS_URL", "nats")
 }
 
+/// The address of a Kafka broker whose user may do everything: `HAPAX_KAFKA_BROKERS`, or what `services/kafka start`
+/// left. A test makes topics of its own there and deletes them.
+///
+/// Panics where there is none, with the command that starts it.
+pub fn kafka() -> String {
+    find("HAPAX_KAFKA_BROKERS", "kafka")
+}
+
 fn find(variable: &str, service: &str) -> String {
     if let Ok(url) = std::env::var(variable) {
         return url;

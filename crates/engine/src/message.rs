@@ -4,12 +4,15 @@
 //! that does not fit its column spoils its message and no other, and nothing is left out in silence.
 
 mod encode;
+mod finite;
 mod gather;
 mod json;
+mod outgoing;
 mod rows;
 pub mod session;
 #[cfg(test)]
 mod tests;
+pub mod zone;
 
 use std::sync::Arc;
 
@@ -18,8 +21,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::columns::Columns;
-pub use encode::{encode, raw_column};
+pub use encode::{Objects, as_objects};
+pub use finite::not_finite;
 pub use gather::{Beside, Gathered, Gathering, Layout, Message, moment, number, text};
+pub use outgoing::{encode, raw_column};
 pub use rows::Rows;
 
 /// What the body of a message is.

@@ -17,6 +17,7 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 
 const FILES: &str = "files";
+const KAFKA: &str = "kafka";
 const MYSQL: &str = "mysql";
 const NATS: &str = "nats";
 const POSTGRES: &str = "postgres";
@@ -38,6 +39,12 @@ pub fn schema() -> serde_json::Value {
             summary: "A SQLite database.",
             source: Some(generator.subschema_for::<hapax_sqlite::config::SourceConfig>().to_value()),
             sink: Some(generator.subschema_for::<hapax_sqlite::config::SinkConfig>().to_value()),
+        },
+        System {
+            name: KAFKA,
+            summary: "Topics of a Kafka cluster.",
+            source: Some(generator.subschema_for::<hapax_kafka::config::SourceConfig>().to_value()),
+            sink: Some(generator.subschema_for::<hapax_kafka::config::SinkConfig>().to_value()),
         },
         System {
             name: MYSQL,
@@ -103,6 +110,11 @@ pub async fn open_source(section: &Section) -> Result<Arc<dyn Source>, OpenError
                 hapax_sqlite::source::Sqlite::open(section.read()?).await.map_err(OpenError::Source)?;
             Ok(Arc::new(source))
         }
+        KAFKA => {
+            let source =
+                hapax_kafka::source::Kafka::open(section.read()?).await.map_err(OpenError::Source)?;
+            Ok(Arc::new(source))
+        }
         MYSQL => {
             let source =
                 hapax_mysql::source::Mysql::open(section.read()?).await.map_err(OpenError::Source)?;
@@ -139,6 +151,7 @@ pub async fn open_sink(section: &Section, name: &PipelineName, keeper: &Path) ->
             hapax_files::sink::open(config, name).map_err(OpenError::Sink)
         }
         SQLITE => hapax_sqlite::sink::open(section.read()?).await.map_err(OpenError::Sink),
+        KAFKA => hapax_kafka::sink::open(section.read()?, name).map_err(OpenError::Sink),
         MYSQL => hapax_mysql::sink::open(section.read()?).await.map_err(OpenError::Sink),
         NATS => keeps(hapax_nats::sink::open(section.read()?).await.map_err(OpenError::Sink)?),
         RABBITMQ => keeps(hapax_rabbitmq::sink::open(section.read()?).await.map_err(OpenError::Sink)?),
@@ -147,9 +160,29 @@ pub async fn open_sink(section: &Section, name: &PipelineName, keeper: &Path) ->
     }
 }
 
-/// The password that a section's URL holds, whether it came through a reference or not.
-pub fn password(section: &Section) -> Option<&str> {
-    section.text("url").and_then(address::password)
+/// Opens both ends of a pipeline that moves within one database, where they may share its transactions; `None` if each is
+/// opened by itself.
+pub async fn open_joint(
+    source: &Section,
+    sink: &Section,
+) -> Result<Option<(Arc<dyn Source>, Sink)>, OpenError> {
+    if source.system != POSTGRES || sink.system != POSTGRES || source.text("read") != Some("marked") {
+        return Ok(None);
+    }
+    let opened = hapax_postgres::joint::open(source.read()?, sink.read()?).await;
+    let (source, sink) = opened.map_err(|error| match error {
+        hapax_postgres::joint::OpenError::Source(error) => OpenError::Source(error),
+        hapax_postgres::joint::OpenError::Sink(error) => OpenError::Sink(error),
+    })?;
+    Ok(Some((Arc::new(source), sink)))
+}
+
+/// The passwords that a section holds, whether they came through references or not.
+pub fn passwords(section: &Section) -> Vec<&str> {
+    let in_url = section.text("url").and_then(address::password);
+    let beside = ["security", "registry"].map(|key| section.inner_text(key, "password"));
+    let in_registry = section.inner_text("registry", "url").and_then(address::password);
+    in_url.into_iter().chain(beside.into_iter().flatten()).chain(in_registry).collect()
 }
 
 /// The same section as written, without the password in its URL.
@@ -200,6 +233,7 @@ pub fn kind(section: &Section) -> String {
 pub fn check(pipeline: &Pipeline) -> Vec<Mistake> {
     let source = match pipeline.source.system.as_str() {
         FILES => pipeline.source.read::<hapax_files::config::SourceConfig>().err(),
+        KAFKA => pipeline.source.read::<hapax_kafka::config::SourceConfig>().err(),
         MYSQL => pipeline.source.read::<hapax_mysql::config::SourceConfig>().err(),
         NATS => pipeline.source.read::<hapax_nats::config::SourceConfig>().err(),
         RABBITMQ => pipeline.source.read::<hapax_rabbitmq::config::SourceConfig>().err(),
@@ -209,6 +243,7 @@ pub fn check(pipeline: &Pipeline) -> Vec<Mistake> {
     };
     let sink = match pipeline.sink.system.as_str() {
         FILES => pipeline.sink.read::<hapax_files::sink_config::SinkConfig>().err(),
+        KAFKA => pipeline.sink.read::<hapax_kafka::config::SinkConfig>().err(),
         MYSQL => pipeline.sink.read::<hapax_mysql::config::SinkConfig>().err(),
         NATS => pipeline.sink.read::<hapax_nats::config::SinkConfig>().err(),
         RABBITMQ => pipeline.sink.read::<hapax_rabbitmq::config::SinkConfig>().err(),
@@ -246,6 +281,14 @@ fn same_place(pipeline: &Pipeline) -> Option<Mistake> {
         if by_queue && source.text("queue") == sink.text("routing_key") {
             return Some(onto_itself(sink, "routing_key"));
         }
+    }
+    if source.system == KAFKA
+        && sink.system == KAFKA
+        && source.text("brokers") == sink.text("brokers")
+        && source.text("topic").is_some()
+        && source.text("topic") == sink.text("topic")
+    {
+        return Some(onto_itself(sink, "topic"));
     }
     let path = |section: &Section| section.text("path").and_then(|path| std::path::absolute(path).ok());
     let (from, to) = (path(source)?, path(sink)?);
@@ -308,6 +351,9 @@ pub fn blamed_key(code: Code, section: &Section) -> Option<&'static str> {
             Some("path")
         }
         hapax_files::sink::codes::UNFITTING => Some("format"),
+        hapax_kafka::codes::NO_TOPIC => section.place("topic").map(|_| "topic"),
+        hapax_kafka::codes::NO_SCHEMA => Some("schema"),
+        hapax_kafka::codes::NO_COLUMN => section.place("key").map(|_| "key"),
         hapax_mysql::codes::NO_TABLE => Some("table"),
         hapax_mysql::codes::NO_COLUMN | hapax_mysql::codes::NO_HORIZON => Some("cursor"),
         hapax_mysql::codes::NO_TYPE => Some("schema"),
@@ -370,6 +416,7 @@ mod tests {
         for (sink, key) in [
             ("postgres: { url: 'postgres://u@h/real', table: precious.t }", "table"),
             ("mysql: { url: 'mysql://u@h/precious', table: t }", "url"),
+            ("kafka: { brokers: 'h:9092', topic: precious, state: precious }", "topic"),
         ] {
             let text = format!("name: p\nsource:\n  files: {{ path: x.csv }}\nsink:\n  {sink}\n");
             let file = hapax_config::File::new("p.yaml", text);
@@ -377,7 +424,7 @@ mod tests {
             let moved = scratch::section(&real, place).unwrap();
             assert!(moved.text(key).unwrap().contains("hapax_drill_"), "{moved:?}");
             assert!(!moved.written().to_string().contains("precious"), "{sink}");
-            assert_eq!(real.canonical(&[key]), moved.canonical(&[key]), "{sink}");
+            assert_eq!(real.canonical(&[key, "state"]), moved.canonical(&[key, "state"]), "{sink}");
         }
     }
 }

@@ -64,7 +64,7 @@ impl Loaded {
         let pipeline =
             read.map_err(|mistakes| Failure::Mistakes { file: Box::new(file.clone()), mistakes })?;
         let mut secrets = pipeline.secrets.clone();
-        for password in [&pipeline.source, &pipeline.sink].into_iter().filter_map(registry::password) {
+        for password in [&pipeline.source, &pipeline.sink].into_iter().flat_map(registry::passwords) {
             secrets.add(Secret::new(password), "***");
         }
         output.keep_secret(secrets);
@@ -115,6 +115,15 @@ impl Loaded {
             .map_err(|error| self.open_error(section, error))
     }
 
+    /// Opens both ends together, where they may share the transactions of one database. Nothing is created.
+    async fn joint(&self) -> Result<Option<(Arc<dyn Source>, Sink)>, Failure> {
+        let (source, sink) = (&self.pipeline.source, &self.pipeline.sink);
+        registry::open_joint(source, sink).await.map_err(|error| {
+            let section = if matches!(error, OpenError::Sink(_)) { sink } else { source };
+            self.open_error(section, error)
+        })
+    }
+
     /// The same pipeline into a scratch destination inside `place`. The real one cannot be reached from it.
     pub fn on_scratch(mut self, place: &Path) -> Result<Self, Failure> {
         let sink = registry::scratch::section(&self.pipeline.sink, place);
@@ -143,11 +152,17 @@ impl Loaded {
 
     /// Opens both ends, checks columns, plans the transform and derives the verdict. Changes nothing.
     pub async fn open(self) -> Result<Opened, Failure> {
-        let source = self.source().await?;
+        let (source, sink) = match self.joint().await? {
+            Some((source, sink)) => (source, Some(sink)),
+            None => (self.source().await?, None),
+        };
         let transform = self.transform(source.schema())?;
         let schema = transform.as_ref().map_or_else(|| source.schema(), |transform| transform.schema());
         self.check_identity(&source.schema(), &schema)?;
-        let sink = self.sink().await?;
+        let sink = match sink {
+            Some(sink) => sink,
+            None => self.sink().await?,
+        };
         let duplicates = self.duplicates(&sink)?;
         let verdict = derive(&facts(&*source, &self.pipeline.identity.value, &sink, duplicates));
         Ok(Opened { loaded: self, source, transform, schema, sink, duplicates, verdict })
@@ -385,7 +400,7 @@ fn meets(level: Level, asked: Level) -> bool {
 
 /// Keys that may change while positions and identities keep their meaning: how a value is read, and how
 /// records are written. Without them a dead letter whose cause is the schema could never be replayed.
-const MAY_CHANGE: [&str; 15] = [
+const MAY_CHANGE: &[&str] = &[
     "schema",
     "null_values",
     "record_bytes_max",
@@ -397,10 +412,18 @@ const MAY_CHANGE: [&str; 15] = [
     "ledger_retention",
     "outage_max",
     "poll_ms",
-    "unknown_fields",
-    "prefetch",
     "workers",
+    // Of queues: how much is in hand, and what is given up.
     "on_gap",
+    "prefetch",
+    // Of Kafka: how a cluster is entered, and what is given up.
+    "accept_gap",
+    "brokers",
+    "compression",
+    "group",
+    "options",
+    "security",
+    "unknown_fields",
 ];
 
 /// A digest of what positions and identities mean: where records come from and go to, and what tells them
@@ -409,10 +432,10 @@ const MAY_CHANGE: [&str; 15] = [
 fn definition(pipeline: &Pipeline, duplicates: Duplicates) -> String {
     let text = format!(
         "source {}\nidentity {}\nledger {}\nsink {}\n",
-        registry::without_password(&pipeline.source).canonical(&MAY_CHANGE),
+        registry::without_password(&pipeline.source).canonical(MAY_CHANGE),
         pipeline.identity.value,
         duplicates.need_ledger(),
-        registry::without_password(&pipeline.sink).canonical(&MAY_CHANGE),
+        registry::without_password(&pipeline.sink).canonical(MAY_CHANGE),
     );
     blake3::hash(text.as_bytes()).to_hex().chars().take(32).collect()
 }

@@ -9,13 +9,13 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow::json::WriterBuilder;
 use arrow::json::writer::LineDelimited;
 use flate2::write::GzEncoder;
+use hapax_engine::message::zone;
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
 use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
 use crate::sink::csv;
 use crate::sink::fault::{self, Failure, at};
-use crate::sink::zone;
 use crate::sink_config::{SinkCompression, SinkFormat, Target};
 
 /// Buffer before the file, in bytes.
@@ -224,4 +224,29 @@ pub(crate) fn properties(compression: SinkCompression) -> WriterProperties {
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_created_by(concat!("hapax ", env!("CARGO_PKG_VERSION")).to_owned())
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, StructArray, TimestampMillisecondArray};
+
+    use super::*;
+
+    #[test]
+    fn an_instant_in_a_named_zone_is_the_same_instant_in_text() {
+        let times = TimestampMillisecondArray::from(vec![Some(1_000), None]).with_timezone("Europe/Berlin");
+        let times: ArrayRef = Arc::new(times);
+        let records = RecordBatch::try_from_iter_with_nullable([("t", times.clone(), true)]).unwrap();
+        let mut text = Vec::new();
+        write_csv(&records, &mut text, &mut String::new(), "x".as_ref()).unwrap();
+        assert_eq!(String::from_utf8(text).unwrap(), "1970-01-01T00:00:01Z\n\"\"\n");
+        let nested: ArrayRef = Arc::new(StructArray::from(records));
+        let records = RecordBatch::try_from_iter([("t", times), ("s", nested)]).unwrap();
+        let mut text = Vec::new();
+        write_jsonl(&records.slice(0, 1), &mut text, "x".as_ref()).unwrap();
+        let expected = "{\"t\":\"1970-01-01T00:00:01Z\",\"s\":{\"t\":\"1970-01-01T00:00:01Z\"}}\n";
+        assert_eq!(String::from_utf8(text).unwrap(), expected);
+    }
 }

@@ -11,7 +11,6 @@ mod disk;
 mod encode;
 pub mod fault;
 mod history;
-mod json;
 mod letters;
 mod names;
 mod state;
@@ -19,7 +18,6 @@ mod stdout;
 mod twins;
 mod whole;
 mod writer;
-mod zone;
 
 use std::sync::Arc;
 

@@ -11,6 +11,7 @@ use hapax_engine::Fut;
 use hapax_engine::dead_letter::{DeadLetter, SettledLetter, Settlement};
 use hapax_engine::fault::SinkError;
 use hapax_engine::history::{Remembered, Unfinished};
+use hapax_engine::message::not_finite;
 use hapax_engine::sink::{Append, AppendSink, Arrival, CommitSize, Destination, Shape, Traits, Writer};
 use hapax_engine::source::Source;
 use hapax_engine::transform::RefusedRow;
@@ -23,7 +24,7 @@ use hapax_protocol::position::{SplitId, Standing};
 use crate::sink::csv;
 use crate::sink::encode;
 use crate::sink::fault::{Failure, at};
-use crate::sink::json;
+
 use crate::sink_config::{SinkFormat, Target};
 
 /// What messages call it.
@@ -158,7 +159,7 @@ impl StdoutWriter {
             self.hand_on()?;
             return Ok(Vec::new());
         }
-        let refused = json::refused(records);
+        let refused = not_finite(records, crate::sink::codes::NOT_FINITE);
         let keep = (0..records.num_rows()).map(|row| Some(!refused.iter().any(|refused| refused.row == row)));
         let kept = match refused.is_empty() {
             true => records.clone(),

@@ -9,6 +9,7 @@ use hapax_engine::Fut;
 use hapax_engine::crash::{self, Point};
 use hapax_engine::dead_letter::{DeadLetter, Settlement};
 use hapax_engine::fault::{CommitError, SinkError};
+use hapax_engine::message::not_finite;
 use hapax_engine::sink::{Arrival, CommitId, Staged, Writer};
 use hapax_engine::transform::RefusedRow;
 use hapax_planted::{Mistake, planted};
@@ -22,7 +23,7 @@ use crate::sink::destination::Shared;
 use crate::sink::disk;
 use crate::sink::encode::{self, Encoder};
 use crate::sink::fault::{Failure, at};
-use crate::sink::json;
+
 use crate::sink::letters::LetterFile;
 use crate::sink::names::{self, HiddenPart};
 use crate::sink::state::{Held, Kind, Made, Move, Roll, SplitEntry, hex};
@@ -81,7 +82,7 @@ impl PartWriter {
 
     fn write_rows(&mut self, records: &RecordBatch) -> Result<Vec<RefusedRow>, Failure> {
         let refused = match self.shared.target.format {
-            SinkFormat::Jsonl => json::refused(records),
+            SinkFormat::Jsonl => not_finite(records, crate::sink::codes::NOT_FINITE),
             SinkFormat::Csv | SinkFormat::Parquet => Vec::new(),
         };
         if refused.is_empty() {

@@ -147,6 +147,18 @@ pub enum ReadFault {
         /// The server's next one.
         now: String,
     },
+    /// The clock of the server went back.
+    #[error("the stored position of {split} stands at {stood}, and the clock of {server} at {now}")]
+    ClockBack {
+        /// The split.
+        split: SplitId,
+        /// Which server.
+        server: Server,
+        /// Of the position.
+        stood: String,
+        /// The server's time.
+        now: String,
+    },
     /// The server sent something else than rows.
     #[error("the rows of {of} do not have the form they should have")]
     Malformed {
@@ -188,6 +200,7 @@ impl Fault for ReadFault {
             Self::HeldBack { .. } => codes::HELD_BACK,
             Self::MarkLost { .. } => codes::MARK_LOST,
             Self::Ahead { .. } => codes::AHEAD,
+            Self::ClockBack { .. } => codes::CLOCK_BACK,
             Self::Altered { .. } => codes::ALTERED,
             Self::Malformed { .. } | Self::Batch { .. } => codes::MALFORMED,
         }
@@ -233,6 +246,9 @@ impl Fault for ReadFault {
             }
             Self::Ahead { .. } => "The table was restored into another server, whose transactions are numbered anew. Give the \
                  pipeline another `name` and write with `upsert` or `ignore` by a key."
+                .into(),
+            Self::ClockBack { .. } => "Set the server's clock right, and give the rows that were written meanwhile a new time: they lie \
+                 behind the position. Nothing was moved."
                 .into(),
             Self::Altered { .. } => "Run again: it reads the columns as they are now.".into(),
             Self::Malformed { .. } | Self::Batch { .. } => "Run again. If it stays, this is a defect: please report it.".into(),

@@ -162,6 +162,12 @@ pub enum WriteFault {
         /// What the system says.
         source: tokio_postgres::Error,
     },
+    /// Somebody altered the table.
+    #[error("columns of table {table} were altered while the run went on: the open commit was taken back")]
+    Altered {
+        /// The table, in SQL.
+        table: String,
+    },
     /// The transaction is gone.
     #[error("the open commit of {split} ended before it was committed: it was taken back")]
     TransactionLost {
@@ -189,6 +195,7 @@ impl Fault for WriteFault {
             Self::NoKey { .. } | Self::KeyColumn { .. } => codes::NO_KEY,
             Self::NotATable { .. } => codes::NOT_A_TABLE,
             Self::CommitUnknown { .. } => codes::COMMIT_UNKNOWN,
+            Self::Altered { .. } => codes::ALTERED,
             Self::TransactionLost { .. } => codes::TRANSACTION_LOST,
         }
     }
@@ -235,6 +242,7 @@ impl Fault for WriteFault {
             Self::CommitUnknown { .. } => {
                 "Run again: Hapax looks up what was committed and goes on from there.".into()
             }
+            Self::Altered { .. } => "Nothing was lost. Run again: it holds the records against the columns as they are now.".into(),
             Self::TransactionLost { .. } => "Run again: it goes on behind the last commit.".into(),
         }
     }

@@ -1,6 +1,7 @@
 //! The ledger of identities: a table inside the commit, which its primary key keeps exact.
 
 use hapax_engine::sink::Arrival;
+use hapax_protocol::guarantee::Window;
 use hapax_protocol::identity::{Place, RecordId};
 use hapax_protocol::lease::PipelineName;
 use hapax_protocol::ledger::{Claim, decide};
@@ -90,6 +91,38 @@ impl Tables {
         let sql = session.prepared(self.sql(sql)).await?;
         session.execute(&sql, &[&pipeline.as_str(), &split.as_str(), &ids, &ordinals]).await?;
         Ok(())
+    }
+
+    /// Lets go identities that are older than `retention`, at most so many; those that somebody else is about to let go
+    /// are left to him. Returns how many.
+    pub(crate) async fn prune(
+        &self,
+        session: &Session,
+        pipeline: &PipelineName,
+        retention: Window,
+        identities_max: u32,
+    ) -> Result<u64, Error> {
+        let sql = "DELETE FROM _hapax_ledger WHERE pipeline = $1 AND id IN ( \
+                   SELECT id FROM _hapax_ledger WHERE pipeline = $1 \
+                   AND claimed_at < now() - $2::bigint * interval '1 millisecond' \
+                   ORDER BY claimed_at LIMIT $3 FOR UPDATE SKIP LOCKED)";
+        let sql = session.prepared(self.sql(sql)).await?;
+        let Window(ms) = retention;
+        let ms = stored(ms);
+        session.execute(&sql, &[&pipeline.as_str(), &ms, &i64::from(identities_max)]).await
+    }
+
+    /// Makes the index by which old identities are found, if it is missing. Belongs into a transaction.
+    pub(crate) async fn index_by_age(&self, session: &Session) -> Result<(), Error> {
+        let sql = "CREATE INDEX IF NOT EXISTS hapax_ledger_age ON _hapax_ledger (pipeline, claimed_at)";
+        session.batch_execute(&self.sql(sql)).await
+    }
+
+    /// Whether there is an index by which old identities are found.
+    pub(crate) async fn finds_by_age(&self, session: &Session) -> Result<bool, Error> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+                   WHERE n.nspname = $1 AND c.relname = 'hapax_ledger_age')";
+        session.query_one(sql, &[&self.schema]).await?.try_get(0)
     }
 
     /// The place that claimed an identity, as the last commit left it.

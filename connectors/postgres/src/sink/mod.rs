@@ -1,6 +1,7 @@
 //! The sink: records, positions, dead letters and the ledger in one transaction.
 
 mod declared;
+pub(crate) mod desk;
 mod encode;
 mod history;
 mod ledger;
@@ -10,6 +11,7 @@ mod privilege;
 mod tables;
 mod way;
 mod writer;
+mod written;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,13 +23,15 @@ use hapax_engine::history::{Remembered, Unfinished};
 use hapax_engine::sink::{CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Tenure, Traits};
 use hapax_engine::source::{Nothing, Source};
 use hapax_engine::wire::WireFormat;
-use hapax_protocol::guarantee::{Durability, Effect, Fencing, InDoubt, LedgerFacts, LedgerPlace, Retention};
+use hapax_protocol::guarantee::{
+    Durability, Effect, Fencing, InDoubt, LedgerFacts, LedgerPlace, Retention, Window,
+};
 use hapax_protocol::identity::{Place, RecordId};
 use hapax_protocol::lease::{Applicant, Lease, PipelineName};
 use hapax_protocol::position::{SplitId, Standing};
 use tokio::sync::OnceCell;
 
-use crate::client::{Database, Session};
+use crate::client::{Database, OUTAGE_MAX, Session};
 use crate::column::wire;
 use crate::config::{SinkConfig, Write};
 use crate::fault::{ServerFault, WriteFault};
@@ -35,14 +39,23 @@ use crate::name::TableName;
 use crate::source::Postgres;
 use crate::source_config::SourceConfig;
 use crate::table::Table;
+use crate::window::{duration, window};
 use declared::Known;
+use desk::Desks;
 use plan::Plan;
 use tables::{Application, Tables};
 use writer::SplitWriter;
+use written::Written;
 
 /// How much belongs into one commit.
 const COMMIT: CommitSize =
     CommitSize { records_max: 5_000_000, bytes_max: 512 * 1024 * 1024, interval_ms: 1_000 };
+
+/// As soon as there is something: each batch has a transaction of its own already.
+const JOINT: CommitSize = CommitSize { records_max: 1, bytes_max: 1, interval_ms: 1 };
+
+/// How many identities that are too old are let go in one transaction of their own.
+const PRUNED_MAX: u32 = 10_000;
 
 /// How many sessions are kept for whoever needs one next.
 const IDLE_MAX: usize = 16;
@@ -53,23 +66,7 @@ const ONE_AT_A_TIME: &str = "BEGIN; SET LOCAL lock_timeout = '60s'; SELECT pg_ad
 
 /// A table that records are written to. Connects to nothing before it is asked for something.
 pub async fn open(config: SinkConfig) -> Result<Sink, SinkError> {
-    if config.table.is_empty() {
-        return Err(WriteFault::Config("`table` is empty").into());
-    }
-    let name = TableName::read(&config.table)?;
-    for name in name.schema.iter().chain([&name.table]) {
-        plan::short(name)?;
-    }
-    let database = Database::new(&config.url)?;
-    let target = Target {
-        config,
-        name,
-        database,
-        tables: OnceCell::new(),
-        plan: Mutex::new(None),
-        idle: Mutex::new(Vec::new()),
-    };
-    Ok(Sink::CoCommit(Arc::new(Handle(Arc::new(target)))))
+    Ok(Target::of(config, None)?.sink())
 }
 
 /// The name of the table of this sink, in another schema.
@@ -85,17 +82,61 @@ pub(crate) struct Target {
     database: Database,
     tables: OnceCell<Tables>,
     plan: Mutex<Option<Arc<Plan>>>,
+    /// What is written to, as it was when the plan was made.
+    written: Mutex<Option<Arc<Written>>>,
     /// Sessions that nobody uses now, without a transaction.
     idle: Mutex<Vec<Session>>,
+    /// How long the ledger remembers an identity, if not for ever.
+    retention: Option<Window>,
+    /// Where readers leave their transactions, if they do.
+    desks: Option<Desks>,
 }
 
 impl Target {
+    /// Connects to nothing.
+    pub(crate) fn of(config: SinkConfig, desks: Option<Desks>) -> Result<Arc<Self>, SinkError> {
+        if config.table.is_empty() {
+            return Err(WriteFault::Config("`table` is empty").into());
+        }
+        let name = TableName::read(&config.table)?;
+        for name in name.schema.iter().chain([&name.table]) {
+            plan::short(name)?;
+        }
+        let outage_max = duration(config.outage_max.as_deref(), OUTAGE_MAX)
+            .ok_or(WriteFault::Config("`outage_max` is a length of time: 30s, 5m"))?;
+        let no_time = WriteFault::Config("`ledger_retention` is a length of time: 12h, 30d");
+        let retention = match config.ledger_retention.as_deref() {
+            Some(text) => Some(window(text).ok_or(no_time)?),
+            None => None,
+        };
+        let database = Database::patient(&config.url, outage_max)?;
+        Ok(Arc::new(Self {
+            config,
+            name,
+            database,
+            tables: OnceCell::new(),
+            plan: Mutex::new(None),
+            written: Mutex::new(None),
+            idle: Mutex::new(Vec::new()),
+            retention,
+            desks,
+        }))
+    }
+
+    pub(crate) fn sink(self: Arc<Self>) -> Sink {
+        Sink::CoCommit(Arc::new(Handle(self)))
+    }
+
+    fn written(&self) -> Option<Arc<Written>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn plan(&self) -> Option<Arc<Plan>> {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A session without a transaction.
-    async fn session(&self) -> Result<Session, ServerFault> {
+    pub(crate) async fn session(&self) -> Result<Session, ServerFault> {
         loop {
             let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             match idle {
@@ -107,7 +148,7 @@ impl Target {
     }
 
     /// Leaves a session without a transaction to whoever needs one next.
-    fn leave(&self, session: Session) {
+    pub(crate) fn leave(&self, session: Session) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if !session.is_closed() && idle.len() < IDLE_MAX {
             idle.push(session);
@@ -214,13 +255,21 @@ impl Target {
             session.batch_execute(statement).await.map_err(&made)?;
         }
         tables.create(&session).await.map_err(&made)?;
-        let table = Table::load(&session, &name).await.map_err(&made)?;
-        let table = table.ok_or_else(|| WriteFault::NoTable { table: name.sql() })?;
+        if self.retention.is_some() && !tables.finds_by_age(&session).await.map_err(&made)? {
+            tables.index_by_age(&session).await.map_err(&made)?;
+        }
+        let none = || WriteFault::NoTable { table: name.sql() };
+        let table = Table::load(&session, &name).await.map_err(&made)?.ok_or_else(none)?;
+        let columns = shape.schema.fields().iter().map(|field| field.name().clone()).collect();
+        // What is altered between this look and the plan is noticed at the first commit.
+        let written = Written::look(&session, &table, columns).await.map_err(&made)?;
+        let table = Table::load(&session, &name).await.map_err(&made)?.ok_or_else(none)?;
         let plan = Plan::make(&self.config, shape, &known, &table)?;
         session.batch_execute("COMMIT").await.map_err(&made)?;
         drop(made);
         self.leave(session);
         *self.plan.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(plan));
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(written));
         Ok(())
     }
 
@@ -242,6 +291,23 @@ impl Target {
                 Err(WriteFault::OtherDefinition { pipeline, server: session.server().clone() }.into())
             }
         }
+    }
+
+    /// Lets identities go that are too old, step by step, each in a transaction of its own.
+    async fn prune(&self, lease: &Lease) -> Result<(), SinkError> {
+        let Some(retention) = self.retention else { return Ok(()) };
+        let tables = self.tables().await?;
+        let session = self.session().await?;
+        let failed = session.fault("shortening the ledger");
+        loop {
+            let gone = tables.prune(&session, &lease.pipeline, retention, PRUNED_MAX).await;
+            if gone.map_err(&failed)? < u64::from(PRUNED_MAX) {
+                break;
+            }
+        }
+        drop(failed);
+        self.leave(session);
+        Ok(())
     }
 
     async fn remembered(
@@ -286,7 +352,7 @@ impl Destination for Handle {
         };
         let ledger = LedgerFacts {
             place: LedgerPlace::InsideCommit,
-            retention: Retention::Unbounded,
+            retention: self.0.retention.map_or(Retention::Unbounded, Retention::For),
             in_doubt: InDoubt::Resend,
         };
         Traits {
@@ -294,14 +360,13 @@ impl Destination for Handle {
             replaces: self.0.config.write == Write::Upsert,
             fencing: Fencing::Token,
             durability: Durability::Durable,
-            // The types are looked at before a run, not before each commit.
-            readers: Some("nobody alters the types of the table's columns while a run goes on".to_owned()),
+            readers: None,
             ledger: Some(ledger),
         }
     }
 
     fn commit_size(&self) -> CommitSize {
-        COMMIT
+        if self.0.desks.is_some() { JOINT } else { COMMIT }
     }
 
     fn check<'a>(&'a self, shape: &'a Shape) -> Fut<'a, Vec<String>, SinkError> {
@@ -324,9 +389,9 @@ impl Destination for Handle {
         Box::pin(self.0.acquire(applicant, Tenure::Group))
     }
 
-    /// Each commit is visible as it is made.
-    fn finish<'a>(&'a self, _lease: &'a Lease) -> Fut<'a, (), SinkError> {
-        Box::pin(std::future::ready(Ok(())))
+    /// Each commit is visible as it is made: only identities that are too old are left to let go.
+    fn finish<'a>(&'a self, lease: &'a Lease) -> Fut<'a, (), SinkError> {
+        Box::pin(self.0.prune(lease))
     }
 
     fn standings<'a>(&'a self, pipeline: &'a PipelineName) -> Fut<'a, Vec<(SplitId, Standing)>, SinkError> {

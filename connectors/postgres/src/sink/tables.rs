@@ -223,19 +223,26 @@ impl Tables {
         row.map_or(Ok(FencingToken::NOBODY), |row| Ok(FencingToken::new(number(&row, 0)?)))
     }
 
-    /// Ends the sessions of Hapax that have the row of a split locked. Whether there was one.
+    /// Ends the sessions of Hapax that have the row of a split locked, if the lease is held still. Whether there was one.
     pub(crate) async fn evict(
         &self,
         session: &Session,
-        pipeline: &PipelineName,
+        lease: &Lease,
         split: &SplitId,
     ) -> Result<bool, Error> {
         let sql = "SELECT pg_terminate_backend(l.pid) FROM _hapax_positions p \
                    JOIN pg_locks l ON l.locktype = 'transactionid' AND l.transactionid = p.xmax AND l.granted \
                    JOIN pg_stat_activity a ON a.pid = l.pid \
                    WHERE p.pipeline = $1 AND p.split = $2 AND a.pid <> pg_backend_pid() \
-                   AND a.application_name = current_setting('application_name')";
-        let ended = session.query(&self.sql(sql), &[&pipeline.as_str(), &split.as_str()]).await?;
+                   AND a.application_name = current_setting('application_name') \
+                   AND EXISTS (SELECT 1 FROM _hapax_leases WHERE pipeline = $1 AND token = $3)";
+        let token = stored(lease.token.get());
+        let sql = match planted(Mistake::NoFence) {
+            true => sql.replace("AND token = $3", "AND $3::bigint IS NOT NULL"),
+            false => sql.to_owned(),
+        };
+        let ended =
+            session.query(&self.sql(&sql), &[&lease.pipeline.as_str(), &split.as_str(), &token]).await?;
         Ok(!ended.is_empty())
     }
 

@@ -19,6 +19,7 @@ use hapax_protocol::recovery::{self, Start};
 use tokio_postgres::Error;
 use tokio_postgres::error::{Severity, SqlState};
 
+use super::desk::Left;
 use super::plan::Plan;
 use super::tables::Tables;
 use super::{Target, load};
@@ -30,6 +31,10 @@ const GRACE: &str = "SET LOCAL lock_timeout = '1s'";
 
 /// How long a take-over waits at all.
 const TAKE_OVER_MAX: Duration = Duration::from_secs(60);
+
+/// How many identities that are too old a commit lets go at least; twice as many as it claimed if that is more, so that
+/// the ledger does not grow for ever.
+const PRUNED_MIN: u32 = 100;
 
 /// What is open since the last commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,11 +54,13 @@ pub(crate) struct SplitWriter {
     lease: Option<Lease>,
     session: Option<Session>,
     hold: Hold,
+    /// How many identities were claimed since the last commit.
+    claimed: u32,
 }
 
 impl SplitWriter {
     pub(crate) fn new(target: Arc<Target>, split: SplitId) -> Self {
-        Self { target, split, lease: None, session: None, hold: Hold::Free }
+        Self { target, split, lease: None, session: None, hold: Hold::Free, claimed: 0 }
     }
 
     fn lost(&self) -> SinkError {
@@ -90,24 +97,24 @@ impl SplitWriter {
             Hold::Free => {}
         }
         let lease = self.held_lease()?;
+        match self.target.desks.as_ref().map_or(Left::Nobody, |desks| desks.take(&self.split)) {
+            Left::Nobody => {}
+            // Without the marks of what is to be written there is nothing to go on with.
+            Left::Nothing => return Err(self.lost()),
+            Left::Transaction(session) => {
+                if let Some(before) = self.session.replace(*session) {
+                    self.target.leave(before);
+                }
+                return Ok(());
+            }
+        }
         let tables = self.target.tables().await?;
         if let Some(session) = &mut self.session
             && let Some(stage) = self.target.plan().and_then(|plan| plan.stage.clone())
         {
             session.stage(&stage.create).await?;
         }
-        let session = self.session()?;
-        let failed = session.fault("opening a transaction");
-        // Sent in this order, and at once.
-        let begin = session.batch_execute("BEGIN");
-        let hold = tables.hold(session, &lease, &self.split);
-        let ((), held) = futures::try_join!(begin, hold).map_err(&failed)?;
-        if held {
-            return Ok(());
-        }
-        let by = tables.lease_token(session, &lease.pipeline).await.map_err(&failed)?;
-        let of_split = tables.split_token(session, &lease.pipeline, &self.split).await.map_err(&failed)?;
-        Err(fenced(&lease, by.max(of_split)).into())
+        hold(self.session()?, &tables, &lease, &self.split).await
     }
 
     /// Keeps the transaction open if what was done in it went well. Whatever went wrong takes all of it back at once:
@@ -148,7 +155,23 @@ impl SplitWriter {
         let tables = self.target.tables().await?;
         let session = self.session()?;
         let failed = session.fault("advancing the position");
-        tables.remember(session, lease, &self.split, checkpoint).await.map_err(&failed)?;
+        let written = self.target.written();
+        let looked = async {
+            match &written {
+                Some(written) => written.unchanged(session).await,
+                None => Ok(()),
+            }
+        };
+        let remembered = async {
+            let remembered = tables.remember(session, lease, &self.split, checkpoint).await;
+            remembered.map_err(|error| SinkError::from(failed(error)))
+        };
+        // Sent at once.
+        futures::try_join!(looked, remembered)?;
+        if let Some(retention) = self.target.retention {
+            let steps_max = self.claimed.saturating_mul(2).max(PRUNED_MIN);
+            tables.prune(session, &lease.pipeline, retention, steps_max).await.map_err(&failed)?;
+        }
         if tables.advance(session, lease, &self.split, checkpoint).await.map_err(&failed)? {
             return Ok(());
         }
@@ -164,7 +187,7 @@ impl SplitWriter {
     async fn end(&mut self) -> Result<(), CommitError> {
         let session = self.session().map_err(CommitError::Refused)?;
         let Err(source) = session.batch_execute("COMMIT").await else {
-            self.hold = Hold::Free;
+            (self.hold, self.claimed) = (Hold::Free, 0);
             return Ok(());
         };
         if is_refusal(&source) {
@@ -177,6 +200,27 @@ impl SplitWriter {
         self.session = None;
         Err(CommitError::Unknown(SinkError::unavailable(fault)))
     }
+}
+
+/// Opens a transaction, in which the row of a split is locked for the holder of the lease; refuses one that was
+/// superseded.
+pub(super) async fn hold(
+    session: &Session,
+    tables: &Tables,
+    lease: &Lease,
+    split: &SplitId,
+) -> Result<(), SinkError> {
+    let failed = session.fault("opening a transaction");
+    // Sent in this order, and at once.
+    let begin = session.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED");
+    let hold = tables.hold(session, lease, split);
+    let ((), held) = futures::try_join!(begin, hold).map_err(&failed)?;
+    if held {
+        return Ok(());
+    }
+    let by = tables.lease_token(session, &lease.pipeline).await.map_err(&failed)?;
+    let of_split = tables.split_token(session, &lease.pipeline, split).await.map_err(&failed)?;
+    Err(fenced(lease, by.max(of_split)).into())
 }
 
 /// Whether the server said that it did not commit. What ends the session may come behind a commit.
@@ -209,7 +253,11 @@ async fn take_over(
             }
             // A holder that stalled, or whose machine is gone, would keep the row locked for as long as it likes.
             None => {
-                let evicted = tables.evict(session, &lease.pipeline, split).await;
+                let token = tables.lease_token(session, &lease.pipeline).await.map_err(&failed)?;
+                if token != lease.token && !planted(Mistake::NoFence) {
+                    return Err(fenced(lease, token).into());
+                }
+                let evicted = tables.evict(session, lease, split).await;
                 if let Err(error) = evicted
                     && error.code() != Some(&SqlState::INSUFFICIENT_PRIVILEGE)
                 {
@@ -261,6 +309,9 @@ impl Writer for SplitWriter {
             };
             let tables = self.target.tables().await?;
             let standing = take_over(&session, &tables, lease, &self.split).await?;
+            if let Some(desks) = &self.target.desks {
+                desks.taken(&self.split, lease);
+            }
             self.session = Some(session);
             self.lease = Some(lease.clone());
             Ok(standing)
@@ -271,6 +322,7 @@ impl Writer for SplitWriter {
         Box::pin(async move {
             self.begin().await?;
             let (tables, pipeline) = (self.target.tables().await?, self.held_lease()?.pipeline);
+            self.claimed = self.claimed.saturating_add(u32::try_from(arrivals.len()).unwrap_or(u32::MAX));
             let session = self.session()?;
             let claims = tables.claim(session, &pipeline, &self.split, arrivals).await;
             let claims = claims.map_err(|error| session.fault("claiming identities")(error).into());

@@ -47,4 +47,6 @@ codes! {
     MALFORMED = 546;
     /// The columns have other types than when the run began.
     ALTERED = 547;
+    /// The server's clock stands before the stored position.
+    CLOCK_BACK = 549;
 }

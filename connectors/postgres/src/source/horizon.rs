@@ -53,7 +53,7 @@ impl Bounds {
                 bounds.conditions.extend(key.map(|key| plan.behind(key)));
             }
             Horizon::Beginning => {
-                let moment = oldest_beginning(session).await?;
+                let moment = oldest_beginning(session, split, key.and_then(<[String]>::first)).await?;
                 bounds.conditions.push(format!("{cursor} < {}::timestamptz", literal(&moment)));
                 bounds.conditions.extend(key.map(|key| plan.behind(key)));
             }
@@ -96,11 +96,20 @@ async fn oldest_transaction(
 ///
 /// Three looks, in this order: the clock, the transactions that are open, those that are prepared. One that moves on
 /// meanwhile is seen in a later one, or has committed and is visible to whoever looks afterwards.
-async fn oldest_beginning(session: &Session) -> Result<String, SourceError> {
+async fn oldest_beginning(
+    session: &Session,
+    split: &SplitId,
+    stood: Option<&String>,
+) -> Result<String, SourceError> {
     let doing = "asking when the oldest open transaction began";
-    let clock =
-        session.query_one("SELECT clock_timestamp()::text", &[]).await.map_err(session.fault(doing))?;
-    let clock: String = clock.try_get(0).map_err(session.fault(doing))?;
+    let sql = "SELECT now::text, coalesce($1::text::timestamptz > now, false) FROM (SELECT clock_timestamp() AS now) c";
+    let read = session.query_one(sql, &[&stood]).await.map_err(session.fault(doing))?;
+    let clock: String = read.try_get(0).map_err(session.fault(doing))?;
+    // No position was ever made of a time that was not over.
+    if let Some(stood) = stood.filter(|_| read.try_get(1).unwrap_or(false)) {
+        let (split, stood, server) = (split.clone(), stood.clone(), session.server().clone());
+        return Err(ReadFault::ClockBack { split, server, stood, now: clock }.into());
+    }
     tokio::time::sleep(MARGIN).await;
     // A session that has begun to work and shows no transaction yet is about to begin one.
     let sql = "SELECT least($1::text::timestamptz, \

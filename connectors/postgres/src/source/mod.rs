@@ -10,6 +10,7 @@ mod letter;
 mod marked;
 mod numeric;
 mod pages;
+mod passes;
 mod plan;
 mod position;
 mod query;
@@ -26,26 +27,27 @@ use arrow::datatypes::SchemaRef;
 use hapax_engine::Fut;
 use hapax_engine::dead_letter::DeadLetter;
 use hapax_engine::fault::SourceError;
-use hapax_engine::source::{Source, Split, SplitReader};
+use hapax_engine::source::{Arrangement, Extent, Source, Split, SplitReader};
 use hapax_engine::wire::{WireFormat, WireReader, WireSource};
-use hapax_planted::{Mistake, planted};
 use hapax_protocol::code::Code;
 use hapax_protocol::guarantee::{Completeness, Order, Replay, Retention, Settle, SourceFacts};
 use hapax_protocol::position::{Position, SplitId};
 use tokio::sync::Mutex;
 
-use crate::client::{Database, Session};
+use crate::client::{Database, OUTAGE_MAX, Session};
 use crate::column;
 use crate::fault::ReadFault;
-use crate::name::quoted;
+use crate::sink::Target;
+use crate::sink::desk::Seat;
 use crate::source_config::SourceConfig;
-use horizon::Bounds;
-use marked::Worker;
+use crate::window::duration;
+use marked::{Side, Worker};
 use pages::Part;
+use passes::{Cursor, Passes, in_order, steady};
 use plan::{Horizon, Plan, Walk};
 use position::{At, Mark};
 use reader::{Pages, Reader, Start};
-use snapshot::{LOCK_TIMEOUT, Snapshot};
+use snapshot::Snapshot;
 use undecoded::Undecoded;
 
 /// A table or a query of a PostgreSQL database.
@@ -54,6 +56,18 @@ pub struct Postgres {
     plan: Arc<Plan>,
     /// What the readers of a run see. A new one is taken each time splits are listed.
     snapshot: Mutex<Option<Arc<Snapshot>>>,
+    /// The sink whose transactions mark the rows, where it writes to the same database.
+    joint: Option<Arc<Target>>,
+}
+
+/// A table whose rows are marked.
+pub(crate) struct Marked {
+    /// In SQL.
+    pub table: String,
+    /// The column that says that a row was moved.
+    pub column: String,
+    /// A statement that reads what is read of a row, and no row.
+    pub look: String,
 }
 
 impl Postgres {
@@ -68,10 +82,29 @@ impl Postgres {
     }
 
     async fn make(config: SourceConfig, schema: Option<SchemaRef>) -> Result<Self, SourceError> {
-        let database = Database::new(&config.url)?;
+        let outage_max = duration(config.outage_max.as_deref(), OUTAGE_MAX)
+            .ok_or(ReadFault::Config("`outage_max` is a length of time: 30s, 5m"))?;
+        let database = Database::patient(&config.url, outage_max)?;
         let session = database.session().await?;
         let plan = Plan::make(&session, &config, schema).await?;
-        Ok(Self { database, plan: Arc::new(plan), snapshot: Mutex::new(None) })
+        Ok(Self { database, plan: Arc::new(plan), snapshot: Mutex::new(None), joint: None })
+    }
+
+    /// What is marked, if rows are.
+    pub(crate) fn marked(&self) -> Option<Marked> {
+        let Walk::Marked(marking) = &self.plan.walk else { return None };
+        let (table, column) = (self.plan.from.clone(), marking.column.clone());
+        let look = format!("SELECT {} FROM ONLY {table} AS t LIMIT 0", self.plan.select());
+        Some(Marked { table, column, look })
+    }
+
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// From now on, rows are marked in the transactions of this sink.
+    pub(crate) fn join(&mut self, sink: Arc<Target>) {
+        self.joint = Some(sink);
     }
 
     async fn new_snapshot(&self) -> Result<Arc<Snapshot>, SourceError> {
@@ -118,11 +151,36 @@ impl Postgres {
             if !marked::splits(&self.plan).contains(&split) {
                 return Err(self.foreign(&split).into());
             }
-            let (plan, database) = (Arc::clone(&self.plan), self.database.clone());
-            return Ok(Box::new(Worker::new(plan, marking.clone(), database, split, after, ordinal)));
+            let seat = self.joint.as_ref().and_then(|target| Seat::take(target, &split));
+            let side = seat.map_or_else(|| Side::Own(self.database.clone()), Side::Joint);
+            let plan = Arc::clone(&self.plan);
+            return Ok(Box::new(Worker::new(plan, marking.clone(), side, split, after, ordinal)));
+        }
+        if let Some(cursor) = self.cursor(&split, after.as_ref())? {
+            let first = cursor.clone().pass(None, after.clone()).await?;
+            return Ok(Box::new(Passes::new(cursor, after, first)));
+        }
+        Ok(Box::new(self.reader(split, after).await?))
+    }
+
+    /// The way of a split by its cursor, if it has one.
+    fn cursor(&self, split: &SplitId, after: Option<&Position>) -> Result<Option<Cursor>, SourceError> {
+        let Walk::Cursor(horizon) = self.plan.walk else { return Ok(None) };
+        if split.as_str() != self.plan.name {
+            return Err(self.foreign(split).into());
+        }
+        self.mark(split, after)?;
+        let (plan, database) = (Arc::clone(&self.plan), self.database.clone());
+        Ok(Some(Cursor { plan, database, horizon, split: split.clone() }))
+    }
+
+    /// Reads what there is now.
+    async fn reader(&self, split: SplitId, after: Option<Position>) -> Result<Reader, SourceError> {
+        if let Some(cursor) = self.cursor(&split, after.as_ref())? {
+            return cursor.pass(None, after).await;
         }
         let (session, select, start) = self.start(split, after).await?;
-        Ok(Box::new(Reader::begin(Arc::clone(&self.plan), session, &select, start).await?))
+        Reader::begin(Arc::clone(&self.plan), session, &select, start).await
     }
 
     fn foreign(&self, split: &SplitId) -> ReadFault {
@@ -160,27 +218,15 @@ impl Postgres {
                     Some(At::Key { key, .. }) => Some(self.plan.behind(key)),
                     _ => None,
                 };
-                self.in_order(behind)
+                in_order(&self.plan, behind)
             }
             Walk::Number => {
                 self.share(&session).await?;
                 format!("SELECT {} FROM {} AS t OFFSET {ordinal}", self.plan.select(), self.plan.from)
             }
-            Walk::Cursor(horizon) => {
-                // The COPY is a transaction of its own, and over with its last row: an open one holds horizons back.
-                let bounds = self.bounds(&session, *horizon, &split, at).await?;
-                start.began_us = bounds.began_us;
-                self.in_order(bounds.conditions)
-            }
-            Walk::Marked(_) => return Err(foreign().into()),
+            Walk::Cursor(_) | Walk::Marked(_) => return Err(foreign().into()),
         };
-        // Rows come in the order they stand in, and by one process: what its place is counted from.
-        let steady = format!(
-            "{LOCK_TIMEOUT}; SET synchronize_seqscans = off; SET max_parallel_workers_per_gather = 0; \
-             SET default_transaction_read_only = on"
-        );
-        session.batch_execute(&steady).await.map_err(session.fault("reading"))?;
-        self.plan.unchanged(&session).await?;
+        steady(&session, &self.plan).await?;
         Ok((session, select, start))
     }
 
@@ -228,36 +274,6 @@ impl Postgres {
         }
         Ok(format!("SELECT {columns}t.ctid FROM ONLY {} AS t WHERE {from}{end}", part.sql))
     }
-
-    fn in_order(&self, conditions: impl IntoIterator<Item = String>) -> String {
-        let plan = &self.plan;
-        let conditions: Vec<_> = conditions.into_iter().collect();
-        let filter = if conditions.is_empty() {
-            String::new()
-        } else {
-            format!(" WHERE {}", conditions.join(" AND "))
-        };
-        format!("SELECT {} FROM {} AS t{filter} ORDER BY {}", plan.select(), plan.from, plan.order())
-    }
-
-    async fn bounds(
-        &self,
-        session: &Session,
-        horizon: Horizon,
-        split: &SplitId,
-        at: Option<&At>,
-    ) -> Result<Bounds, SourceError> {
-        if !planted(Mistake::BareCursor) {
-            return Bounds::find(session, &self.plan, horizon, split, at).await;
-        }
-        // The mistake that nearly everybody makes: what is greater than the greatest, and nothing else.
-        let mut bare = Bounds::default();
-        if let (Some(At::Key { key, .. }), Some(column)) = (at, self.plan.key_columns().next()) {
-            let last = key.first().map(|value| crate::name::literal(value)).unwrap_or_default();
-            bare.conditions.push(format!("t.{} > {last}::{}", quoted(&column.name), column.of.name));
-        }
-        Ok(bare)
-    }
 }
 
 impl Postgres {
@@ -274,8 +290,7 @@ impl WireSource for Postgres {
     fn open(&self, split: &SplitId, after: Option<&Position>) -> Fut<'_, Box<dyn WireReader>, SourceError> {
         let (split, after) = (split.clone(), after.cloned());
         Box::pin(async move {
-            let (session, select, start) = self.start(split, after).await?;
-            let reader = Reader::begin(Arc::clone(&self.plan), session, &select, start).await?;
+            let reader = self.reader(split, after).await?;
             let reader: Box<dyn WireReader> = Box::new(Undecoded::new(reader));
             Ok(reader)
         })
@@ -359,7 +374,7 @@ impl Source for Postgres {
             },
             Walk::Marked(_) => SourceFacts {
                 replay: Replay::Unidentified,
-                settle: Settle::Mark,
+                settle: if self.joint.is_some() { Settle::MarkWithEffect } else { Settle::Mark },
                 condition: Some(MARKED),
                 ..facts
             },
@@ -372,6 +387,22 @@ impl Source for Postgres {
 
     fn splits(&self) -> Fut<'_, Vec<Split>, SourceError> {
         Box::pin(self.list())
+    }
+
+    fn arrangement(&self) -> Arrangement {
+        match self.plan.walk {
+            // Locks keep the workers apart, and nobody promises which comes first.
+            Walk::Marked(_) => Arrangement::Partitions,
+            _ => Arrangement::Sequence,
+        }
+    }
+
+    fn extent(&self) -> Extent {
+        match self.plan.walk {
+            Walk::Marked(_) | Walk::Cursor(Horizon::Transaction | Horizon::Beginning) => Extent::Growing,
+            // Whoever looks back would do it again with each look.
+            Walk::Cursor(Horizon::Late(_)) | Walk::Pages(_) | Walk::Key | Walk::Number => Extent::Bounded,
+        }
     }
 
     fn open(&self, split: &SplitId, after: Option<&Position>) -> Fut<'_, Box<dyn SplitReader>, SourceError> {

@@ -50,6 +50,11 @@ pub(super) fn ranges(pages: u32) -> u32 {
     pages.div_ceil(SPAN).min(LAST + 1)
 }
 
+/// A name as it is, or quoted where it could be taken for two: `a.b` and `c` are others than `a` and `b.c`.
+fn plain(name: &str) -> String {
+    if name.contains(['.', '"']) { quoted(name) } else { name.to_owned() }
+}
+
 /// The name of a range of a part.
 pub(super) fn split(part: &Part, number: u32) -> SplitId {
     SplitId::new(format!("{}#{number}", part.name))
@@ -90,7 +95,7 @@ pub(super) async fn parts(session: &Session, table: &Table) -> Result<Vec<Part>,
         parts.push(Part {
             oid: row.try_get(0).map_err(session.fault(doing))?,
             kind,
-            name: format!("{schema}.{name}"),
+            name: format!("{}.{}", plain(schema), plain(name)),
             sql: format!("{}.{}", quoted(schema), quoted(name)),
         });
     }
@@ -110,6 +115,13 @@ mod tests {
             assert!(all.windows(2).all(|pair| pair[0].end == Some(pair[1].low)));
             assert!(all.last().is_none_or(|last| last.end.is_none_or(|end| end >= pages)));
         }
+    }
+
+    #[test]
+    fn names_with_dots_are_told_apart() {
+        let names = [("a.b", "c"), ("a", "b.c"), ("\"a", "b"), ("a", "b")];
+        let all: Vec<String> = names.iter().map(|(a, b)| format!("{}.{}", plain(a), plain(b))).collect();
+        assert_eq!(all, ["\"a.b\".c", "a.\"b.c\"", "\"\"\"a\".b", "a.b"]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! How a table or a query is read: decided once, when it is opened.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use hapax_engine::fault::SourceError;
@@ -14,8 +15,18 @@ use crate::client::Session;
 use crate::column::{Base, Column};
 use crate::fault::ReadFault;
 use crate::name::{TableName, literal, quoted};
-use crate::source_config::{Read, SetBy, SourceConfig, window};
+use crate::source_config::{Read, SetBy, SourceConfig};
 use crate::table::{Kind, Table};
+use crate::window::window;
+
+/// How many workers may share the rows of a table.
+const WORKERS_MAX: u32 = 64;
+
+/// How many do, if nothing is said.
+const WORKERS: u32 = 4;
+
+/// How long a run that goes on waits before it looks again, if nothing is said.
+const POLL: Duration = Duration::from_millis(1_000);
 
 /// In which order rows are read, and how far.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +57,8 @@ pub(super) enum Horizon {
 /// How a row is marked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Marking {
+    /// The column.
+    pub column: String,
     /// Holds of rows that wait.
     pub waits: String,
     /// Makes a row one that was moved.
@@ -72,6 +85,10 @@ pub(super) struct Plan {
     pub decoded: SchemaRef,
     /// The columns as they are delivered.
     pub schema: SchemaRef,
+    /// How many workers share rows that are marked.
+    pub workers: u32,
+    /// How long to wait for more.
+    pub poll: Duration,
 }
 
 /// What is read, before it is known how.
@@ -121,6 +138,8 @@ impl Plan {
             columns: found.columns.into(),
             keys,
             declared,
+            workers: config.workers.unwrap_or(WORKERS),
+            poll: config.poll_ms.map_or(POLL, |ms| Duration::from_millis(ms.max(1))),
         };
         // What may not be read is found out before anything is promised of it.
         let none = format!("SELECT {} FROM {} AS t LIMIT 0", plan.select(), plan.from);
@@ -269,6 +288,12 @@ fn unambiguous(config: &SourceConfig) -> Result<(), ReadFault> {
     if config.lateness.is_some() && config.cursor_set_by != Some(SetBy::Application) {
         return Err(ReadFault::Config("`lateness` is for a cursor that is `cursor_set_by: application`"));
     }
+    if config.workers.is_some() && config.read != Read::Marked {
+        return Err(ReadFault::Config("`workers` needs `read: marked`"));
+    }
+    if config.workers.is_some_and(|workers| !(1..=WORKERS_MAX).contains(&workers)) {
+        return Err(ReadFault::Config("`workers` is 1 to 64"));
+    }
     if config.cursor_set_by.is_some() && config.cursor.is_none() {
         return Err(ReadFault::Config("`cursor_set_by` needs a `cursor`"));
     }
@@ -357,7 +382,10 @@ fn horizon(column: &Column, config: &SourceConfig) -> Result<Horizon, ReadFault>
             "it is rounded, or a domain that may be: only a full timestamp is not before its transaction",
         )),
         (Some(SetBy::Database), _) => Ok(Horizon::Beginning),
-        (Some(SetBy::Application), Some(lateness)) => Ok(Horizon::Late(window(lateness)?)),
+        (Some(SetBy::Application), Some(lateness)) => {
+            let none = ReadFault::Config("`lateness` is a length of time: 90s, 5m, 2h, 1d");
+            Ok(Horizon::Late(window(lateness).ok_or(none)?))
+        }
         (Some(SetBy::Application), None) => Err(ReadFault::Config(
             "`cursor_set_by: application` needs `lateness`: how late a row may appear at most",
         )),
@@ -371,17 +399,15 @@ fn marking(column: &Column, config: &SourceConfig) -> Result<Marking, ReadFault>
     let name = quoted(&column.name);
     let words = config.mark_from.as_ref().zip(config.mark_to.as_ref());
     let typed = |word: &str| format!("{}::{}", literal(word), column.of.plain);
+    let marking = |waits, set| Marking { column: column.name.clone(), waits, set };
     match (column.of.element, column.of.base, words) {
         (None, Base::Timestamptz | Base::Timestamp | Base::Date, None) => {
-            Ok(Marking { waits: format!("t.{name} IS NULL"), set: format!("{name} = clock_timestamp()") })
+            Ok(marking(format!("t.{name} IS NULL"), format!("{name} = clock_timestamp()")))
         }
-        (None, Base::Bool, None) => {
-            Ok(Marking { waits: format!("t.{name} IS NOT TRUE"), set: format!("{name} = true") })
+        (None, Base::Bool, None) => Ok(marking(format!("t.{name} IS NOT TRUE"), format!("{name} = true"))),
+        (None, Base::Text | Base::Enum, Some((from, to))) => {
+            Ok(marking(format!("t.{name} = {}", typed(from)), format!("{name} = {}", typed(to))))
         }
-        (None, Base::Text | Base::Enum, Some((from, to))) => Ok(Marking {
-            waits: format!("t.{name} = {}", typed(from)),
-            set: format!("{name} = {}", typed(to)),
-        }),
         (None, Base::Text | Base::Enum, None) => Err(unfit(
             column,
             "mark",

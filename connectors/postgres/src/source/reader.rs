@@ -28,7 +28,8 @@ pub(super) struct Pages {
 pub(super) struct Reader {
     plan: Arc<Plan>,
     split: SplitId,
-    session: Session,
+    /// `None` where it was given back.
+    session: Option<Session>,
     copied: Copied,
     pages: Option<Pages>,
     began_us: i64,
@@ -72,7 +73,7 @@ impl Reader {
         Ok(Self {
             plan,
             split,
-            session,
+            session: Some(session),
             copied,
             pages,
             began_us,
@@ -125,9 +126,17 @@ impl Reader {
                 self.ended = true;
                 Ok(None)
             }
-            Err(Trouble::Server(error)) => Err(self.session.fault("reading")(error).into()),
+            Err(Trouble::Server(error)) => match &self.session {
+                Some(session) => Err(session.fault("reading")(error).into()),
+                None => Err(self.malformed().into()),
+            },
             Err(Trouble::Malformed) => Err(self.malformed().into()),
         }
+    }
+
+    /// Its session, if all was read.
+    pub(super) fn give_back(mut self) -> Option<Session> {
+        self.session.take_if(|_| self.ended)
     }
 
     /// Whether each row ends with its place on a page.
@@ -255,8 +264,8 @@ impl SplitReader for Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        if !self.ended {
-            self.session.hang_up();
+        if let Some(session) = self.session.as_ref().filter(|_| !self.ended) {
+            session.hang_up();
         }
     }
 }

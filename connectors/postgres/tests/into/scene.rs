@@ -29,6 +29,8 @@ impl Scene {
             write,
             create: true,
             schema_changes: SchemaChanges::Refuse,
+            ledger_retention: None,
+            outage_max: None,
         }
     }
 

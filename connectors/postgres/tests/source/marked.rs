@@ -111,6 +111,7 @@ async fn a_mark_that_is_lost_behind_the_commit_moves_nothing_twice() {
 async fn workers_share_the_rows_and_who_goes_leaves_nothing_marked() {
     let database = Database::new();
     database.sql(OUTBOX).await;
+    database.sql("INSERT INTO outbox SELECT g, 'note ' || g FROM generate_series(1001, 2000) g").await;
     let source = open(&database, outbox()).await;
     let splits = source.splits().await.unwrap();
     assert_eq!(splits.len(), 4);
@@ -134,7 +135,7 @@ async fn workers_share_the_rows_and_who_goes_leaves_nothing_marked() {
     seen.dedup();
     assert_eq!(seen.len(), count, "two workers were given the same row");
     drop(workers);
-    assert_eq!(database.count(WAITING).await, 1000);
+    assert_eq!(database.count(WAITING).await, 2000);
     // And nothing stays locked.
     database.sql("SET lock_timeout = 10000; UPDATE outbox SET note = note").await;
 }

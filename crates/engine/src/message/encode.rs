@@ -1,72 +1,51 @@
-//! Records as bodies of messages.
+//! Records as bodies of messages: one JSON object each.
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Float32Type, Float64Type, Schema};
+use std::ops::Range;
+
+use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
-use bytes::Bytes;
+use arrow::json::WriterBuilder;
+use arrow::json::writer::LineDelimited;
+use memchr::memchr_iter;
 
-use super::Format;
+use super::zone;
 
-/// The one column that `format: raw` sends; `None` if there is not exactly one, of bytes or text.
-pub fn raw_column(schema: &Schema) -> Option<usize> {
-    match schema.fields().iter().as_slice() {
-        [field] if matches!(field.data_type(), DataType::Binary | DataType::Utf8) => Some(0),
-        _ => None,
+/// The JSON objects of some records, one after the other.
+#[derive(Debug, Default)]
+pub struct Objects {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Objects {
+    /// The object of a row; empty if there is no such row.
+    pub fn of(&self, row: usize) -> &[u8] {
+        let start = row.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).map(|end| end + 1));
+        let range = start.zip(self.ends.get(row)).map(|(start, end)| Range { start, end: *end });
+        range.and_then(|range| self.bytes.get(range)).unwrap_or_default()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
     }
 }
 
-/// The body of each row; an error says why a row has none.
-pub fn encode(records: &RecordBatch, format: Format) -> Result<Vec<Result<Bytes, String>>, ArrowError> {
-    match format {
-        Format::Json => json(records),
-        Format::Raw => Ok((0..records.num_rows()).map(|row| raw(records, row)).collect()),
-    }
-}
-
-fn raw(records: &RecordBatch, row: usize) -> Result<Bytes, String> {
-    let column = raw_column(&records.schema()).map(|column| records.column(column));
-    let column = column.ok_or_else(|| "the record is not one column of bytes or text".to_owned())?;
-    match column.data_type() {
-        _ if column.is_null(row) => Err("the body is NULL".to_owned()),
-        DataType::Binary => Ok(Bytes::copy_from_slice(column.as_binary::<i32>().value(row))),
-        _ => Ok(Bytes::copy_from_slice(column.as_string::<i32>().value(row).as_bytes())),
-    }
-}
-
-fn json(records: &RecordBatch) -> Result<Vec<Result<Bytes, String>>, ArrowError> {
-    let mut text = Vec::new();
-    let mut writer = arrow::json::WriterBuilder::new()
-        .with_explicit_nulls(true)
-        .build::<_, arrow::json::writer::LineDelimited>(&mut text);
-    writer.write(records)?;
+/// Writes each record as a JSON object that [`Bodies`](super::Bodies) read back: NULLs are there, times are in ISO 8601
+/// with named zones in UTC, bytes are hexadecimal digits. Numbers must be [finite](super::not_finite).
+pub fn as_objects(records: &RecordBatch) -> Result<Objects, ArrowError> {
+    let records = zone::records_in_utc(records)?;
+    let mut bytes = Vec::with_capacity(records.get_array_memory_size());
+    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(&mut bytes);
+    writer.write(&records)?;
     writer.finish()?;
     drop(writer);
-    let text = Bytes::from(text);
-    let mut bodies = Vec::with_capacity(records.num_rows());
-    let mut start = 0;
-    // A line break inside a value is escaped.
-    for end in memchr::memchr_iter(b'\n', &text) {
-        let body = text.slice(start..end);
-        start = end.saturating_add(1);
-        bodies.push(match not_finite(records, bodies.len()) {
-            None => Ok(body),
-            // JSON would say null, and a reader would believe it.
-            Some(column) => Err(format!("column {column} is not a finite number, which JSON cannot say")),
-        });
-    }
-    Ok(bodies)
-}
-
-/// The first column with a NaN or an infinity in this row.
-fn not_finite(records: &RecordBatch, row: usize) -> Option<String> {
-    let found = records.columns().iter().position(|column| match column.data_type() {
-        DataType::Float32 => {
-            column.is_valid(row) && !column.as_primitive::<Float32Type>().value(row).is_finite()
-        }
-        DataType::Float64 => {
-            column.is_valid(row) && !column.as_primitive::<Float64Type>().value(row).is_finite()
-        }
-        _ => false,
-    });
-    found.and_then(|column| records.schema().fields().get(column).map(|field| field.name().clone()))
+    // Inside of an object a line feed is written as an escape.
+    let ends: Vec<usize> = memchr_iter(b'\n', &bytes).collect();
+    Ok(Objects { bytes, ends })
 }

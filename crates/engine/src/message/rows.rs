@@ -76,6 +76,14 @@ impl Rows {
         Ok(())
     }
 
+    /// Adds a record without a body: all its columns are NULL.
+    pub fn push_nothing(&mut self) {
+        for column in &mut self.columns {
+            column.append(Cell::Null);
+        }
+        self.rows = self.rows.saturating_add(1);
+    }
+
     /// How many records there are.
     pub fn len(&self) -> usize {
         self.rows

@@ -132,3 +132,31 @@ fn what_is_sent_is_read_as_it_was() {
     let sent = encode(&infinite, Format::Json).unwrap();
     assert!(sent[0].is_ok() && sent[1].as_ref().unwrap_err().contains("share"));
 }
+
+#[test]
+fn records_come_back_from_the_objects_that_were_written() {
+    let columns = [("id", "int64"), ("at", "timestamptz"), ("note", "string"), ("raw", "binary")];
+    let mut rows = bodies(&columns, UnknownFields::Reject).rows();
+    rows.push(
+        r#"{"id": 1, "at": "2024-02-29T23:59:59.123456Z", "note": "two\nlines \"ü\"", "raw": "00ff"}"#
+            .as_bytes(),
+    )
+    .unwrap();
+    rows.push_nothing();
+    rows.push(br#"{"id": -9223372036854775808, "note": ""}"#).unwrap();
+    let schema = bodies(&columns, UnknownFields::Reject)
+        .fields()
+        .iter()
+        .cloned()
+        .collect::<arrow::datatypes::Fields>();
+    let schema = std::sync::Arc::new(arrow::datatypes::Schema::new(schema));
+    let records = arrow::array::RecordBatch::try_new(schema, rows.finish()).unwrap();
+    let objects = as_objects(&records).unwrap();
+    assert_eq!((objects.len(), objects.of(3)), (3, &b""[..]));
+    assert_eq!(objects.of(1), br#"{"id":null,"at":null,"note":null,"raw":null}"#);
+    let mut again = bodies(&columns, UnknownFields::Reject).rows();
+    for row in 0..3 {
+        again.push(objects.of(row)).unwrap();
+    }
+    assert_eq!(again.finish(), records.columns());
+}

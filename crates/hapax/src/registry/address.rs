@@ -1,6 +1,6 @@
 //! Addresses as they are typed: `data.csv`, `-`, `sqlite:shop.db?table=orders`.
 
-use super::{FILES, MYSQL, POSTGRES, SQLITE};
+use super::{FILES, KAFKA, MYSQL, POSTGRES, SQLITE};
 use crate::codes;
 use crate::exit::{Exit, Failure, Report};
 
@@ -161,6 +161,13 @@ impl Endpoint {
                 system: SQLITE,
                 settings: vec![("path", database.into()), ("table", "data".into())],
             }),
+            KAFKA => Some(Self {
+                system: KAFKA,
+                settings: vec![
+                    ("brokers", "localhost:9092".into()),
+                    ("topic", if side == Side::Source { "data" } else { "copy" }.into()),
+                ],
+            }),
             MYSQL => Some(Self {
                 system: MYSQL,
                 settings: vec![
@@ -225,6 +232,17 @@ impl Endpoint {
                 "# query: SELECT …           # instead of `table`",
                 "# read: incremental         # only what is new since the last run, by a `cursor`",
                 "# cursor: updated_at",
+            ],
+            (KAFKA, Side::Source) => &[
+                "# format: json              # json (with `schema`) | avro (with `registry`) | raw",
+                "# schema: { id: int64, note: string }",
+                "# metadata: [_key, _timestamp]  # also _topic, _partition, _offset, _headers, _deleted",
+                "# security: { user: hapax, password: \"${env:KAFKA_PASSWORD}\", tls: true }",
+            ],
+            (KAFKA, Side::Sink) => &[
+                "# create: { partitions: 6 } # makes the topic if it is missing",
+                "# key: [id]                 # by default the columns of `identity`",
+                "# security: { user: hapax, password: \"${env:KAFKA_PASSWORD}\", tls: true }",
             ],
             (MYSQL, Side::Sink) => &[
                 "# url: mysql://hapax:${env:MYSQL_PASSWORD}@localhost:3306/database",

@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use hapax_config::Section;
+use hapax_config::{Mistake, Section};
 use hapax_engine::fault::SinkError;
 
-use super::{FILES, MYSQL, OpenError, POSTGRES, SQLITE, unknown};
+use super::{FILES, KAFKA, MYSQL, NATS, OpenError, POSTGRES, RABBITMQ, SQLITE, unknown};
 
 /// The section of a scratch destination of the same kind, for the place `place` of a scratch directory. Touches
 /// nothing.
@@ -23,10 +23,19 @@ pub fn section(sink: &Section, place: &Path) -> Result<Section, OpenError> {
             let table = hapax_postgres::sink::table_in(&config, &name(place)).map_err(OpenError::Sink)?;
             Ok(sink.with_text("table", table))
         }
+        KAFKA => {
+            let (topic, state) = hapax_kafka::scratch::names(&name(place));
+            Ok(sink.with_text("topic", topic).with_text("state", state))
+        }
         MYSQL => {
             let config: hapax_mysql::config::SinkConfig = sink.read()?;
             let url = hapax_mysql::scratch::url(&config.url, &name(place)).map_err(OpenError::Sink)?;
             Ok(sink.with_text("url", url))
+        }
+        NATS | RABBITMQ => {
+            let message = format!("there is no scratch destination beside one of {}", sink.system);
+            let help = "Drill a pipeline of the same source into a database or into files.";
+            Err(Mistake::new(crate::codes::NO_SCRATCH, sink.span, message).helped(help).into())
         }
         _ => Err(unknown(sink).into()),
     }
@@ -39,6 +48,7 @@ pub async fn make(sink: &Section, place: &Path) -> Result<(), OpenError> {
             let config: hapax_postgres::config::SinkConfig = sink.read()?;
             hapax_postgres::scratch::create(&config.url, &name(place)).await
         }
+        KAFKA => hapax_kafka::scratch::create(&sink.read()?).await,
         MYSQL => {
             let config: hapax_mysql::config::SinkConfig = sink.read()?;
             hapax_mysql::scratch::create(&config.url, &name(place)).await
@@ -64,6 +74,7 @@ async fn removed(sink: &Section, prefix: &str) -> Result<(), OpenError> {
             let config: hapax_postgres::config::SinkConfig = sink.read()?;
             hapax_postgres::scratch::remove(&config.url, prefix).await
         }
+        KAFKA => hapax_kafka::scratch::remove(&sink.read()?, prefix).await,
         MYSQL => {
             let config: hapax_mysql::config::SinkConfig = sink.read()?;
             hapax_mysql::scratch::remove(&config.url, prefix).await

@@ -2,12 +2,13 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StructArray};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Float16Type, Float32Type, Float64Type};
-use hapax_engine::transform::RefusedRow;
+use hapax_protocol::code::Code;
 
-use crate::sink::codes;
+use crate::transform::RefusedRow;
 
-/// The rows that hold a number which is not finite: JSON has no word for it, and null would be a loss.
-pub(crate) fn refused(records: &RecordBatch) -> Vec<RefusedRow> {
+/// The rows that hold a number which is not finite: JSON has no word for it, and null would be a loss. They are refused
+/// with this code.
+pub fn not_finite(records: &RecordBatch, code: Code) -> Vec<RefusedRow> {
     let mut refused: Vec<RefusedRow> = Vec::new();
     for (field, column) in records.schema_ref().fields().iter().zip(records.columns()) {
         if !holds_infinite(column) {
@@ -16,7 +17,7 @@ pub(crate) fn refused(records: &RecordBatch) -> Vec<RefusedRow> {
         for row in (0..records.num_rows()).filter(|row| holds_infinite(&column.slice(*row, 1))) {
             refused.push(RefusedRow {
                 row,
-                code: codes::NOT_FINITE,
+                code,
                 reason: format!("column {}: JSON has no number for NaN or infinity", field.name()),
             });
         }
@@ -79,10 +80,10 @@ mod tests {
         let others: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3, 4]));
         let fields = vec![("f", numbers.clone(), true), ("i", others, true)];
         let records = RecordBatch::try_from_iter_with_nullable(fields).unwrap();
-        let rows: Vec<usize> = refused(&records).into_iter().map(|row| row.row).collect();
+        let rows: Vec<usize> = not_finite(&records, Code(1)).into_iter().map(|row| row.row).collect();
         assert_eq!(rows, [1, 3]);
         let nested: ArrayRef = Arc::new(StructArray::from(records));
         let nested = RecordBatch::try_from_iter(vec![("s", nested)]).unwrap();
-        assert_eq!(refused(&nested).len(), 2);
+        assert_eq!(not_finite(&nested, Code(1)).len(), 2);
     }
 }

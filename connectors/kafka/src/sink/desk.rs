@@ -1,0 +1,307 @@
+//! The topic that a pipeline keeps its state in, and what is read of it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hapax_engine::fault::SinkError;
+use hapax_protocol::position::SplitId;
+use rdkafka::Message;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::consumer::Consumer;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::util::Timeout;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use super::pen::Pen;
+use super::state::{Entry, View};
+use crate::client::{Cluster, PATIENCE, Reads, Watch};
+use crate::fault::{ClusterFault, WriteFault};
+use crate::source::{NO_GROUP, assign};
+
+/// After which time the transactions of earlier holders are ended, which may hide the end of the topic.
+const HIDDEN_SOME: Duration = Duration::from_secs(3);
+/// How long the end of the topic may be hidden.
+const HIDDEN_MAX: Duration = Duration::from_secs(90);
+/// How long the topic may be read without coming to its end.
+const READING_MAX: Duration = Duration::from_secs(60);
+
+/// A topic with state, and what was read of it.
+pub(super) struct Desk {
+    pub cluster: Cluster,
+    /// Its name.
+    pub topic: String,
+    looker: Arc<Reads>,
+    /// Sees what is not committed.
+    looker_ahead: Arc<Reads>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// What was read of the topic.
+#[derive(Default)]
+pub(super) struct Seen {
+    pub view: View,
+    /// The offset behind it.
+    next: i64,
+}
+
+/// How far the topic is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Far {
+    /// To where nothing is undecided.
+    Decided,
+    /// To its end as it is now, which has to be decided first.
+    End,
+}
+
+impl Desk {
+    pub(super) fn new(cluster: Cluster, topic: String) -> Result<Self, ClusterFault> {
+        let looker: Reads = cluster.client(&[("isolation.level", "read_committed")])?;
+        let looker_ahead: Reads = cluster.client(&[("isolation.level", "read_uncommitted")])?;
+        Ok(Self {
+            cluster,
+            topic,
+            looker: Arc::new(looker),
+            looker_ahead: Arc::new(looker_ahead),
+            seen: Arc::new(Mutex::new(Seen::default())),
+        })
+    }
+
+    pub(super) fn looker(&self) -> &Arc<Reads> {
+        &self.looker
+    }
+
+    /// Whether the topic is there.
+    pub(super) async fn is_there(&self) -> Result<bool, SinkError> {
+        Ok(self.cluster.topics(&self.looker, Some(&self.topic)).await?.contains_key(&self.topic))
+    }
+
+    /// Whether the topic is there. Refuses one that does not do.
+    pub(super) async fn exists(&self) -> Result<bool, SinkError> {
+        let topics = self.cluster.topics(&self.looker, Some(&self.topic)).await?;
+        let Some(partitions) = topics.get(&self.topic) else { return Ok(false) };
+        let unfit = |why: String| WriteFault::StateUnfit { state: self.topic.clone(), why };
+        if partitions.len() != 1 {
+            return Err(unfit(format!("it has {} partitions", partitions.len())).into());
+        }
+        let settings = self.cluster.settings(&[&self.topic]).await?.into_iter().next().flatten();
+        let policy = settings.as_ref().and_then(|settings| settings.get("cleanup.policy"));
+        match policy {
+            Some(policy) if policy != "compact" => {
+                Err(unfit(format!("its cleanup.policy is {policy}")).into())
+            }
+            _ => Ok(true),
+        }
+    }
+
+    /// Makes the topic if it is missing.
+    pub(super) async fn make(&self) -> Result<(), SinkError> {
+        if self.exists().await? {
+            return Ok(());
+        }
+        // Small segments: what is not compacted yet is read at each take-over.
+        let topic = NewTopic::new(&self.topic, 1, TopicReplication::Fixed(-1))
+            .set("cleanup.policy", "compact")
+            .set("segment.bytes", "16777216")
+            .set("segment.ms", "3600000")
+            .set("min.cleanable.dirty.ratio", "0.1");
+        create(&self.cluster, &self.looker, &topic).await?;
+        Ok(())
+    }
+
+    /// Reads on. With [`Far::End`] every commit whose answer was given, or whose producer is fenced, is in what this
+    /// returns.
+    pub(super) async fn look(&self, far: Far) -> Result<OwnedMutexGuard<Seen>, SinkError> {
+        let since = Instant::now();
+        loop {
+            let guard = Arc::clone(&self.seen).lock_owned().await;
+            let (looker, ahead, cluster) =
+                (Arc::clone(&self.looker), Arc::clone(&self.looker_ahead), self.cluster.clone());
+            let topic = self.topic.clone();
+            let read =
+                tokio::task::spawn_blocking(move || read_on(guard, &cluster, &looker, &ahead, &topic, far))
+                    .await;
+            let (guard, outcome) = read.map_err(|_| self.cluster.fault(READING, KafkaError::Canceled))?;
+            match outcome.map_err(|error| self.cluster.fault(READING, error))? {
+                Outcome::Read => return Ok(guard),
+                Outcome::Foreign(why) | Outcome::Lost(why) => {
+                    return Err(WriteFault::StateUnfit { state: self.topic.clone(), why }.into());
+                }
+                Outcome::Hidden if since.elapsed() > HIDDEN_MAX => {
+                    return Err(WriteFault::StateHidden { state: self.topic.clone() }.into());
+                }
+                Outcome::Hidden => {
+                    let splits = guard.view.split_names();
+                    drop(guard);
+                    if since.elapsed() > HIDDEN_SOME {
+                        self.end_transactions(&splits).await;
+                    }
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        }
+    }
+
+    /// What was read so far.
+    pub(super) async fn look_back(&self) -> OwnedMutexGuard<Seen> {
+        Arc::clone(&self.seen).lock_owned().await
+    }
+
+    /// Ends what producers of these splits have open. One of a run that goes on begins anew.
+    async fn end_transactions(&self, splits: &[SplitId]) {
+        for split in splits {
+            // Where it does not work the brokers end it in time.
+            let _ = Pen::take(&self.cluster, &self.name_of(split), &[]).await;
+        }
+    }
+
+    /// The name of the producer of a split: the same in every run.
+    pub(super) fn name_of(&self, split: &SplitId) -> String {
+        format!("{}/{split}", self.topic)
+    }
+
+    /// The name of the producer that gives the lease.
+    pub(super) fn name_of_lease(&self) -> String {
+        format!("{}#lease", self.topic)
+    }
+
+    /// Takes in what this process committed.
+    pub(super) async fn note(&self, entries: &[Entry]) {
+        let mut seen = self.seen.lock().await;
+        for entry in entries {
+            // It was made by us.
+            let _ = seen.view.apply(entry);
+        }
+    }
+
+    /// Sends entries within the open transaction.
+    pub(super) async fn send(&self, pen: &Pen, entries: &[Entry]) -> Result<(), super::pen::Torn> {
+        for entry in entries {
+            let (key, value) = (entry.key_bytes(), entry.value_bytes());
+            pen.send(&self.topic, Some(0), Some(&key), value.as_deref()).await?;
+        }
+        Ok(())
+    }
+}
+
+const READING: &str = "reading the positions";
+
+enum Outcome {
+    Read,
+    /// Something undecided stands before the end.
+    Hidden,
+    /// A message is none of ours.
+    Foreign(String),
+    /// The topic is shorter than it was.
+    Lost(String),
+}
+
+type ReadOn = (OwnedMutexGuard<Seen>, Result<Outcome, KafkaError>);
+
+fn read_on(
+    mut seen: OwnedMutexGuard<Seen>,
+    cluster: &Cluster,
+    looker: &Reads,
+    ahead: &Reads,
+    topic: &str,
+    far: Far,
+) -> ReadOn {
+    let outcome = read(&mut seen, cluster, looker, ahead, topic, far);
+    (seen, outcome)
+}
+
+fn read(
+    seen: &mut Seen,
+    cluster: &Cluster,
+    looker: &Reads,
+    ahead: &Reads,
+    topic: &str,
+    far: Far,
+) -> Result<Outcome, KafkaError> {
+    let end = match far {
+        Far::End => ahead.fetch_watermarks(topic, 0, PATIENCE)?.1,
+        Far::Decided => 0,
+    };
+    let (_, decided) = looker.fetch_watermarks(topic, 0, PATIENCE)?;
+    if decided < seen.next {
+        return Ok(Outcome::Lost(format!("it ends at offset {decided}, and was read to {}", seen.next)));
+    }
+    if seen.next < decided
+        && let Some(why) = messages(seen, cluster, topic, decided)?
+    {
+        return Ok(Outcome::Foreign(why));
+    }
+    Ok(if decided < end { Outcome::Hidden } else { Outcome::Read })
+}
+
+/// Reads the messages to an offset. Says what is none of ours.
+fn messages(seen: &mut Seen, cluster: &Cluster, topic: &str, to: i64) -> Result<Option<String>, KafkaError> {
+    let settings = [
+        ("group.id", NO_GROUP),
+        ("isolation.level", "read_committed"),
+        ("enable.auto.commit", "false"),
+        ("enable.partition.eof", "true"),
+        ("auto.offset.reset", "earliest"),
+        ("fetch.wait.max.ms", "10"),
+    ];
+    let reads: Reads = cluster.native(&settings)?;
+    assign(&reads, topic, 0, seen.next)?;
+    let until = Instant::now() + READING_MAX;
+    while Instant::now() < until {
+        match reads.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => {
+                let key = message.key().unwrap_or_default();
+                if let Err(error) = seen.view.read(key, message.payload()) {
+                    return Ok(Some(format!("its message at offset {}: {error}", message.offset())));
+                }
+                seen.next = message.offset().saturating_add(1);
+                if seen.next >= to {
+                    return Ok(None);
+                }
+            }
+            // The end is a marker of a transaction, or what compaction left nothing of.
+            Some(Err(KafkaError::PartitionEOF(_))) => {
+                seen.next = seen.next.max(to);
+                return Ok(None);
+            }
+            Some(Err(_)) | None => {}
+        }
+    }
+    Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut))
+}
+
+/// Makes a topic, and waits until the brokers know it. One that is there is left as it is.
+pub(crate) async fn create(
+    cluster: &Cluster,
+    looker: &Arc<Reads>,
+    topic: &NewTopic<'_>,
+) -> Result<(), ClusterFault> {
+    let doing = "making a topic";
+    let admin: AdminClient<Watch> = cluster.client(&[])?;
+    let patience = Some(Timeout::After(PATIENCE));
+    let options = AdminOptions::new().request_timeout(patience).operation_timeout(patience);
+    let made = admin.create_topics([topic], &options).await.map_err(|error| cluster.fault(doing, error))?;
+    for topic in made {
+        match topic {
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((_, code)) => return Err(cluster.fault(doing, KafkaError::AdminOp(code))),
+        }
+    }
+    let since = Instant::now();
+    loop {
+        let found = cluster.topics(looker, Some(topic.name)).await?;
+        let is_led = match found.get(topic.name).filter(|partitions| !partitions.is_empty()) {
+            Some(_) => cluster.watermarks(looker, topic.name, 0).await.is_ok(),
+            None => false,
+        };
+        if is_led {
+            return Ok(());
+        }
+        if since.elapsed() > PATIENCE {
+            return Err(ClusterFault::NoTopic {
+                place: cluster.place().to_owned(),
+                topic: topic.name.to_owned(),
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,371 @@
+//! Pipelines out of and into a real Kafka broker, as a person runs them.
+// A test fails by panicking; its numbers are small.
+#![allow(
+    clippy::as_conversions,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
+
+#[path = "../../../connectors/kafka/tests/scene/mod.rs"]
+mod scene;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rdkafka::Message;
+use rdkafka::producer::Producer;
+use rustix::process::{Pid, Signal, kill_process};
+use scene::{PATIENCE, Scene, send, until};
+use tempfile::TempDir;
+use tokio_postgres::{Config, NoTls, SimpleQueryMessage};
+
+/// A broker of the test's own, which may be stopped.
+struct Broker(TempDir);
+
+impl Broker {
+    fn start() -> Self {
+        let broker = Self(tempfile::tempdir().unwrap());
+        broker.say("start");
+        broker
+    }
+
+    fn say(&self, what: &str) {
+        let output =
+            Command::new(root().join("services/kafka")).arg(what).arg(self.0.path()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn address(&self) -> String {
+        std::fs::read_to_string(self.0.path().join("url")).unwrap().trim().to_owned()
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.say("stop");
+    }
+}
+
+/// A database that is dropped at the end of the test.
+struct Database(String);
+
+impl Database {
+    fn new(name: &str) -> Self {
+        let database = Self(format!("hapax_kafka_{name}_{}", std::process::id()));
+        let name = &database.0;
+        sql(&hapax_conformance::server::postgres(), &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"));
+        sql(&hapax_conformance::server::postgres(), &format!("CREATE DATABASE {name}"));
+        database
+    }
+
+    fn url(&self) -> String {
+        format!("{}/{}", hapax_conformance::server::postgres().rsplit_once('/').unwrap().0, self.0)
+    }
+
+    /// A number; `None` where the query fails.
+    fn number(&self, query: &str) -> Option<i64> {
+        sql(&self.url(), query)
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        sql(&hapax_conformance::server::postgres(), &format!("DROP DATABASE {} WITH (FORCE)", self.0));
+    }
+}
+
+fn sql(url: &str, statement: &str) -> Option<i64> {
+    let (url, statement) = (url.to_owned(), statement.to_owned());
+    scene::wait(async move {
+        let (client, connection) = url.parse::<Config>().unwrap().connect(NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let rows = client.simple_query(&statement).await.ok()?;
+        rows.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+            _ => None,
+        })
+    })
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+type Variables<'a> = &'a [(&'a str, String)];
+
+fn hapax(arguments: &[&str], variables: Variables<'_>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hapax"));
+    command.current_dir(root()).args(arguments).stdin(Stdio::null());
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
+    command
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Runs to the end. What it says.
+fn done(arguments: &[&str], variables: Variables<'_>) -> String {
+    let output = hapax(arguments, variables).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}\n{}", said(&output));
+    said(&output)
+}
+
+fn moved(file: &str, variables: Variables<'_>) -> i64 {
+    let output = hapax(&["run", file, "--json"], variables).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    document["moved"].as_i64().unwrap()
+}
+
+fn started(arguments: &[&str], variables: Variables<'_>) -> Child {
+    hapax(arguments, variables).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).unwrap();
+}
+
+/// Writes orders, each to a partition by its number.
+fn order(scene: &Scene, topic: &str, partitions: i32, ids: std::ops::Range<i64>) {
+    let producer = scene.producer(&[]);
+    for id in ids {
+        let body = format!(
+            "{{\"id\": {id}, \"customer\": \"c{}\", \"amount\": {}.50, \"placed_at\": \"2026-11-28T12:00:00Z\"}}",
+            id % 97,
+            id % 1000
+        );
+        let partition = (id % i64::from(partitions)) as i32;
+        send(&producer, topic, partition, Some(id.to_string().as_bytes()), Some(body.as_bytes()), &[]);
+    }
+    producer.flush(PATIENCE).unwrap();
+}
+
+const COUNT: &str = "SELECT count(*) FROM orders_from_kafka";
+
+#[test]
+fn the_example_runs_killed_and_with_the_broker_restarted() {
+    let (broker, database) = (Broker::start(), Database::new("example"));
+    let scene = Scene::at(broker.address());
+    let topic = "orders";
+    scene.make(topic, 3, &[]);
+    order(&scene, topic, 3, 0..30_000);
+    let file = "examples/kafka-to-postgres.yaml";
+    let variables = [("KAFKA_BROKERS", broker.address()), ("TARGET_URL", database.url())];
+    done(&["validate", file], &variables);
+    let plan = done(&["plan", file], &variables);
+    assert!(plan.contains("exactly-once"), "{plan}");
+    // Killed as soon as something has arrived, again and again.
+    let mut kills = 0;
+    for _ in 0..3 {
+        let before = database.number(COUNT).unwrap_or(0);
+        let mut child = started(&["run", file], &variables);
+        until("records arrive", || {
+            database.number(COUNT).unwrap_or(0) > before || child.try_wait().unwrap().is_some()
+        });
+        kills += i64::from(child.try_wait().unwrap().is_none());
+        let _ = child.kill();
+        child.wait().unwrap();
+    }
+    moved(file, &variables);
+    assert_eq!(database.number(COUNT), Some(30_000));
+    done(&["verify", file], &variables);
+    assert_eq!(moved(file, &variables), 0);
+    println!("{kills} kills while it ran");
+
+    // The broker goes away in the middle of a run, and comes back.
+    let mut child = started(&["run", file], &variables);
+    child.wait().unwrap();
+    order(&scene, topic, 3, 30_000..90_000);
+    let child = started(&["run", file], &variables);
+    until("records arrive", || database.number(COUNT) > Some(30_000));
+    broker.say("stop");
+    broker.say("start");
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{}", said(&ended));
+    moved(file, &variables);
+    assert_eq!(database.number(COUNT), Some(90_000));
+    assert_eq!(database.number("SELECT sum(read)::bigint FROM _hapax_positions"), Some(90_000));
+    done(&["verify", file], &variables);
+}
+
+/// A pipeline in a file of its own.
+fn pipeline(folder: &TempDir, name: &str, source: &str, sink: &str, rest: &str) -> String {
+    let path = folder.path().join(format!("{name}.yaml"));
+    let text = format!("version: 1\nname: {name}\nsource:\n  {source}\nsink:\n  {sink}\n{rest}");
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+const SCHEMA: &str = "{ id: int64, customer: string, amount: \"decimal(12,2)\", placed_at: timestamptz }";
+
+#[test]
+fn a_topic_goes_into_another_and_a_stalled_run_that_wakes_up_is_fenced() {
+    let scene = Scene::new();
+    let (from, to) = (scene.topic("from", 3, &[]), scene.name("to"));
+    order(&scene, &from, 3, 0..40_000);
+    let folder = tempfile::tempdir().unwrap();
+    let name = format!("stalled-{}", std::process::id());
+    let state = scene.name("state");
+    let brokers = &scene.brokers;
+    let file = pipeline(
+        &folder,
+        &name,
+        &format!("kafka: {{ brokers: \"{brokers}\", topic: {from}, schema: {SCHEMA} }}"),
+        &format!(
+            "kafka: {{ brokers: \"{brokers}\", topic: {to}, state: {state}, key: [id], create: {{ partitions: 3 }} }}"
+        ),
+        "identity: position\ncommit: { records: 500 }\ndelivery: exactly-once\n",
+    );
+    let plan = done(&["plan", &file], &[]);
+    assert!(plan.contains("read_committed") && plan.contains("KIP-890"), "{plan}");
+    let stalled = started(&["run", &file], &[]);
+    until("records arrive", || scene.exists(&to) && !scene.messages(&to).is_empty());
+    signal(&stalled, Signal::STOP);
+    assert!(scene.messages(&to).len() < 40_000, "the run was over before it could be stalled");
+    let output = hapax(&["run", &file, "--json"], &[]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    signal(&stalled, Signal::CONT);
+    let ended = stalled.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(5), "{}", said(&ended));
+    let mut ids: Vec<i64> = scene
+        .messages(&to)
+        .iter()
+        .map(|m| {
+            serde_json::from_slice::<serde_json::Value>(m.payload().unwrap()).unwrap()["id"].as_i64().unwrap()
+        })
+        .collect();
+    ids.sort_unstable();
+    assert_eq!(ids.len(), 40_000, "records were lost or doubled");
+    assert!(ids.iter().copied().eq(0..40_000));
+    done(&["verify", &file], &[]);
+    let status = done(&["status", &file], &[]);
+    assert!(status.contains(&from), "{status}");
+}
+
+#[test]
+fn dead_letters_name_their_offset_and_a_topic_made_anew_stops() {
+    let scene = Scene::new();
+    let topic = scene.topic("t", 1, &[]);
+    let database = Database::new("letters");
+    order(&scene, &topic, 1, 0..5);
+    scene.write(&topic, [(0, None, Some(&b"not json"[..]))]);
+    let folder = tempfile::tempdir().unwrap();
+    let variables = [("TARGET_URL", database.url())];
+    let file = pipeline(
+        &folder,
+        "letters",
+        &format!("kafka: {{ brokers: \"{}\", topic: {topic}, schema: {SCHEMA} }}", scene.brokers),
+        "postgres: { url: \"${env:TARGET_URL}\", table: t }",
+        "",
+    );
+    let run = hapax(&["run", &file], &variables).output().unwrap();
+    assert_eq!(database.number("SELECT count(*) FROM t"), Some(5), "{}", said(&run));
+    let listed = hapax(&["dead-letters", "list", &file], &variables).output().unwrap();
+    assert!(said(&listed).contains(&format!("{topic}[0] offset 5: ")), "{}", said(&listed));
+
+    scene.delete(&topic);
+    scene.make(&topic, 1, &[]);
+    order(&scene, &topic, 1, 0..20);
+    let refused = hapax(&["run", &file], &variables).output().unwrap();
+    assert!(refused.status.code() != Some(0) && said(&refused).contains("HX0608"), "{}", said(&refused));
+    assert_eq!(database.number("SELECT count(*) FROM t"), Some(5));
+}
+
+#[test]
+fn a_wrong_password_is_not_shown() {
+    let scene = Scene::new();
+    let topic = scene.topic("t", 1, &[]);
+    let service = root().join(".cache/services/kafka");
+    let read = |name: &str| std::fs::read_to_string(service.join(name)).unwrap().trim().to_owned();
+    let folder = tempfile::tempdir().unwrap();
+    let file = pipeline(
+        &folder,
+        "secret",
+        &format!(
+            "kafka: {{ brokers: \"{}\", topic: {topic}, format: raw, security: {{ user: hapax, password: \"${{env:SECRET}}\" }} }}",
+            read("sasl")
+        ),
+        &format!("files: {{ path: \"{}\" }}", folder.path().join("out.parquet").display()),
+        "",
+    );
+    let start = Instant::now();
+    let output = hapax(&["plan", &file], &[("SECRET", "geheim-7x".to_owned())]).output().unwrap();
+    assert!(said(&output).contains("HX0602") && !said(&output).contains("geheim-7x"), "{}", said(&output));
+    assert!(start.elapsed() < Duration::from_secs(30));
+    done(&["run", &file], &[("SECRET", read("password"))]);
+}
+
+/// A member that says something within its session, or not.
+fn member(file: &str) -> Child {
+    started(&["run", file], &[])
+}
+
+#[test]
+fn processes_of_a_group_share_a_topic_and_each_record_arrives_once() {
+    let scene = Scene::new();
+    let topic = scene.topic("shared", 4, &[]);
+    let database = Database::new("group");
+    let folder = tempfile::tempdir().unwrap();
+    let name = format!("group-{}", std::process::id());
+    // A member that says nothing for six seconds is given up.
+    let file = pipeline(
+        &folder,
+        &name,
+        &format!(
+            "kafka: {{ brokers: \"{}\", topic: {topic}, schema: {SCHEMA}, group: {}, options: {{ session.timeout.ms: \"6000\", heartbeat.interval.ms: \"500\" }} }}",
+            scene.brokers,
+            scene.name("readers"),
+        ),
+        &format!("postgres: {{ url: \"{}\", table: t }}", database.url()),
+        "follow: true\ncommit: { interval_ms: 50 }\nidentity: position\ndelivery: exactly-once\n",
+    );
+    let count = || database.number("SELECT count(*) FROM t").unwrap_or(0);
+    let mut written = 0_i64;
+    let mut write = |records: i64| {
+        order(&scene, &topic, 4, written..written + records);
+        written += records;
+        written
+    };
+    let all = write(4_000);
+    let mut first = member(&file);
+    until("the first member moves all of it", || count() == all);
+
+    // A second one joins: some partitions are asked back, and move on with it.
+    let second = member(&file);
+    let sessions = "SELECT count(DISTINCT pid) FROM pg_stat_activity WHERE datname = current_database() \
+                    AND application_name = 'hapax'";
+    until("the second member has a partition", || database.number(sessions) >= Some(2));
+    let all = write(4_000);
+    until("both move on", || count() == all);
+
+    // The second one stalls: its partitions move on with the first. Then it wakes up late.
+    signal(&second, Signal::STOP);
+    let all = write(4_000);
+    until("the first has all partitions", || count() == all);
+    signal(&second, Signal::CONT);
+    let all = write(4_000);
+    until("both move on again", || count() == all);
+
+    // The first one dies, the second goes on.
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let all = write(4_000);
+    until("the second has all partitions", || count() == all);
+    until("the dead one's sessions are gone", || database.number(sessions) == Some(1) || count() == all);
+    let third = member(&file);
+    let all = write(4_000);
+    until("a third member joins", || count() == all && database.number(sessions) >= Some(3));
+    for member in [second, third] {
+        signal(&member, Signal::TERM);
+        let ended = member.wait_with_output().unwrap();
+        assert_eq!(ended.status.code(), Some(0), "{}", said(&ended));
+    }
+    let distinct = "SELECT count(DISTINCT id) FROM t";
+    assert_eq!((database.number(distinct), count()), (Some(all), all), "records were lost or doubled");
+    let read = "SELECT sum(read)::bigint FROM _hapax_positions";
+    assert_eq!(database.number(read), Some(all));
+}
