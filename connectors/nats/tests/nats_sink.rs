@@ -175,11 +175,6 @@ async fn the_stream_and_the_server_decide_what_is_promised() {
     let out = target(&scene, json!({})).await.unwrap();
     assert!(matches!(out.repeat(), Repeat::Dropped { window: Window(600_000), .. }));
     assert!(out.readers().unwrap().contains("power loss"));
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.cache/services/nats/monitor");
-    let monitor = std::fs::read_to_string(folder).expect("services/nats start");
-    let told = target(&scene, json!({ "monitor": monitor.trim() })).await.unwrap();
-    assert!(told.readers().unwrap().contains("every 2m"), "{:?}", told.readers());
-
     let short = Duration::from_secs(3);
     for (name, config, more, expected) in [
         ("short", Config { duplicate_window: short, ..Config::default() }, json!({}), codes::NO_WINDOW),
@@ -226,4 +221,46 @@ async fn the_stream_and_the_server_decide_what_is_promised() {
         assert!(fits || checked == Err(codes::CONFIG));
     }
     scene.clear().await;
+}
+
+/// A server of the test's own, which syncs this often.
+struct Own(tempfile::TempDir);
+
+impl Own {
+    fn new(sync: &str) -> Self {
+        let own = Self(tempfile::tempdir().unwrap());
+        own.service("start", sync);
+        own
+    }
+
+    fn service(&self, what: &str, sync: &str) {
+        let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../services/nats");
+        let mut command = std::process::Command::new(script);
+        let output = command.arg(what).arg(self.0.path()).env("HAPAX_NATS_SYNC", sync).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    fn says(&self, name: &str) -> String {
+        std::fs::read_to_string(self.0.path().join(name)).unwrap().trim().to_owned()
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        self.service("stop", "");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_power_loss_costs_is_read_from_the_server() {
+    for (sync, words) in [("always", None), ("30s", Some("every 30s"))] {
+        let own = Own::new(sync);
+        let scene = Scene::at(own.says("url")).await;
+        scene.stream("out", Config::default()).await;
+        let told = target(&scene, json!({ "monitor": own.says("monitor") })).await.unwrap().readers();
+        match words {
+            None => assert_eq!(told, None),
+            Some(words) => assert!(told.as_ref().is_some_and(|told| told.contains(words)), "{told:?}"),
+        }
+    }
 }

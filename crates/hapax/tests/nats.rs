@@ -18,7 +18,7 @@ use std::process::Command;
 use async_nats::ConnectOptions;
 use async_nats::jetstream::stream::Config;
 use async_nats::jetstream::{self, Context};
-use queue_kit::{Hapax, root};
+use queue_kit::{Hapax, POINTS, root};
 use rusqlite::Connection;
 
 /// The server's own client, in a runtime of its own.
@@ -239,6 +239,47 @@ impl Drop for Own {
     fn drop(&mut self) {
         let _ = Command::new(root().join("services/nats")).arg("stop").arg(self.0.path()).output();
     }
+}
+
+#[test]
+fn two_workers_of_a_consumer_that_are_killed_move_each_message_once() {
+    killed("workers", "    consumer: worker\n    workers: 2\nidentity: { key: [id] }\n", true);
+}
+
+fn every_point(name: &str, source: &str) {
+    let url = hapax_conformance::server::nats();
+    let server = Server::at(&url);
+    let mut kills = 0;
+    for point in POINTS {
+        let stream = format!("hapax_points_{name}_{point}_{}", std::process::id());
+        server.make(&stream, &format!("{stream}.>"));
+        server.consumer(&stream);
+        server.publish(&format!("{stream}.a"), (0..1500).map(order));
+        let folder = tempfile::tempdir().unwrap();
+        let file = pipeline(folder.path(), &stream, source, "");
+        let hapax =
+            Hapax { folder: folder.path().to_owned(), file, variables: vec![("NATS_URL", url.clone())] };
+        let killed: i32 = [1, 3, 2].map(|nth| i32::from(hapax.crash(&format!("{point}:{nth}")))).iter().sum();
+        assert!(killed > 0, "no run came to {point}");
+        kills += killed;
+        hapax.moved();
+        assert_eq!(hapax.moved(), 0);
+        let db = folder.path().join("out.db");
+        let counted = "SELECT count(*) * 10000 + count(DISTINCT id) FROM orders";
+        assert_eq!(ask(&db, counted), 15_001_500, "killed at {point}");
+        server.delete(&stream);
+    }
+    println!("{name}: {kills} kills at {} points, 0 lost, 0 duplicated", POINTS.len());
+}
+
+#[test]
+fn every_crash_point_is_survived_by_sequence() {
+    every_point("straight", "");
+}
+
+#[test]
+fn every_crash_point_is_survived_with_a_consumer() {
+    every_point("shared", "    consumer: worker\nidentity: { key: [id] }\n");
 }
 
 /// Kills runs out of one stream into another; what arrives is counted by its bodies.

@@ -18,7 +18,7 @@ use std::process::Command;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
-use queue_kit::{Database, Hapax, root};
+use queue_kit::{Database, Hapax, POINTS, root};
 
 /// The broker's own client, in a runtime of its own.
 struct Broker {
@@ -182,6 +182,66 @@ fn a_run_that_is_killed_moves_each_message_once() {
 #[test]
 fn two_workers_that_are_killed_move_each_message_once() {
     killed("classic", 2);
+}
+
+#[test]
+fn every_crash_point_is_survived() {
+    let url = hapax_conformance::server::rabbitmq();
+    let database = Database::new("points");
+    let broker = Broker::at(&url);
+    let mut kills = 0;
+    for point in POINTS {
+        database.ask("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
+        let queue = format!("hapax_points_{point}_{}", std::process::id());
+        broker.declare(&queue, "classic");
+        broker.publish(&queue, orders(0..1500));
+        broker.publish(&queue, orders(100..300));
+        let folder = tempfile::tempdir().unwrap();
+        let hapax = Hapax {
+            folder: folder.path().to_owned(),
+            file: pipeline(folder.path(), &queue, ""),
+            variables: vec![("RABBITMQ_URL", url.clone()), ("TARGET_URL", database.url())],
+        };
+        let killed: i32 = [1, 3, 2].map(|nth| i32::from(hapax.crash(&format!("{point}:{nth}")))).iter().sum();
+        assert!(killed > 0, "no run came to {point}");
+        kills += killed;
+        hapax.moved();
+        assert_eq!(hapax.moved(), 0);
+        let counted = "SELECT count(*) * 10000 + count(DISTINCT id) FROM orders";
+        assert_eq!(database.count(counted), 15_001_500, "killed at {point}");
+        assert_eq!(broker.waiting(&queue), 0, "killed at {point}");
+        broker.delete(&queue);
+    }
+    println!("{kills} kills at {} points, 0 lost, 0 duplicated", POINTS.len());
+}
+
+#[test]
+fn a_run_that_stalls_and_wakes_up_late_is_fenced() {
+    let url = hapax_conformance::server::rabbitmq();
+    let database = Database::new("stalled");
+    let broker = Broker::at(&url);
+    let queue = format!("hapax_stalled_{}", std::process::id());
+    broker.declare(&queue, "classic");
+    broker.publish(&queue, orders(0..3000));
+    let folder = tempfile::tempdir().unwrap();
+    // The broker gives up a connection that is silent for two heartbeats.
+    let hapax = Hapax {
+        folder: folder.path().to_owned(),
+        file: pipeline(folder.path(), &queue, ""),
+        variables: vec![("RABBITMQ_URL", format!("{url}?heartbeat=1")), ("TARGET_URL", database.url())],
+    };
+    let first = hapax.stopped_at("commit-after:2");
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while database.count("SELECT count(*) FROM orders") < 3000 {
+        assert!(std::time::Instant::now() < until, "what the stalled run holds does not come back");
+        hapax.moved();
+    }
+    assert_eq!(first.go_on(), 5, "it was not fenced");
+    assert_eq!(hapax.moved(), 0);
+    assert_eq!(database.count("SELECT count(*) FROM orders"), 3000);
+    assert_eq!(database.count("SELECT count(DISTINCT id) FROM orders"), 3000);
+    assert_eq!(broker.waiting(&queue), 0);
+    broker.delete(&queue);
 }
 
 /// A broker of the test's own.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::Message as Received;
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, pull};
-use async_nats::jetstream::stream::Stream;
+use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
 use futures::FutureExt;
 use hapax_engine::Fut;
 use hapax_engine::batch::{Batch, ReadLimit};
@@ -248,12 +248,21 @@ impl Reader {
     /// forgets of them is not taken for something that was missed.
     async fn pass_over(&mut self) -> Result<Option<Batch>, SourceError> {
         let last = self.line.info(&self.stream).await?.state.last_sequence;
-        if last <= self.place.sequence || !self.has_come_to_the_end().await? || !self.held.is_empty() {
+        if last <= self.place.sequence {
             return Ok(None);
         }
-        let gathering = self.plan.layout.gather();
-        let place = Place { sequence: last, ..self.place };
-        self.made(gathering, place).map(Some)
+        // Asked of the stream itself, behind the question for its end: a consumer may stand on a replica that is behind.
+        let subject = self.plan.subject.as_deref().unwrap_or(">");
+        let from = self.place.sequence.saturating_add(1);
+        let next = self.stream.raw_message_builder().sequence(from).next_by_subject(subject).send().await;
+        match next.map_err(|error| error.kind()) {
+            Ok(_) => Ok(None),
+            Err(LastRawMessageErrorKind::NoMessageFound) => {
+                let gathering = self.plan.layout.gather();
+                self.made(gathering, Place { sequence: last, ..self.place }).map(Some)
+            }
+            Err(other) => Err(self.line.gone("looking for the next message", &other).into()),
+        }
     }
 
     /// Where sequences are missing: they were removed one by one, or are of another subject; or the head of the stream

@@ -5,8 +5,25 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tokio_postgres::{Config, NoTls};
+
+/// The crash points that every run passes.
+pub const POINTS: [&str; 13] = [
+    "prepared",
+    "lease-acquired",
+    "position-read",
+    "batch-read",
+    "claimed",
+    "mid-write",
+    "commit-before",
+    "commit-after",
+    "acknowledge-before",
+    "acknowledge-after",
+    "split-done",
+    "finish-before",
+    "finish-after",
+];
 
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -67,6 +84,32 @@ impl Hapax {
         Running(child)
     }
 
+    /// Runs until it is killed at a crash point, or to its end. Returns whether it was killed.
+    pub fn crash(&self, point: &str) -> bool {
+        use std::os::unix::process::ExitStatusExt;
+        let output =
+            self.command(&["run", self.file.to_str().unwrap()]).env("HAPAX_CRASH", point).output().unwrap();
+        let killed = output.status.signal() == Some(9);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(killed || output.status.code() == Some(0), "{point}: {:?} {said}", output.status);
+        killed
+    }
+
+    /// Starts a run that stops itself at a crash point, and returns once it did.
+    pub fn stopped_at(&self, point: &str) -> Running {
+        let mut command = self.command(&["run", self.file.to_str().unwrap()]);
+        let child =
+            command.env("HAPAX_CRASH", format!("{point}=stop")).stderr(Stdio::null()).stdout(Stdio::null());
+        let running = Running(child.spawn().unwrap());
+        let until = Instant::now() + LIMIT;
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+        while waitid(WaitId::Pid(Pid::from_child(&running.0)), options).unwrap().is_none() {
+            assert!(Instant::now() < until, "it does not stop at {point}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        running
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.join("stderr.log")).unwrap_or_default()
     }
@@ -102,17 +145,27 @@ impl Running {
         }
     }
 
-    /// Asks it to stop, and waits until it did.
-    pub fn stop(mut self) -> i32 {
-        kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
+    /// Lets it go on, and returns the code that it ends with.
+    pub fn go_on(mut self) -> i32 {
+        kill_process(Pid::from_child(&self.0), Signal::CONT).unwrap();
+        self.ended()
+    }
+
+    fn ended(&mut self) -> i32 {
         let until = Instant::now() + LIMIT;
         loop {
             if let Some(status) = self.0.try_wait().unwrap() {
                 return status.code().unwrap_or(-1);
             }
-            assert!(Instant::now() < until, "it does not stop");
+            assert!(Instant::now() < until, "it does not end");
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Asks it to stop, and waits until it did.
+    pub fn stop(mut self) -> i32 {
+        kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
+        self.ended()
     }
 }
 
