@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use hapax_engine::exact::url_part;
 use hapax_protocol::guarantee::Window;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, OptsBuilder, Params, Row, Value};
@@ -71,7 +72,7 @@ impl Address {
         let host =
             parsed.host_str().filter(|host| !host.is_empty()).ok_or_else(|| bad("it names no host"))?;
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        let plain = |part: &str| decoded(part).ok_or_else(|| bad("a part of it is not UTF-8"));
+        let plain = |part: &str| url_part(part).ok_or_else(|| bad("a part of it is not UTF-8"));
         let database = plain(parsed.path().trim_start_matches('/'))?;
         if database.is_empty() || database.contains('/') {
             return Err(bad("behind the host stands `/` and the name of a database"));
@@ -180,20 +181,6 @@ impl Address {
         session.say("setting up the session", level).await?;
         Ok(session)
     }
-}
-
-fn decoded(part: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(part.len());
-    let mut rest = part.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || u8::try_from(char::from(rest.next()?).to_digit(16)?).ok();
-        bytes.push(digit()? * 16 + digit()?);
-    }
-    String::from_utf8(bytes).ok()
 }
 
 /// A connection with settings of ours.

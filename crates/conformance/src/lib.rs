@@ -7,7 +7,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 pub mod ledger;
+pub mod memory;
 pub mod proxy;
+pub mod queue;
 pub mod server;
 pub mod sink;
 pub mod source;

@@ -18,6 +18,22 @@ pub fn mysql() -> String {
     find("HAPAX_MYSQL_URL", "mysql")
 }
 
+/// The URL of a RabbitMQ whose user may do everything in its virtual host: `HAPAX_RABBITMQ_URL`, or what
+/// `services/rabbitmq start` left. A test declares queues of its own there and deletes them.
+///
+/// Panics where there is none, with the command that starts it.
+pub fn rabbitmq() -> String {
+    find("HAPAX_RABBITMQ_URL", "rabbitmq")
+}
+
+/// The URL of a NATS server with JetStream: `HAPAX_NATS_URL`, or what `services/nats start` left. A test makes streams
+/// of its own there and deletes them.
+///
+/// Panics where there is none, with the command that starts it.
+pub fn nats() -> String {
+    find("HAPAX_NATS_URL", "nats")
+}
+
 /// The address of a Kafka broker whose user may do everything: `HAPAX_KAFKA_BROKERS`, or what `services/kafka start`
 /// left. A test makes topics of its own there and deletes them.
 ///

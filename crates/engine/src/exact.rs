@@ -247,3 +247,18 @@ pub fn hex(text: &[u8]) -> Option<Vec<u8>> {
     }
     pairs.iter().map(|&[high, low]| Some(nibble(high)? << 4 | nibble(low)?)).collect()
 }
+
+/// Part of a URL with its `%40` read as what they stand for. `None` if that is not UTF-8, or a `%` stands alone.
+pub fn url_part(part: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || u8::try_from(char::from(rest.next()?).to_digit(16)?).ok();
+        bytes.push(digit()? * 16 + digit()?);
+    }
+    String::from_utf8(bytes).ok()
+}

@@ -25,6 +25,7 @@ pub mod progress;
 pub mod run;
 pub mod sink;
 pub mod source;
+pub mod template;
 pub mod transform;
 pub mod wire;
 

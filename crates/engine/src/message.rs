@@ -5,8 +5,11 @@
 
 mod encode;
 mod finite;
+mod gather;
 mod json;
+mod outgoing;
 mod rows;
+pub mod session;
 #[cfg(test)]
 mod tests;
 pub mod zone;
@@ -20,6 +23,8 @@ use serde::{Deserialize, Serialize};
 use crate::columns::Columns;
 pub use encode::{Objects, as_objects};
 pub use finite::not_finite;
+pub use gather::{Beside, Gathered, Gathering, Layout, Message, moment, number, text};
+pub use outgoing::{encode, raw_column};
 pub use rows::Rows;
 
 /// What the body of a message is.

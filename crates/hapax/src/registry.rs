@@ -23,8 +23,10 @@ const EMBEDDED: &str = "embedded";
 const FILES: &str = "files";
 const KAFKA: &str = "kafka";
 const MYSQL: &str = "mysql";
+const NATS: &str = "nats";
 const POSTGRES: &str = "postgres";
 const REDIS: &str = "redis";
+const RABBITMQ: &str = "rabbitmq";
 const SQLITE: &str = "sqlite";
 
 /// The JSON Schema of a pipeline file.
@@ -54,6 +56,18 @@ pub fn schema() -> serde_json::Value {
             summary: "A table of a MySQL or MariaDB database.",
             source: Some(generator.subschema_for::<hapax_mysql::config::SourceConfig>().to_value()),
             sink: Some(generator.subschema_for::<hapax_mysql::config::SinkConfig>().to_value()),
+        },
+        System {
+            name: NATS,
+            summary: "A stream of NATS JetStream.",
+            source: Some(generator.subschema_for::<hapax_nats::config::SourceConfig>().to_value()),
+            sink: Some(generator.subschema_for::<hapax_nats::config::SinkConfig>().to_value()),
+        },
+        System {
+            name: RABBITMQ,
+            summary: "A queue or an exchange of RabbitMQ.",
+            source: Some(generator.subschema_for::<hapax_rabbitmq::config::SourceConfig>().to_value()),
+            sink: Some(generator.subschema_for::<hapax_rabbitmq::config::SinkConfig>().to_value()),
         },
         System {
             name: POSTGRES,
@@ -145,6 +159,15 @@ pub async fn open_source(section: &Section) -> Result<Arc<dyn Source>, OpenError
                 hapax_mysql::source::Mysql::open(section.read()?).await.map_err(OpenError::Source)?;
             Ok(Arc::new(source))
         }
+        NATS => {
+            let source = hapax_nats::source::Nats::open(section.read()?).await.map_err(OpenError::Source)?;
+            Ok(Arc::new(source))
+        }
+        RABBITMQ => {
+            let config = section.read()?;
+            let source = hapax_rabbitmq::source::Rabbitmq::open(config).await.map_err(OpenError::Source)?;
+            Ok(Arc::new(source))
+        }
         POSTGRES => {
             let config = section.read()?;
             let source = hapax_postgres::source::Postgres::open(config).await.map_err(OpenError::Source)?;
@@ -162,7 +185,7 @@ pub async fn open_source(section: &Section) -> Result<Arc<dyn Source>, OpenError
 /// Opens the sink of a section. Nothing is created yet. `keeper` is the database that keeps positions for a system that
 /// keeps none.
 pub async fn open_sink(section: &Section, name: &PipelineName, keeper: &Path) -> Result<Sink, OpenError> {
-    let _keeps = |target: Arc<dyn Target>| {
+    let keeps = |target: Arc<dyn Target>| {
         let keeper = hapax_sqlite::sink::keeper(keeper).map_err(OpenError::Sink)?;
         Ok::<_, OpenError>(Sink::Kept(Kept { target, keeper }))
     };
@@ -174,6 +197,8 @@ pub async fn open_sink(section: &Section, name: &PipelineName, keeper: &Path) ->
         SQLITE => hapax_sqlite::sink::open(section.read()?).await.map_err(OpenError::Sink),
         KAFKA => hapax_kafka::sink::open(section.read()?, name).map_err(OpenError::Sink),
         MYSQL => hapax_mysql::sink::open(section.read()?).await.map_err(OpenError::Sink),
+        NATS => keeps(hapax_nats::sink::open(section.read()?).await.map_err(OpenError::Sink)?),
+        RABBITMQ => keeps(hapax_rabbitmq::sink::open(section.read()?).await.map_err(OpenError::Sink)?),
         POSTGRES => hapax_postgres::sink::open(section.read()?).await.map_err(OpenError::Sink),
         REDIS => hapax_redis::sink::open(section.read()?).await.map_err(OpenError::Sink),
         _ => Err(unknown(section).into()),
@@ -271,6 +296,8 @@ pub fn check(pipeline: &Pipeline) -> Vec<Mistake> {
         FILES => pipeline.source.read::<hapax_files::config::SourceConfig>().err(),
         KAFKA => pipeline.source.read::<hapax_kafka::config::SourceConfig>().err(),
         MYSQL => pipeline.source.read::<hapax_mysql::config::SourceConfig>().err(),
+        NATS => pipeline.source.read::<hapax_nats::config::SourceConfig>().err(),
+        RABBITMQ => pipeline.source.read::<hapax_rabbitmq::config::SourceConfig>().err(),
         SQLITE => pipeline.source.read::<hapax_sqlite::config::SourceConfig>().err(),
         POSTGRES => pipeline.source.read::<hapax_postgres::source_config::SourceConfig>().err(),
         REDIS => pipeline.source.read::<hapax_redis::config::SourceConfig>().err(),
@@ -280,6 +307,8 @@ pub fn check(pipeline: &Pipeline) -> Vec<Mistake> {
         FILES => pipeline.sink.read::<hapax_files::sink_config::SinkConfig>().err(),
         KAFKA => pipeline.sink.read::<hapax_kafka::config::SinkConfig>().err(),
         MYSQL => pipeline.sink.read::<hapax_mysql::config::SinkConfig>().err(),
+        NATS => pipeline.sink.read::<hapax_nats::config::SinkConfig>().err(),
+        RABBITMQ => pipeline.sink.read::<hapax_rabbitmq::config::SinkConfig>().err(),
         SQLITE => pipeline.sink.read::<hapax_sqlite::config::SinkConfig>().err(),
         POSTGRES => pipeline.sink.read::<hapax_postgres::config::SinkConfig>().err(),
         REDIS => pipeline.sink.read::<hapax_redis::config::SinkConfig>().err(),
@@ -303,6 +332,18 @@ fn same_place(pipeline: &Pipeline) -> Option<Mistake> {
         && source.text("table") == sink.text("table")
     {
         return Some(onto_itself(sink, "table"));
+    }
+    if source.system == sink.system
+        && let (Some(from), Some(to)) = (source.text("url"), sink.text("url"))
+        && address::without_password(from) == address::without_password(to)
+    {
+        let by_queue = sink.text("exchange").is_none() && source.text("queue").is_some();
+        if source.text("stream").is_some() && source.text("stream") == sink.text("stream") {
+            return Some(onto_itself(sink, "stream"));
+        }
+        if by_queue && source.text("queue") == sink.text("routing_key") {
+            return Some(onto_itself(sink, "routing_key"));
+        }
     }
     if source.system == KAFKA
         && sink.system == KAFKA
@@ -388,6 +429,12 @@ pub fn blamed_key(code: Code, section: &Section) -> Option<&'static str> {
         hapax_mysql::codes::NO_TYPE => Some("schema"),
         hapax_mysql::codes::BAD_QUERY => Some("query"),
         hapax_mysql::codes::BAD_URL | hapax_mysql::codes::CONFIG => Some("url"),
+        hapax_nats::codes::NO_STREAM | hapax_nats::codes::WORK_QUEUE => Some("stream"),
+        hapax_nats::codes::NO_WINDOW | hapax_nats::codes::STREAM_UNFIT => Some("stream"),
+        hapax_nats::codes::CONSUMER_UNFIT => Some("consumer"),
+        hapax_nats::codes::BAD_URL => Some("url"),
+        hapax_rabbitmq::codes::NO_QUEUE | hapax_rabbitmq::codes::STREAM => Some("queue"),
+        hapax_rabbitmq::codes::BAD_URL | hapax_rabbitmq::codes::NO_VHOST => Some("url"),
         hapax_sqlite::codes::NO_TABLE => Some("table"),
         hapax_sqlite::codes::NO_COLUMN => Some("cursor"),
         hapax_sqlite::codes::NO_TYPE => Some("schema"),

@@ -437,6 +437,9 @@ const MAY_CHANGE: &[&str] = &[
     "outage_max",
     "poll_ms",
     "workers",
+    // Of queues: how much is in hand, and what is given up.
+    "on_gap",
+    "prefetch",
     // Of Kafka: how a cluster is entered, and what is given up.
     "accept_gap",
     "brokers",

@@ -74,6 +74,66 @@ fn fields_may_be_left_out_and_bytes_left_alone() {
 }
 
 #[test]
+fn a_message_that_was_set_aside_is_read_again_by_the_schema_of_today() {
+    let code = hapax_protocol::code::Code(1);
+    let reject = UnknownFields::Reject;
+    let before = Layout::new(bodies(&[("id", "int64")], reject), vec![text("_message_id"), moment("_at")]);
+    let beside = vec![Beside::Text(Some("m1".to_owned())), Beside::Moment(Some(5))];
+    let mut gathering = before.gather();
+    let body = br#"{"id":"7"}"#;
+    gathering.push(&Message { ordinal: 3, id: None, body, beside: beside.clone() }, code);
+    let body = br#"{"id":8}"#;
+    gathering.push(&Message { ordinal: 4, id: None, body, beside }, code);
+    let gathered = gathering.finish().unwrap();
+    assert_eq!((gathered.records.num_rows(), gathered.ordinals.of(0), gathered.rejected.len()), (1, 4, 1));
+    let raw = &gathered.rejected[0].raw;
+    assert!(before.reread(raw, true).is_err());
+    let today = Layout::new(bodies(&[("id", "string")], reject), vec![text("_message_id"), moment("_at")]);
+    let again = today.reread(raw, true).unwrap();
+    assert_eq!(again.column(0).as_string::<i32>().value(0), "7");
+    assert_eq!(again.column(1).as_string::<i32>().value(0), "m1");
+    let columns = r#"{"id":8,"_message_id":"m2","_at":"1970-01-01T00:00:00.000005Z"}"#;
+    let again = before.reread(columns, false).unwrap();
+    assert_eq!(again.column(1).as_string::<i32>().value(0), "m2");
+    assert_eq!(again.column(2), gathered.records.column(2));
+}
+
+#[test]
+fn what_is_sent_is_read_as_it_was() {
+    let columns = [
+        ("id", "int64"),
+        ("amount", "decimal(20,2)"),
+        ("note", "string"),
+        ("at", "timestamptz"),
+        ("seen", "timestamp"),
+        ("day", "date"),
+        ("time", "time"),
+        ("blob", "binary"),
+        ("flag", "boolean"),
+        ("share", "float64"),
+    ];
+    let layout = bodies(&columns, UnknownFields::Reject);
+    let text = r#"{"id":-9007199254740993,"amount":"123456789012345678.90","note":"a\nb \u0000 \"ü\"",
+        "at":"2026-11-24T08:00:00.000001Z","seen":"1970-01-01T00:00:00","day":"0001-01-01","time":"23:59:59.000001",
+        "blob":"00ff0a","flag":true,"share":0.1}"#;
+    let mut rows = layout.rows();
+    rows.push(text.replace("\n        ", "").as_bytes()).unwrap();
+    rows.push(b"{}").unwrap();
+    let schema = Arc::new(arrow::datatypes::Schema::new(layout.fields().to_vec()));
+    let records = arrow::array::RecordBatch::try_new(Arc::clone(&schema), rows.finish()).unwrap();
+    let mut again = layout.rows();
+    for body in encode(&records, Format::Json).unwrap() {
+        let body = body.unwrap();
+        again.push(&body).unwrap_or_else(|reason| panic!("{reason}: {}", String::from_utf8_lossy(&body)));
+    }
+    assert_eq!(arrow::array::RecordBatch::try_new(schema, again.finish()).unwrap(), records);
+    let infinite: arrow::array::ArrayRef = Arc::new(arrow::array::Float64Array::from(vec![1.0, f64::NAN]));
+    let infinite = arrow::array::RecordBatch::try_from_iter([("share", infinite)]).unwrap();
+    let sent = encode(&infinite, Format::Json).unwrap();
+    assert!(sent[0].is_ok() && sent[1].as_ref().unwrap_err().contains("share"));
+}
+
+#[test]
 fn records_come_back_from_the_objects_that_were_written() {
     let columns = [("id", "int64"), ("at", "timestamptz"), ("note", "string"), ("raw", "binary")];
     let mut rows = bodies(&columns, UnknownFields::Reject).rows();

@@ -216,8 +216,9 @@ impl KeptWriter {
         onto: Onto,
     ) -> Result<Sent, SinkError> {
         let tokens = match self.repeat {
-            Repeat::Dropped { .. } => self.tokens(batch, rows),
-            Repeat::Replaces { .. } | Repeat::Adds { .. } => Vec::new(),
+            // Where the destination adds another, its readers may tell it by the token.
+            Repeat::Dropped { .. } | Repeat::Adds { .. } => self.tokens(batch, rows),
+            Repeat::Replaces { .. } => Vec::new(),
         };
         let sending = Sending { records, tokens: &tokens, deadline: self.deadline.as_ref() };
         let sent = match onto {

@@ -137,7 +137,7 @@ pub trait Sender: Send {
 pub struct Sending<'a> {
     /// The records.
     pub records: &'a RecordBatch,
-    /// The token of each, the same on every attempt. Empty unless the destination tells repeats by them.
+    /// The token of each, the same on every attempt. Empty where the destination replaces by key.
     pub tokens: &'a [Token],
     /// Until when they may leave. It is asked last before each request.
     pub deadline: Option<&'a Deadline>,

@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use hapax_config::Section;
+use hapax_config::{Mistake, Section};
 use hapax_engine::fault::SinkError;
 
-use super::{FILES, KAFKA, MYSQL, OpenError, POSTGRES, REDIS, SQLITE, unknown};
+use super::{FILES, KAFKA, MYSQL, NATS, OpenError, POSTGRES, RABBITMQ, REDIS, SQLITE, unknown};
 
 /// The section of a scratch destination of the same kind, for the place `place` of a scratch directory. Touches
 /// nothing.
@@ -36,6 +36,11 @@ pub fn section(sink: &Section, place: &Path) -> Result<Section, OpenError> {
             let config: hapax_redis::config::SinkConfig = sink.read()?;
             let (key, state) = hapax_redis::scratch::names(&config, &name(place));
             Ok(sink.with_text("key", key).with_text("state", state))
+        }
+        NATS | RABBITMQ => {
+            let message = format!("there is no scratch destination beside one of {}", sink.system);
+            let help = "Drill a pipeline of the same source into a database or into files.";
+            Err(Mistake::new(crate::codes::NO_SCRATCH, sink.span, message).helped(help).into())
         }
         _ => Err(unknown(sink).into()),
     }

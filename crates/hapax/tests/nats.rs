@@ -1,0 +1,370 @@
+//! Pipelines out of a real NATS server, as a person runs them, and as they are killed.
+// A test fails by panicking; its numbers are small.
+#![allow(
+    clippy::as_conversions,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used
+)]
+
+mod queue_kit;
+
+use std::path::Path;
+use std::process::Command;
+
+use async_nats::ConnectOptions;
+use async_nats::jetstream::stream::Config;
+use async_nats::jetstream::{self, Context};
+use queue_kit::{Hapax, POINTS, root};
+use rusqlite::Connection;
+
+/// The server's own client, in a runtime of its own.
+struct Server {
+    runtime: tokio::runtime::Runtime,
+    context: Context,
+}
+
+impl Server {
+    fn at(url: &str) -> Self {
+        let (user, rest) = url.trim_start_matches("nats://").split_once(':').unwrap();
+        let (password, place) = rest.split_once('@').unwrap();
+        let options = ConnectOptions::new().user_and_password(user.to_owned(), password.to_owned());
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let context = runtime
+            .block_on(async { jetstream::new(options.connect(format!("nats://{place}")).await.unwrap()) });
+        Self { runtime, context }
+    }
+
+    fn make(&self, name: &str, subjects: &str) {
+        self.delete(name);
+        let config =
+            Config { name: name.to_owned(), subjects: vec![subjects.to_owned()], ..Config::default() };
+        self.runtime.block_on(self.context.create_stream(config)).unwrap();
+    }
+
+    fn delete(&self, name: &str) {
+        let _ = self.runtime.block_on(self.context.delete_stream(name));
+    }
+
+    fn publish(&self, subject: &str, bodies: impl Iterator<Item = String>) {
+        self.runtime.block_on(async {
+            let mut acks = Vec::new();
+            for body in bodies {
+                acks.push(self.context.publish(subject.to_owned(), body.into()).await.unwrap());
+                if acks.len() >= 500 {
+                    for ack in acks.drain(..) {
+                        ack.await.unwrap();
+                    }
+                }
+            }
+            for ack in acks {
+                ack.await.unwrap();
+            }
+        });
+    }
+
+    fn holds(&self, stream: &str) -> u64 {
+        self.runtime.block_on(self.context.get_stream(stream)).unwrap().cached_info().state.messages
+    }
+
+    /// Each body that a stream holds, once.
+    fn bodies(&self, stream: &str) -> std::collections::BTreeSet<Vec<u8>> {
+        use futures::StreamExt;
+        self.runtime.block_on(async {
+            let stream = self.context.get_stream(stream).await.unwrap();
+            let count = stream.cached_info().state.messages as usize;
+            let consumer = stream
+                .create_consumer(jetstream::consumer::pull::Config {
+                    ack_policy: jetstream::consumer::AckPolicy::None,
+                    ..Default::default()
+                })
+                .await
+                .unwrap();
+            let messages = consumer.messages().await.unwrap().take(count);
+            messages.map(|message| message.unwrap().payload.to_vec()).collect().await
+        })
+    }
+
+    /// Makes a consumer that gives out again what was not acknowledged for two seconds.
+    fn consumer(&self, stream: &str) {
+        let config = jetstream::consumer::pull::Config {
+            durable_name: Some("worker".to_owned()),
+            ack_policy: jetstream::consumer::AckPolicy::Explicit,
+            ack_wait: std::time::Duration::from_secs(2),
+            max_ack_pending: 2_000,
+            ..Default::default()
+        };
+        self.runtime.block_on(async {
+            let stream = self.context.get_stream(stream).await.unwrap();
+            stream.create_consumer(config).await.unwrap();
+        });
+    }
+
+    fn open_at(&self, stream: &str, consumer: &str) -> u64 {
+        self.runtime.block_on(async {
+            let stream = self.context.get_stream(stream).await.unwrap();
+            let info = stream.consumer_info(consumer).await.unwrap();
+            info.num_pending + info.num_ack_pending as u64
+        })
+    }
+}
+
+fn order(id: u32) -> String {
+    format!("{{\"id\":{id},\"status\":\"new\",\"amount\":{}.25,\"at\":\"2026-11-24T08:00:00Z\"}}", id % 100)
+}
+
+/// A number that SQLite answers with; 0 where there is nothing to ask.
+fn ask(path: &Path, sql: &str) -> i64 {
+    let Ok(connection) = Connection::open(path) else { return 0 };
+    connection.busy_timeout(std::time::Duration::from_secs(20)).unwrap();
+    connection.query_row(sql, [], |row| row.get(0)).unwrap_or(0)
+}
+
+#[test]
+fn the_example_runs() {
+    let url = hapax_conformance::server::nats();
+    let server = Server::at(&url);
+    server.make("EXAMPLE_ORDERS", "example.orders.>");
+    server.publish("example.orders.eu", (0..200).map(order));
+    let folder = tempfile::tempdir().unwrap();
+    let hapax = Hapax {
+        folder: folder.path().to_owned(),
+        file: root().join("examples/nats-to-sqlite.yaml"),
+        variables: vec![("NATS_URL", url)],
+    };
+    for command in ["validate", "plan"] {
+        let (code, said) = hapax.said(&[command]);
+        assert_eq!(code, 0, "{said}");
+        assert!(command == "validate" || said.contains("exactly-once"), "{said}");
+    }
+    assert_eq!(hapax.moved(), 200);
+    let db = folder.path().join("orders.db");
+    assert_eq!(ask(&db, "SELECT count(*) FROM orders WHERE _subject = 'example.orders.eu'"), 200);
+    assert_eq!(ask(&db, "SELECT max(_sequence) FROM orders"), 200);
+    server.publish("example.orders.us", (200..205).map(order));
+    let (code, said) = hapax.said(&["status"]);
+    assert!(code == 0 && said.contains("sequence 200"), "{said}");
+    assert_eq!(hapax.moved(), 5);
+    assert_eq!(hapax.moved(), 0);
+    server.make("EXAMPLE_ORDERS", "example.orders.>");
+    let (code, said) = hapax.said(&["run"]);
+    assert!(code == 1 && said.contains("HX0730"), "{said}");
+    server.delete("EXAMPLE_ORDERS");
+    let (code, said) = hapax.said(&["run"]);
+    assert!(code != 0 && said.contains("HX0723"), "{said}");
+}
+
+fn pipeline(folder: &Path, stream: &str, source: &str, more: &str) -> std::path::PathBuf {
+    let text = format!(
+        "version: 1\nname: killed\nsource:\n  nats:\n    url: ${{env:NATS_URL}}\n    stream: {stream}\n    \
+         schema: {{ id: int64, status: string, amount: \"decimal(12,2)\", at: timestamptz }}\n{source}\
+         sink:\n  sqlite: {{ path: out.db, table: orders }}\ndelivery: exactly-once\ncommit: {{ records: 300 }}\n{more}"
+    );
+    let file = folder.join("p.yaml");
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+/// Kills runs until all is moved; returns how many were killed.
+fn killed(name: &str, source: &str, twice: bool) -> i32 {
+    let url = hapax_conformance::server::nats();
+    let server = Server::at(&url);
+    let stream = format!("hapax_killed_{name}_{}", std::process::id());
+    server.make(&stream, &format!("{stream}.>"));
+    let records = 12_000;
+    server.publish(&format!("{stream}.a"), (0..records).map(order));
+    if twice {
+        server.consumer(&stream);
+        server.publish(&format!("{stream}.a"), (0..records / 2).map(order));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = pipeline(folder.path(), &stream, source, "");
+    let hapax = Hapax { folder: folder.path().to_owned(), file, variables: vec![("NATS_URL", url)] };
+    let db = folder.path().join("out.db");
+    let mut kills = 0;
+    for round in 1..=12 {
+        let arrived = || ask(&db, "SELECT count(*) FROM orders") >= round * 900;
+        kills += i32::from(hapax.start().kill_once(arrived));
+        assert_eq!(ask(&db, "SELECT count(*) - count(DISTINCT id) FROM orders"), 0, "after {kills} kills");
+    }
+    assert!(kills >= 8, "only {kills} runs were killed");
+    hapax.moved();
+    assert_eq!(hapax.moved(), 0);
+    assert_eq!(ask(&db, "SELECT count(*) FROM orders"), i64::from(records), "after {kills} kills");
+    assert_eq!(ask(&db, "SELECT count(DISTINCT id) FROM orders"), i64::from(records));
+    if twice {
+        assert_eq!(server.open_at(&stream, "worker"), 0, "what took effect was not acknowledged");
+    }
+    server.delete(&stream);
+    println!("{name}: {kills} kills, {records} records, 0 lost, 0 duplicated");
+    kills
+}
+
+#[test]
+fn a_run_by_sequence_that_is_killed_moves_each_message_once() {
+    killed("straight", "", false);
+}
+
+#[test]
+fn a_run_with_a_consumer_that_is_killed_moves_each_message_once() {
+    killed("shared", "    consumer: worker\nidentity: { key: [id] }\n", true);
+}
+
+/// A server of the test's own.
+struct Own(tempfile::TempDir);
+
+impl Own {
+    fn new() -> Self {
+        let own = Self(tempfile::tempdir().unwrap());
+        own.service("start");
+        own
+    }
+
+    fn service(&self, what: &str) {
+        let output =
+            Command::new(root().join("services/nats")).arg(what).arg(self.0.path()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    fn url(&self) -> String {
+        std::fs::read_to_string(self.0.path().join("url")).unwrap().trim().to_owned()
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let _ = Command::new(root().join("services/nats")).arg("stop").arg(self.0.path()).output();
+    }
+}
+
+#[test]
+fn two_workers_of_a_consumer_that_are_killed_move_each_message_once() {
+    killed("workers", "    consumer: worker\n    workers: 2\nidentity: { key: [id] }\n", true);
+}
+
+fn every_point(name: &str, source: &str) {
+    let url = hapax_conformance::server::nats();
+    let server = Server::at(&url);
+    let mut kills = 0;
+    for point in POINTS {
+        let stream = format!("hapax_points_{name}_{point}_{}", std::process::id());
+        server.make(&stream, &format!("{stream}.>"));
+        server.consumer(&stream);
+        server.publish(&format!("{stream}.a"), (0..1500).map(order));
+        let folder = tempfile::tempdir().unwrap();
+        let file = pipeline(folder.path(), &stream, source, "");
+        let hapax =
+            Hapax { folder: folder.path().to_owned(), file, variables: vec![("NATS_URL", url.clone())] };
+        let killed: i32 = [1, 3, 2].map(|nth| i32::from(hapax.crash(&format!("{point}:{nth}")))).iter().sum();
+        assert!(killed > 0, "no run came to {point}");
+        kills += killed;
+        hapax.moved();
+        assert_eq!(hapax.moved(), 0);
+        let db = folder.path().join("out.db");
+        let counted = "SELECT count(*) * 10000 + count(DISTINCT id) FROM orders";
+        assert_eq!(ask(&db, counted), 15_001_500, "killed at {point}");
+        server.delete(&stream);
+    }
+    println!("{name}: {kills} kills at {} points, 0 lost, 0 duplicated", POINTS.len());
+}
+
+#[test]
+fn every_crash_point_is_survived_by_sequence() {
+    every_point("straight", "");
+}
+
+#[test]
+fn every_crash_point_is_survived_with_a_consumer() {
+    every_point("shared", "    consumer: worker\nidentity: { key: [id] }\n");
+}
+
+/// Kills runs out of one stream into another; what arrives is counted by its bodies.
+fn killed_between(once: &str, subject: &str) {
+    let url = hapax_conformance::server::nats();
+    let server = Server::at(&url);
+    let (from, to) = (
+        format!("hapax_{once}_from_{}", std::process::id()),
+        format!("hapax_{once}_to_{}", std::process::id()),
+    );
+    server.make(&from, &format!("{from}.>"));
+    server.make(&to, &format!("{to}.>"));
+    let records = 6_000;
+    server.publish(&format!("{from}.a"), (0..records).map(order));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.yaml");
+    let text = format!(
+        "version: 1\nname: killed\nsource:\n  nats:\n    url: ${{env:NATS_URL}}\n    stream: {from}\n    \
+         schema: {{ id: int64, status: string, amount: \"decimal(12,2)\", at: timestamptz }}\n\
+         identity: {{ key: [id] }}\nsink:\n  nats: {{ url: \"${{env:NATS_URL}}\", stream: {to}, subject: \"{to}.{subject}\", once: {once} }}\n\
+         commit: {{ records: 200 }}\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    let hapax = Hapax { folder: folder.path().to_owned(), file, variables: vec![("NATS_URL", url)] };
+    let (code, said) = hapax.said(&["plan"]);
+    assert_eq!(code, 0, "{said}");
+    let promised = if once == "subject" { "effectively-once" } else { "exactly-once within 2m" };
+    assert!(said.contains(promised) && said.contains("power loss"), "{said}");
+    let mut kills = 0;
+    for round in 1..=8 {
+        kills += i32::from(hapax.start().kill_once(|| server.holds(&to) >= round * 600));
+    }
+    assert!(kills >= 6, "only {kills} runs were killed");
+    hapax.moved();
+    assert_eq!(hapax.moved(), 0);
+    assert_eq!(server.holds(&to), u64::from(records), "after {kills} kills");
+    let bodies = server.bodies(&to);
+    assert_eq!(bodies.len(), records as usize, "after {kills} kills: two messages are the same");
+    println!("nats to nats by {once}: {kills} kills, {records} records, 0 lost, 0 duplicated");
+    server.delete(&from);
+    server.delete(&to);
+}
+
+#[test]
+fn a_run_into_a_stream_by_ids_that_is_killed_sends_each_message_once() {
+    killed_between("message_id", "x");
+}
+
+#[test]
+fn a_run_into_a_stream_by_subjects_that_is_killed_sends_each_message_once() {
+    killed_between("subject", "{id}");
+}
+
+fn restarted(source: &str) {
+    let own = Own::new();
+    let url = own.url();
+    let server = Server::at(&url);
+    server.make("s", "s.>");
+    server.publish("s.a", (0..3000).map(order));
+    let folder = tempfile::tempdir().unwrap();
+    let hapax = Hapax {
+        folder: folder.path().to_owned(),
+        file: pipeline(folder.path(), "s", source, "follow: true\n"),
+        variables: vec![("NATS_URL", url.clone())],
+    };
+    let db = folder.path().join("out.db");
+    let mut running = hapax.start();
+    running.wait_for("the first records", || ask(&db, "SELECT count(*) FROM orders") >= 300);
+    drop(server);
+    own.service("stop");
+    own.service("start");
+    assert_eq!(own.url(), url, "the server came back elsewhere");
+    Server::at(&url).publish("s.a", (3000..4000).map(order));
+    running.wait_for("all records", || ask(&db, "SELECT count(*) FROM orders") >= 4000);
+    assert_eq!(running.stop(), 0, "{}", hapax.log());
+    assert_eq!(ask(&db, "SELECT count(DISTINCT id) FROM orders"), 4000);
+    assert_eq!(ask(&db, "SELECT count(*) FROM orders"), 4000);
+}
+
+#[test]
+fn a_server_that_is_restarted_is_waited_for_by_sequence() {
+    restarted("");
+}
+
+#[test]
+fn a_server_that_is_restarted_is_waited_for_with_a_consumer() {
+    restarted("    consumer: worker\nidentity: { key: [id] }\n");
+}

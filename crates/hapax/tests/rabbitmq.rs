@@ -1,0 +1,298 @@
+//! Pipelines out of a real RabbitMQ broker, as a person runs them, and as they are killed.
+// A test fails by panicking; its numbers are small.
+#![allow(
+    clippy::as_conversions,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used
+)]
+
+mod queue_kit;
+
+use std::path::Path;
+use std::process::Command;
+
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use queue_kit::{Database, Hapax, POINTS, root};
+
+/// The broker's own client, in a runtime of its own.
+struct Broker {
+    runtime: tokio::runtime::Runtime,
+    channel: Channel,
+    _connection: Connection,
+}
+
+impl Broker {
+    fn at(url: &str) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (channel, connection) = runtime.block_on(async {
+            let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
+            let channel = connection.create_channel().await.unwrap();
+            channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+            (channel, connection)
+        });
+        Self { runtime, channel, _connection: connection }
+    }
+
+    fn declare(&self, queue: &str, kind: &str) {
+        self.delete(queue);
+        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString(kind.into()));
+        self.runtime.block_on(self.channel.queue_declare(queue.into(), options, arguments)).unwrap();
+    }
+
+    fn delete(&self, queue: &str) {
+        let options = QueueDeleteOptions::default();
+        self.runtime.block_on(self.channel.queue_delete(queue.into(), options)).unwrap();
+    }
+
+    /// Publishes bodies under ids, durably, and waits until the broker has them.
+    fn publish(&self, queue: &str, messages: impl Iterator<Item = (String, String)>) {
+        self.runtime.block_on(async {
+            let mut confirms = Vec::new();
+            for (id, body) in messages {
+                let properties =
+                    BasicProperties::default().with_delivery_mode(2).with_message_id(id.as_str().into());
+                let options = BasicPublishOptions::default();
+                let published =
+                    self.channel.basic_publish("".into(), queue.into(), options, body.as_bytes(), properties);
+                confirms.push(published.await.unwrap());
+            }
+            for confirm in confirms {
+                assert!(confirm.await.unwrap().is_ack());
+            }
+        });
+    }
+
+    fn waiting(&self, queue: &str) -> u32 {
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let declared = self.channel.queue_declare(queue.into(), passive, FieldTable::default());
+        self.runtime.block_on(declared).unwrap().message_count()
+    }
+}
+
+fn orders(ids: std::ops::Range<u32>) -> impl Iterator<Item = (String, String)> {
+    ids.map(|id| {
+        let body = format!(
+            "{{\"id\":{id},\"status\":\"new\",\"amount\":{}.25,\"at\":\"2026-11-24T08:00:00Z\"}}",
+            id % 100
+        );
+        (format!("order-{id}"), body)
+    })
+}
+
+#[test]
+fn the_example_runs() {
+    let url = hapax_conformance::server::rabbitmq();
+    let (broker, database) = (Broker::at(&url), Database::new("example"));
+    let queue = "hapax_example_orders";
+    broker.declare(queue, "classic");
+    broker.publish(queue, orders(0..200));
+    // Published again by somebody who did not get an answer; and one that nobody can read.
+    broker.publish(queue, orders(50..150));
+    broker.publish(queue, std::iter::once(("broken".to_owned(), "no JSON".to_owned())));
+    let folder = tempfile::tempdir().unwrap();
+    let hapax = Hapax {
+        folder: folder.path().to_owned(),
+        file: root().join("examples/rabbitmq-to-postgres.yaml"),
+        variables: vec![("RABBITMQ_URL", url), ("TARGET_URL", database.url())],
+    };
+    for command in ["validate", "plan"] {
+        let (code, said) = hapax.said(&[command]);
+        assert_eq!(code, 0, "{said}");
+        assert!(command == "validate" || said.contains("exactly-once"), "{said}");
+    }
+    assert_eq!(broker.waiting(queue), 301, "a plan took messages");
+    assert_eq!(hapax.moved(), 200);
+    assert_eq!(broker.waiting(queue), 0);
+    assert_eq!(database.ask("SELECT sum(amount) FROM orders_from_rabbitmq").as_deref(), Some("9950.00"));
+    let (code, said) = hapax.said(&["dead-letters", "list"]);
+    assert!(code == 0 && said.contains("HX0696"), "{said}");
+    broker.publish(queue, orders(199..205));
+    assert_eq!(hapax.moved(), 5);
+    let (code, said) = hapax.said(&["status"]);
+    assert!(code == 0 && said.contains("205"), "{said}");
+    broker.delete(queue);
+    let (code, said) = hapax.said(&["run"]);
+    assert!(code != 0 && said.contains("HX0694"), "{said}");
+}
+
+/// A pipeline from a queue into the table `orders`.
+fn pipeline(folder: &Path, queue: &str, more: &str) -> std::path::PathBuf {
+    let text = format!(
+        "version: 1\nname: killed\nsource:\n  rabbitmq:\n    url: ${{env:RABBITMQ_URL}}\n    queue: {queue}\n    \
+         prefetch: 900\n    schema: {{ id: int64, status: string, amount: \"decimal(12,2)\", at: timestamptz }}\n\
+         identity: {{ key: [id] }}\nsink:\n  postgres: {{ url: \"${{env:TARGET_URL}}\", table: orders }}\n\
+         delivery: exactly-once\ncommit: {{ records: 300 }}\n{more}"
+    );
+    let file = folder.join("p.yaml");
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+fn killed(kind: &str, workers: u32) {
+    let url = hapax_conformance::server::rabbitmq();
+    let database = Database::new(&format!("killed_{kind}_{workers}"));
+    let broker = Broker::at(&url);
+    let queue = format!("hapax_killed_{kind}_{workers}_{}", std::process::id());
+    broker.declare(&queue, kind);
+    let records = 12_000;
+    broker.publish(&queue, orders(0..records));
+    broker.publish(&queue, orders(0..records / 2));
+    let folder = tempfile::tempdir().unwrap();
+    let file = pipeline(folder.path(), &queue, "");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("prefetch: 900", &format!("prefetch: 900\n    workers: {workers}")))
+        .unwrap();
+    let hapax = Hapax {
+        folder: folder.path().to_owned(),
+        file,
+        variables: vec![("RABBITMQ_URL", url), ("TARGET_URL", database.url())],
+    };
+    let mut kills = 0;
+    for round in 1..=12 {
+        let wanted = round * 900;
+        let arrived = || database.count("SELECT count(*) FROM orders") >= wanted;
+        kills += i32::from(hapax.start().kill_once(arrived));
+        let twice = database.count("SELECT count(*) - count(DISTINCT id) FROM orders");
+        assert_eq!(twice, 0, "after {kills} kills");
+    }
+    assert!(kills >= 8, "only {kills} runs were killed");
+    hapax.moved();
+    assert_eq!(hapax.moved(), 0);
+    assert_eq!(database.count("SELECT count(*) FROM orders"), i64::from(records), "after {kills} kills");
+    assert_eq!(database.count("SELECT count(DISTINCT id) FROM orders"), i64::from(records));
+    assert_eq!(broker.waiting(&queue), 0);
+    broker.delete(&queue);
+    println!("{kind}, {workers} workers: {kills} kills, {records} records, 0 lost, 0 duplicated");
+}
+
+#[test]
+fn a_run_that_is_killed_moves_each_message_once() {
+    killed("classic", 1);
+}
+
+#[test]
+fn two_workers_that_are_killed_move_each_message_once() {
+    killed("classic", 2);
+}
+
+#[test]
+fn every_crash_point_is_survived() {
+    let url = hapax_conformance::server::rabbitmq();
+    let database = Database::new("points");
+    let broker = Broker::at(&url);
+    let mut kills = 0;
+    for point in POINTS {
+        database.ask("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
+        let queue = format!("hapax_points_{point}_{}", std::process::id());
+        broker.declare(&queue, "classic");
+        broker.publish(&queue, orders(0..1500));
+        broker.publish(&queue, orders(100..300));
+        let folder = tempfile::tempdir().unwrap();
+        let hapax = Hapax {
+            folder: folder.path().to_owned(),
+            file: pipeline(folder.path(), &queue, ""),
+            variables: vec![("RABBITMQ_URL", url.clone()), ("TARGET_URL", database.url())],
+        };
+        let killed: i32 = [1, 3, 2].map(|nth| i32::from(hapax.crash(&format!("{point}:{nth}")))).iter().sum();
+        assert!(killed > 0, "no run came to {point}");
+        kills += killed;
+        hapax.moved();
+        assert_eq!(hapax.moved(), 0);
+        let counted = "SELECT count(*) * 10000 + count(DISTINCT id) FROM orders";
+        assert_eq!(database.count(counted), 15_001_500, "killed at {point}");
+        assert_eq!(broker.waiting(&queue), 0, "killed at {point}");
+        broker.delete(&queue);
+    }
+    println!("{kills} kills at {} points, 0 lost, 0 duplicated", POINTS.len());
+}
+
+#[test]
+fn a_run_that_stalls_and_wakes_up_late_is_fenced() {
+    let url = hapax_conformance::server::rabbitmq();
+    let database = Database::new("stalled");
+    let broker = Broker::at(&url);
+    let queue = format!("hapax_stalled_{}", std::process::id());
+    broker.declare(&queue, "classic");
+    broker.publish(&queue, orders(0..3000));
+    let folder = tempfile::tempdir().unwrap();
+    // The broker gives up a connection that is silent for two heartbeats.
+    let hapax = Hapax {
+        folder: folder.path().to_owned(),
+        file: pipeline(folder.path(), &queue, ""),
+        variables: vec![("RABBITMQ_URL", format!("{url}?heartbeat=1")), ("TARGET_URL", database.url())],
+    };
+    let first = hapax.stopped_at("commit-after:2");
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while database.count("SELECT count(*) FROM orders") < 3000 {
+        assert!(std::time::Instant::now() < until, "what the stalled run holds does not come back");
+        hapax.moved();
+    }
+    assert_eq!(first.go_on(), 5, "it was not fenced");
+    assert_eq!(hapax.moved(), 0);
+    assert_eq!(database.count("SELECT count(*) FROM orders"), 3000);
+    assert_eq!(database.count("SELECT count(DISTINCT id) FROM orders"), 3000);
+    assert_eq!(broker.waiting(&queue), 0);
+    broker.delete(&queue);
+}
+
+/// A broker of the test's own.
+struct Own(tempfile::TempDir);
+
+impl Own {
+    fn new() -> Self {
+        let own = Self(tempfile::tempdir().unwrap());
+        own.service("start");
+        own
+    }
+
+    fn service(&self, what: &str) {
+        let output =
+            Command::new(root().join("services/rabbitmq")).arg(what).arg(self.0.path()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    fn url(&self) -> String {
+        std::fs::read_to_string(self.0.path().join("url")).unwrap().trim().to_owned()
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let _ = Command::new(root().join("services/rabbitmq")).arg("stop").arg(self.0.path()).output();
+    }
+}
+
+#[test]
+fn a_broker_that_is_restarted_is_waited_for() {
+    let (own, database) = (Own::new(), Database::new("restarted"));
+    let url = own.url();
+    let broker = Broker::at(&url);
+    broker.declare("q", "quorum");
+    broker.publish("q", orders(0..3000));
+    let folder = tempfile::tempdir().unwrap();
+    let hapax = Hapax {
+        folder: folder.path().to_owned(),
+        file: pipeline(folder.path(), "q", "follow: true\n"),
+        variables: vec![("RABBITMQ_URL", url.clone()), ("TARGET_URL", database.url())],
+    };
+    let mut running = hapax.start();
+    running.wait_for("the first records", || database.count("SELECT count(*) FROM orders") >= 300);
+    drop(broker);
+    own.service("stop");
+    own.service("start");
+    assert_eq!(own.url(), url, "the broker came back elsewhere");
+    Broker::at(&url).publish("q", orders(2500..4000));
+    running.wait_for("all records", || database.count("SELECT count(*) FROM orders") >= 4000);
+    assert_eq!(running.stop(), 0, "{}", hapax.log());
+    assert_eq!(database.count("SELECT count(DISTINCT id) FROM orders"), 4000);
+    assert_eq!(database.count("SELECT count(*) FROM orders"), 4000);
+}
