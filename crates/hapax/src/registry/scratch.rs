@@ -53,7 +53,7 @@ pub async fn make(sink: &Section, place: &Path) -> Result<(), OpenError> {
             let config: hapax_postgres::config::SinkConfig = sink.read()?;
             hapax_postgres::scratch::create(&config.url, &name(place)).await
         }
-        KAFKA => hapax_kafka::scratch::create(&sink.read()?).await,
+        KAFKA => hapax_kafka::scratch::create(&sink.read()?, &name(place)).await,
         MYSQL => {
             let config: hapax_mysql::config::SinkConfig = sink.read()?;
             hapax_mysql::scratch::create(&config.url, &name(place)).await
