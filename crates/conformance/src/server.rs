@@ -42,6 +42,14 @@ pub fn kafka() -> String {
     find("HAPAX_KAFKA_BROKERS", "kafka")
 }
 
+/// The URL of a Redis of our own: `HAPAX_REDIS_URL`, or what `services/redis start` left. It ends with `/`: database 0. A
+/// test uses keys that begin with a name of its own there, and removes them.
+///
+/// Panics where there is none, with the command that starts it.
+pub fn redis() -> String {
+    find("HAPAX_REDIS_URL", "redis")
+}
+
 fn find(variable: &str, service: &str) -> String {
     if let Ok(url) = std::env::var(variable) {
         return url;

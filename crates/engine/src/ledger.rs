@@ -19,8 +19,9 @@ pub trait Ledger: Send + Sync {
     /// What it declares: the input of the calculus.
     fn facts(&self) -> LedgerFacts;
 
-    /// Refuses a store that may forget, or cannot be reached. Changes nothing.
-    fn check(&self) -> Fut<'_, (), SinkError>;
+    /// Refuses a store that may forget, or cannot be reached, and says what it rests on, in words, one line each.
+    /// Changes nothing.
+    fn check(&self) -> Fut<'_, Vec<String>, SinkError>;
 
     /// Makes it ready for a pipeline that `has_positions` at its destination, or has none yet. With positions and
     /// without what was claimed before them, a ledger was lost: that is refused.

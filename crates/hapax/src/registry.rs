@@ -22,6 +22,7 @@ const MYSQL: &str = "mysql";
 const NATS: &str = "nats";
 const POSTGRES: &str = "postgres";
 const RABBITMQ: &str = "rabbitmq";
+const REDIS: &str = "redis";
 const SQLITE: &str = "sqlite";
 
 /// The JSON Schema of a pipeline file.
@@ -69,6 +70,12 @@ pub fn schema() -> serde_json::Value {
             summary: "A PostgreSQL database.",
             source: Some(generator.subschema_for::<hapax_postgres::source_config::SourceConfig>().to_value()),
             sink: Some(generator.subschema_for::<hapax_postgres::config::SinkConfig>().to_value()),
+        },
+        System {
+            name: REDIS,
+            summary: "Redis: streams as a source; hashes, strings, JSON or a stream as a destination.",
+            source: Some(generator.subschema_for::<hapax_redis::config::SourceConfig>().to_value()),
+            sink: Some(generator.subschema_for::<hapax_redis::config::SinkConfig>().to_value()),
         },
     ];
     let definitions = generator.take_definitions(true);
@@ -134,6 +141,11 @@ pub async fn open_source(section: &Section) -> Result<Arc<dyn Source>, OpenError
             let source = hapax_postgres::source::Postgres::open(config).await.map_err(OpenError::Source)?;
             Ok(Arc::new(source))
         }
+        REDIS => {
+            let source =
+                hapax_redis::source::Streams::open(section.read()?).await.map_err(OpenError::Source)?;
+            Ok(Arc::new(source))
+        }
         _ => Err(unknown(section).into()),
     }
 }
@@ -156,6 +168,7 @@ pub async fn open_sink(section: &Section, name: &PipelineName, keeper: &Path) ->
         NATS => keeps(hapax_nats::sink::open(section.read()?).await.map_err(OpenError::Sink)?),
         RABBITMQ => keeps(hapax_rabbitmq::sink::open(section.read()?).await.map_err(OpenError::Sink)?),
         POSTGRES => hapax_postgres::sink::open(section.read()?).await.map_err(OpenError::Sink),
+        REDIS => hapax_redis::sink::open(section.read()?).await.map_err(OpenError::Sink),
         _ => Err(unknown(section).into()),
     }
 }
@@ -239,6 +252,7 @@ pub fn check(pipeline: &Pipeline) -> Vec<Mistake> {
         RABBITMQ => pipeline.source.read::<hapax_rabbitmq::config::SourceConfig>().err(),
         SQLITE => pipeline.source.read::<hapax_sqlite::config::SourceConfig>().err(),
         POSTGRES => pipeline.source.read::<hapax_postgres::source_config::SourceConfig>().err(),
+        REDIS => pipeline.source.read::<hapax_redis::config::SourceConfig>().err(),
         _ => None,
     };
     let sink = match pipeline.sink.system.as_str() {
@@ -249,6 +263,7 @@ pub fn check(pipeline: &Pipeline) -> Vec<Mistake> {
         RABBITMQ => pipeline.sink.read::<hapax_rabbitmq::config::SinkConfig>().err(),
         SQLITE => pipeline.sink.read::<hapax_sqlite::config::SinkConfig>().err(),
         POSTGRES => pipeline.sink.read::<hapax_postgres::config::SinkConfig>().err(),
+        REDIS => pipeline.sink.read::<hapax_redis::config::SinkConfig>().err(),
         _ => None,
     };
     let mut mistakes: Vec<Mistake> = source.into_iter().chain(sink).collect();
@@ -289,6 +304,13 @@ fn same_place(pipeline: &Pipeline) -> Option<Mistake> {
         && source.text("topic") == sink.text("topic")
     {
         return Some(onto_itself(sink, "topic"));
+    }
+    if let (Some(from), Some(to), REDIS) = (source.text("url"), sink.text("url"), sink.system.as_str())
+        && address::without_password(from) == address::without_password(to)
+        && source.text("stream").is_some()
+        && source.text("stream") == sink.text("key")
+    {
+        return Some(onto_itself(sink, "key"));
     }
     let path = |section: &Section| section.text("path").and_then(|path| std::path::absolute(path).ok());
     let (from, to) = (path(source)?, path(sink)?);
@@ -376,6 +398,11 @@ pub fn blamed_key(code: Code, section: &Section) -> Option<&'static str> {
         hapax_postgres::source::codes::NO_COLUMN
         | hapax_postgres::source::codes::NULL_CURSOR
         | hapax_postgres::source::codes::COLUMN_UNFIT => Some("cursor"),
+        hapax_redis::codes::NO_STREAM | hapax_redis::codes::NOT_A_STREAM => {
+            section.place("stream").map(|_| "stream")
+        }
+        hapax_redis::codes::TEMPLATE | hapax_redis::codes::NO_SHARED_SLOT => Some("key"),
+        hapax_redis::codes::BAD_URL => Some("url"),
         _ => None,
     }
 }

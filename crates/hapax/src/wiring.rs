@@ -409,6 +409,7 @@ const MAY_CHANGE: &[&str] = &[
     "create",
     "schema_changes",
     "accept_collation",
+    "accept_gap",
     "ledger_retention",
     "outage_max",
     "poll_ms",

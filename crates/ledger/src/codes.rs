@@ -16,7 +16,9 @@ pub const NOT_DURABLE: Code = Code(511);
 pub const FILE_DAMAGED: Code = Code(512);
 /// Somebody else writes to the ledger's directory.
 pub const OTHER_WRITER: Code = Code(513);
+/// The ledger beside a destination is not where it was.
+pub const LOST: Code = Code(683);
 
 /// All of them.
 pub const ALL: &[Code] =
-    &[PAGE_DAMAGED, CONTRADICTION, UNSETTLED, DIRECTORY, NOT_DURABLE, FILE_DAMAGED, OTHER_WRITER];
+    &[PAGE_DAMAGED, CONTRADICTION, UNSETTLED, DIRECTORY, NOT_DURABLE, FILE_DAMAGED, OTHER_WRITER, LOST];

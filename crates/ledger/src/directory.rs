@@ -14,7 +14,7 @@
 //! lease of the destination keeps a second run away. If one writes all the same, no file is ever written
 //! over: whoever comes second gets [`StoreError::OtherWriter`].
 
-mod disk;
+pub(crate) mod disk;
 mod error;
 mod look;
 mod segment_file;

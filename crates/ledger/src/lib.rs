@@ -10,6 +10,7 @@
 mod cache;
 pub mod codes;
 pub mod directory;
+pub mod embedded;
 mod entry;
 mod error;
 mod filter;

@@ -49,7 +49,7 @@ fn each_crate_knows_only_whom_it_may() {
         ("hapax-planted", &[]),
         ("hapax-checker", &[]),
         ("hapax-engine", &["hapax-protocol", "hapax-planted"]),
-        ("hapax-ledger", &["hapax-protocol", "hapax-planted"]),
+        ("hapax-ledger", &["hapax-protocol", "hapax-engine", "hapax-planted"]),
         ("hapax-config", &["hapax-protocol"]),
         ("hapax-transform", &["hapax-protocol", "hapax-engine"]),
         ("hapax-conformance", &["hapax-protocol", "hapax-engine"]),

@@ -12,6 +12,7 @@ fn every_code_has_a_page_and_every_page_a_code() {
         hapax_kafka::codes::ALL,
         hapax_mysql::codes::ALL,
         hapax_nats::codes::ALL,
+        hapax_redis::codes::ALL,
         hapax_postgres::codes::ALL,
         hapax_postgres::source::codes::ALL,
         hapax_rabbitmq::codes::ALL,

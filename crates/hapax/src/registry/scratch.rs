@@ -6,7 +6,7 @@ use std::path::Path;
 use hapax_config::{Mistake, Section};
 use hapax_engine::fault::SinkError;
 
-use super::{FILES, KAFKA, MYSQL, NATS, OpenError, POSTGRES, RABBITMQ, SQLITE, unknown};
+use super::{FILES, KAFKA, MYSQL, NATS, OpenError, POSTGRES, RABBITMQ, REDIS, SQLITE, unknown};
 
 /// The section of a scratch destination of the same kind, for the place `place` of a scratch directory. Touches
 /// nothing.
@@ -36,6 +36,11 @@ pub fn section(sink: &Section, place: &Path) -> Result<Section, OpenError> {
             let message = format!("there is no scratch destination beside one of {}", sink.system);
             let help = "Drill a pipeline of the same source into a database or into files.";
             Err(Mistake::new(crate::codes::NO_SCRATCH, sink.span, message).helped(help).into())
+        }
+        REDIS => {
+            let config: hapax_redis::config::SinkConfig = sink.read()?;
+            let (key, state) = hapax_redis::scratch::names(&config, &name(place));
+            Ok(sink.with_text("key", key).with_text("state", state))
         }
         _ => Err(unknown(sink).into()),
     }
@@ -78,6 +83,10 @@ async fn removed(sink: &Section, prefix: &str) -> Result<(), OpenError> {
         MYSQL => {
             let config: hapax_mysql::config::SinkConfig = sink.read()?;
             hapax_mysql::scratch::remove(&config.url, prefix).await
+        }
+        REDIS => {
+            let config: hapax_redis::config::SinkConfig = sink.read()?;
+            hapax_redis::scratch::remove(&config.url, prefix).await
         }
         _ => Ok(()),
     };

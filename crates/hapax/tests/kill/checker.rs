@@ -10,7 +10,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Row, RowAccessor};
 
 use crate::data::{Data, Record, hash};
-use crate::{mysql, postgres};
+use crate::{mysql, postgres, redis};
 
 /// What is wrong. All of it must be 0.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -73,6 +73,7 @@ pub fn check(pair: &str, folder: &Path, data: &Data) -> Verdict {
         let letters = match pair {
             "csv-to-sqlite" => sqlite_letters(&folder.join("target.db")),
             "csv-to-mysql" => mysql::letters(folder),
+            "csv-to-redis" => redis::letters(folder),
             "csv-to-postgres" => postgres::letters(folder),
             "csv-to-parquet" => file_letters(&folder.join("target/_hapax/kill/letters")),
             _ => file_letters(&folder.join(".target.jsonl.hapax/kill/letters")),
@@ -88,6 +89,10 @@ pub fn check(pair: &str, folder: &Path, data: &Data) -> Verdict {
 pub fn glance(pair: &str, folder: &Path, data: &Data) -> Option<Verdict> {
     let found = match pair {
         pair if pair.ends_with("-to-sqlite") => glance_at_table(&folder.join("target.db"))?,
+        pair if pair.ends_with("-to-redis") => {
+            let (records, moved) = redis::glance(folder)?;
+            Found { torn: usize::from(records.len() as i64 != moved), records }
+        }
         pair if pair.ends_with("-to-mysql") => {
             let (records, moved) = mysql::glance(folder)?;
             Found { torn: usize::from(records.len() as i64 != moved), records }
@@ -156,6 +161,9 @@ fn look(pair: &str, folder: &Path) -> Found {
     if pair.ends_with("-to-sqlite") {
         return Found { records: sqlite(&folder.join("target.db")), torn: 0 };
     }
+    if pair.ends_with("-to-redis") {
+        return Found { records: redis::records(folder), torn: 0 };
+    }
     if pair.ends_with("-to-mysql") {
         return Found { records: mysql::records(folder), torn: 0 };
     }
@@ -182,6 +190,9 @@ pub fn has_progress(pair: &str, folder: &Path) -> bool {
         let Ok(db) = open(&folder.join("target.db")) else { return false };
         let count = db.query_row("SELECT count(*) FROM events", [], |row| row.get::<_, i64>(0));
         return count.is_ok_and(|count| count > 0);
+    }
+    if pair.ends_with("-to-redis") {
+        return redis::glance(folder).is_some_and(|(records, _)| !records.is_empty());
     }
     if pair.ends_with("-to-mysql") {
         return mysql::glance(folder).is_some_and(|(records, _)| !records.is_empty());

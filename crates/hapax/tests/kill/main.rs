@@ -20,6 +20,7 @@ mod planted;
 mod postgres;
 mod power;
 mod process;
+mod redis;
 mod stopped;
 
 use checker::Verdict;
@@ -55,9 +56,8 @@ fn has_no(pair: &str, point: &str) -> bool {
     match pair {
         // Nothing is announced to a destination that keeps its own positions.
         _ if point == "announced" => true,
-        "csv-to-sqlite" | "growing-to-sqlite" | "csv-to-postgres" | "csv-to-mysql" => {
-            staged_only.contains(&point)
-        }
+        "csv-to-sqlite" | "growing-to-sqlite" | "csv-to-postgres" | "csv-to-mysql" | "csv-to-redis"
+        | "redis-to-redis" | "redis-to-sqlite" => staged_only.contains(&point),
         "csv-to-parquet" => whole_file_only.contains(&point),
         _ => false,
     }
@@ -95,6 +95,36 @@ fn csv_to_mysql_survives_random_kills() {
 }
 
 #[test]
+fn csv_to_redis_survives_every_crash_point() {
+    every_point("csv-to-redis");
+}
+
+#[test]
+fn csv_to_redis_survives_random_kills() {
+    random_moments("csv-to-redis");
+}
+
+#[test]
+fn redis_to_redis_survives_every_crash_point() {
+    every_point("redis-to-redis");
+}
+
+#[test]
+fn redis_to_redis_survives_random_kills() {
+    random_moments("redis-to-redis");
+}
+
+#[test]
+fn redis_to_sqlite_survives_every_crash_point() {
+    every_point("redis-to-sqlite");
+}
+
+#[test]
+fn redis_to_sqlite_survives_random_kills() {
+    random_moments("redis-to-sqlite");
+}
+
+#[test]
 fn csv_to_postgres_survives_every_crash_point() {
     every_point("csv-to-postgres");
 }
@@ -121,7 +151,7 @@ fn sqlite_to_jsonl_survives_random_kills() {
 
 #[test]
 fn of_two_runs_started_at_once_one_is_fenced() {
-    for pair in ["csv-to-sqlite", "csv-to-parquet", "csv-to-postgres", "csv-to-mysql"] {
+    for pair in ["csv-to-sqlite", "csv-to-parquet", "csv-to-postgres", "csv-to-mysql", "csv-to-redis"] {
         let data = Data::generate(60_000, 11);
         let pipeline = Pipeline::new(pair, &data);
         // The first run has made progress when the second starts; both then race to the end.
@@ -137,7 +167,14 @@ fn of_two_runs_started_at_once_one_is_fenced() {
 /// A reader polls all the while: it never sees a part of a file or of a commit, nor a record twice.
 #[test]
 fn a_reader_never_sees_a_part_or_a_repeat() {
-    for pair in ["csv-to-sqlite", "csv-to-parquet", "sqlite-to-jsonl", "csv-to-postgres", "csv-to-mysql"] {
+    for pair in [
+        "csv-to-sqlite",
+        "csv-to-parquet",
+        "sqlite-to-jsonl",
+        "csv-to-postgres",
+        "csv-to-mysql",
+        "csv-to-redis",
+    ] {
         let data = Data::generate(6_000, 31);
         let pipeline = Pipeline::new(pair, &data);
         let is_over = std::sync::atomic::AtomicBool::new(false);

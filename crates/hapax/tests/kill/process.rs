@@ -14,6 +14,7 @@ use crate::checker::{self, Verdict};
 use crate::data::Data;
 use crate::mysql::Database;
 use crate::postgres::Schema;
+use crate::redis::Keys;
 
 /// How a process ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,6 +31,7 @@ pub struct Pipeline<'a> {
     planted: Option<Mistake>,
     schema: Option<Schema>,
     database: Option<Database>,
+    keys: Option<Keys>,
 }
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -37,7 +39,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 const COLUMNS: &str = "writer: int64, sequence: int64, amount: float64, text: string, hash: string";
 
 /// Each pair with its source and its sink, `IN` and `OUT` being the folders, and what is done about twins.
-const PAIRS: [(&str, &str, &str, &str); 12] = [
+const PAIRS: [(&str, &str, &str, &str); 15] = [
     (
         "csv-to-sqlite",
         "files: { path: IN/part-*.csv, schema: COLUMNS }",
@@ -93,6 +95,24 @@ const PAIRS: [(&str, &str, &str, &str); 12] = [
         "drop",
     ),
     (
+        "csv-to-redis",
+        "files: { path: IN/part-*.csv, schema: COLUMNS }",
+        "redis: { url: \"${env:KILL_REDIS}\", key: KEYS.target, state: KEYS.state, write: stream }",
+        "drop",
+    ),
+    (
+        "redis-to-redis",
+        "redis: { url: \"${env:KILL_REDIS}\", stream: KEYS.source, schema: COLUMNS }",
+        "redis: { url: \"${env:KILL_REDIS}\", key: \"KEYS.target:{writer}:{sequence}\", state: KEYS.state }",
+        "drop",
+    ),
+    (
+        "redis-to-sqlite",
+        "redis: { url: \"${env:KILL_REDIS}\", stream: KEYS.source, schema: COLUMNS }",
+        "sqlite: { path: OUT/target.db, table: events }",
+        "keep",
+    ),
+    (
         "growing-to-sqlite",
         "sqlite: { path: IN/growing.db, table: events, read: incremental, cursor: at }",
         "sqlite: { path: OUT/target.db, table: events }",
@@ -135,7 +155,8 @@ impl<'a> Pipeline<'a> {
         std::fs::create_dir(&out).unwrap();
         let schema = pair.ends_with("-to-postgres").then(|| Schema::create(&out));
         let database = pair.ends_with("-to-mysql").then(|| Database::create(&out));
-        let pipeline = Self { pair, data, folder, planted, schema, database };
+        let keys = pair.contains("redis").then(|| Keys::create(&out, pair, data));
+        let pipeline = Self { pair, data, folder, planted, schema, database, keys };
         pipeline.commit_every(700);
         pipeline
     }
@@ -157,6 +178,8 @@ impl<'a> Pipeline<'a> {
         let file = file.replace("IN/", &format!("{}/", folder.display()));
         let schema = self.schema.as_ref().map(Schema::name).unwrap_or_default();
         let file = file.replace("SCHEMA", schema);
+        let keys = self.keys.as_ref().map(Keys::prefix).unwrap_or_default();
+        let file = file.replace("KEYS", keys);
         let file = file.replace("OUT/", &format!("{}/", self.out().display()));
         std::fs::write(self.file(), file).unwrap();
     }
@@ -188,6 +211,7 @@ impl<'a> Pipeline<'a> {
             .envs(self.planted.map(|mistake| ("HAPAX_PLANT", mistake.name())))
             .envs(self.database.as_ref().map(|database| ("KILL_MYSQL", database.url())))
             .envs(self.schema.as_ref().map(|_| ("KILL_POSTGRES", hapax_conformance::server::postgres())))
+            .envs(self.keys.as_ref().map(|_| ("KILL_REDIS", hapax_conformance::server::redis())))
             .envs(variables.iter().copied())
             .stdin(input)
             .stdout(Stdio::null())

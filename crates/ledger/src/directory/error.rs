@@ -90,7 +90,7 @@ impl fmt::Display for Action {
 }
 
 impl StoreError {
-    pub(super) fn io(action: Action, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(action: Action, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { action, path: path.to_owned(), source }
     }
 

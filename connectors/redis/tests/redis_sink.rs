@@ -1,0 +1,474 @@
+//! What the sink does with rows that are refused, keys that are taken, holders that stall, and answers that get lost.
+// A test fails by panicking; its numbers are small.
+#![allow(
+    clippy::as_conversions,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used
+)]
+
+mod scene;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use hapax_conformance::proxy::{Failure, Proxy};
+use hapax_engine::dead_letter::DeadLetter;
+use hapax_engine::fault::{CommitError, SinkErrorKind};
+use hapax_engine::sink::{Arrival, Shape};
+use hapax_engine::transform::RefusedRow;
+use hapax_protocol::code::Code;
+use hapax_protocol::identity::{Place, RecordId};
+use hapax_protocol::ledger::Claim;
+use hapax_protocol::position::SplitId;
+use hapax_redis::codes;
+use redis::Value;
+use scene::pen::{self, next, numbered, people, ready, shape, taken};
+use scene::{Own, Scene};
+
+/// What the script begins with: a commit's call holds it.
+const COMMIT: &[u8] = b"One commit: looks first";
+
+fn rows(refused: &[RefusedRow]) -> Vec<usize> {
+    refused.iter().map(|refused| refused.row).collect()
+}
+
+fn config(scene: &Scene, url: &str, key: &str, more: serde_json::Value) -> serde_json::Value {
+    let mut config = serde_json::json!({ "url": url, "key": scene.key(key), "state": scene.state() });
+    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    config
+}
+
+fn plain(scene: &Scene) -> serde_json::Value {
+    config(scene, &scene.url(), "t:{id}", serde_json::json!({}))
+}
+
+fn stream(scene: &Scene, url: &str) -> serde_json::Value {
+    config(scene, url, "log", serde_json::json!({ "write": "stream" }))
+}
+
+fn length(scene: &Scene) -> i64 {
+    redis::cmd("XLEN").arg(scene.key("log")).query(&mut scene.connect()).unwrap()
+}
+
+async fn refused_as(config: serde_json::Value, key: &[&str]) -> Option<Code> {
+    let sink = match pen::open(config).await {
+        Ok(sink) => sink,
+        Err(error) => return Some(error.fault.code()),
+    };
+    let checked = sink.check(&shape(key)).await.map(|_| ());
+    let prepared = sink.prepare(&shape(key)).await;
+    assert_eq!(checked.is_ok(), prepared.is_ok(), "a plan and a run disagree");
+    prepared.err().map(|error| {
+        assert_ne!(error.fault.help(), "");
+        error.fault.code()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_version_of_a_key_stays_and_null_takes_a_field_away() {
+    let scene = Scene::new();
+    let (_, _, mut writer, stood) = ready(plain(&scene)).await;
+    let first =
+        people(&[(Some(1), Some("a")), (Some(2), Some("b")), (Some(1), Some("c")), (None, Some("d"))]);
+    let refused = writer.write(&first).await.unwrap();
+    assert_eq!((rows(&refused), refused[0].code), (vec![3], codes::NO_KEY), "{refused:?}");
+    scene.run(&["HSET", &scene.key("t:2"), "other", "stays"]);
+    let commit = next(&stood, 1);
+    writer.commit(&commit).await.unwrap();
+    assert_eq!(scene.run(&["HGET", &scene.key("t:1"), "name"]), Value::BulkString(b"c".to_vec()));
+    writer.write(&people(&[(Some(2), None)])).await.unwrap();
+    writer.commit(&next(&commit.standing(), 2)).await.unwrap();
+    assert_eq!(scene.run(&["HGET", &scene.key("t:2"), "name"]), Value::Nil);
+    assert_eq!(scene.run(&["HGET", &scene.key("t:2"), "other"]), Value::BulkString(b"stays".to_vec()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_written_is_set_aside() {
+    let scene = Scene::new();
+    let columns: [(&str, ArrayRef); 3] = [
+        ("region", Arc::new(StringArray::from(vec!["eu", "eu:x", "us"]))),
+        ("id", Arc::new(Int64Array::from(vec![1, 2, 3]))),
+        ("price", Arc::new(Float64Array::from(vec![Some(1.5), Some(f64::NAN), None]))),
+    ];
+    let records = RecordBatch::try_from_iter(columns).unwrap();
+    let shape = Shape { schema: records.schema(), key: vec!["id".into(), "region".into()] };
+    for (more, expected) in [
+        (serde_json::json!({ "write": "json" }), vec![(1, codes::NO_KEY)]),
+        (serde_json::json!({ "write": "hash" }), vec![(1, codes::NO_KEY)]),
+        (
+            serde_json::json!({ "write": "string", "value": "price" }),
+            vec![(1, codes::NO_KEY), (2, codes::VALUE_UNHELD)],
+        ),
+    ] {
+        let sink = pen::open(config(&scene, &scene.url(), "t:{region}:{id}", more)).await.unwrap();
+        sink.prepare(&shape).await.unwrap();
+        let lease = pen::lease(&sink).await;
+        let (mut writer, _) = taken(&sink, &lease, "s").await;
+        let refused = writer.write(&records).await.unwrap();
+        assert_eq!(
+            refused.iter().map(|row| (row.row, row.code)).collect::<Vec<_>>(),
+            expected,
+            "{refused:?}"
+        );
+    }
+    // By one column, a colon is a colon; a number that JSON cannot say is refused.
+    let shape = Shape { schema: records.schema(), key: vec!["region".into()] };
+    let json = serde_json::json!({ "write": "json" });
+    let sink = pen::open(config(&scene, &scene.url(), "u:{region}", json)).await.unwrap();
+    sink.prepare(&shape).await.unwrap();
+    let lease = pen::lease(&sink).await;
+    let (mut writer, stood) = taken(&sink, &lease, "s").await;
+    let refused = writer.write(&records).await.unwrap();
+    assert_eq!(refused.iter().map(|row| (row.row, row.code)).collect::<Vec<_>>(), [(1, codes::VALUE_UNHELD)]);
+    writer.commit(&next(&stood, 1)).await.unwrap();
+    let object = scene.run(&["GET", &scene.key("u:eu")]);
+    assert_eq!(object, Value::BulkString(br#"{"region":"eu","id":1,"price":1.5}"#.to_vec()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_something_else_is_left_as_it_is() {
+    let scene = Scene::new();
+    scene.run(&["RPUSH", &scene.key("t:5"), "a list"]);
+    let (sink, lease, mut writer, stood) = ready(plain(&scene)).await;
+    writer.write(&numbered(0..10)).await.unwrap();
+    // Nothing is looked at before there is a reason to; the commit refuses all of it.
+    match writer.commit(&next(&stood, 1)).await {
+        Err(CommitError::Refused(error)) => {
+            assert_eq!(
+                (error.kind, error.fault.code()),
+                (SinkErrorKind::Unavailable, codes::OVERTAKEN),
+                "{error}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(scene.keys(&scene.key("t:*")), [scene.key("t:5")], "a refused commit left something");
+    // Then the engine tries again, and the record is refused by itself.
+    let (mut writer, found) = taken(&sink, &lease, "s").await;
+    assert_eq!(found, stood);
+    let refused = writer.write(&numbered(0..10)).await.unwrap();
+    assert_eq!((rows(&refused), refused[0].code), (vec![5], codes::WRONG_TYPE), "{refused:?}");
+    writer.commit(&next(&stood, 1)).await.unwrap();
+    assert_eq!(scene.keys(&scene.key("t:*")).len(), 10);
+    // A stream has one key: that is refused before anything moves.
+    scene.run(&["SET", &scene.key("log"), "text"]);
+    assert_eq!(refused_as(stream(&scene, &scene.url()), &["id"]).await, Some(codes::WRONG_TYPE));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replayed_letter_puts_nothing_older_over_a_key_that_is_there() {
+    let scene = Scene::new();
+    scene.run(&["HSET", &scene.key("t:1"), "name", "newer"]);
+    let (_, _, mut writer, stood) = ready(plain(&scene)).await;
+    let records = people(&[
+        (Some(1), Some("old")),
+        (Some(2), Some("first")),
+        (Some(2), Some("second")),
+        (Some(3), None),
+    ]);
+    let refused = writer.write_absent(&records).await.unwrap();
+    assert_eq!(rows(&refused), [0, 2], "{refused:?}");
+    // Somebody is faster than the commit.
+    scene.run(&["HSET", &scene.key("t:3"), "name", "faster"]);
+    let overtaken = writer.commit(&next(&stood, 1)).await;
+    assert!(
+        matches!(&overtaken, Err(CommitError::Refused(error)) if error.fault.code() == codes::OVERTAKEN),
+        "{overtaken:?}"
+    );
+    assert_eq!(scene.keys(&scene.key("t:*")).len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_is_looked_up() {
+    let scene = Scene::new();
+    let proxy = Proxy::before(scene.host()).await;
+    for (failure, took_effect) in
+        [(Failure::Unanswered(COMMIT.to_vec()), true), (Failure::Unsent(COMMIT.to_vec()), false)]
+    {
+        let before = length(&scene);
+        let (sink, lease, mut writer, stood) = ready(stream(&scene, &scene.through(proxy.port()))).await;
+        writer.write(&numbered(0..10)).await.unwrap();
+        proxy.fail(failure);
+        let through = stood.epoch.next().get() as u8;
+        let unknown = writer.commit(&next(&stood, through)).await;
+        assert!(
+            matches!(&unknown, Err(CommitError::Unknown(e)) if e.fault.code() == codes::COMMIT_UNKNOWN),
+            "{unknown:?}"
+        );
+        // Nothing goes on with this writer.
+        assert!(matches!(writer.commit(&next(&stood, through)).await, Err(CommitError::Refused(_))));
+        let (_, found) = taken(&sink, &lease, "s").await;
+        assert_eq!(found == next(&stood, through).standing(), took_effect);
+        assert_eq!(length(&scene) - before, if took_effect { 10 } else { 0 });
+    }
+    assert_eq!(proxy.happened(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_arrives_late_does_nothing() {
+    let scene = Scene::new();
+    let proxy = Proxy::before(scene.host()).await;
+    // Of an earlier run, and of the same run that gave up waiting and took over again.
+    for again in [false, true] {
+        let before = length(&scene);
+        let (old, old_lease, mut stalled, stood) = ready(stream(&scene, &scene.through(proxy.port()))).await;
+        stalled.write(&numbered(100..110)).await.unwrap();
+        proxy.fail(Failure::BlackHole);
+        let commit = next(&stood, stood.epoch.next().get() as u8);
+        let late = tokio::spawn({
+            let commit = commit.clone();
+            async move { stalled.commit(&commit).await }
+        });
+        let beside = pen::open(stream(&scene, &scene.url())).await.unwrap();
+        beside.prepare(&shape(&["id"])).await.unwrap();
+        let lease = if again { old_lease } else { pen::lease(&beside).await };
+        let (mut writer, found) = taken(&beside, &lease, "s").await;
+        assert_eq!(found, stood);
+        writer.write(&numbered(0..5)).await.unwrap();
+        writer.commit(&commit).await.unwrap();
+        proxy.heal();
+        let expected = if again { codes::OVERTAKEN } else { codes::FENCED };
+        match late.await.unwrap() {
+            Err(CommitError::Refused(error)) => assert_eq!(error.fault.code(), expected, "{error}"),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(length(&scene) - before, 5);
+        drop(old);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_splits_that_claim_an_identity_one_is_first() {
+    let scene = Scene::new();
+    let (sink, lease, mut one, stood) = ready(stream(&scene, &scene.url())).await;
+    let (mut two, _) = taken(&sink, &lease, "t").await;
+    let arrival = |ordinal| [Arrival { id: RecordId([7; 16]), ordinal }];
+    for (writer, ordinal) in [(&mut one, 1), (&mut two, 2)] {
+        assert_eq!(writer.claim(&arrival(ordinal)).await.unwrap(), [Claim::New]);
+        writer.write(&numbered(0..1)).await.unwrap();
+    }
+    one.commit(&next(&stood, 1)).await.unwrap();
+    let overtaken = two.commit(&next(&stood, 1)).await;
+    assert!(
+        matches!(&overtaken, Err(CommitError::Refused(error)) if error.kind == SinkErrorKind::Unavailable),
+        "{overtaken:?}"
+    );
+    assert_eq!(length(&scene), 1);
+    let (mut two, _) = taken(&sink, &lease, "t").await;
+    let of = Place { split: SplitId::new("s"), ordinal: 1 };
+    assert_eq!(two.claim(&arrival(2)).await.unwrap(), [Claim::Twin { of }]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_a_time_to_live_ends() {
+    let scene = Scene::new();
+    let times = serde_json::json!({ "ttl": "150ms", "ledger_retention": "150ms" });
+    let (_, _, mut writer, stood) = ready(config(&scene, &scene.url(), "t:{id}", times)).await;
+    let arrival = [Arrival { id: RecordId([7; 16]), ordinal: 1 }];
+    writer.claim(&arrival).await.unwrap();
+    writer.write(&numbered(0..10)).await.unwrap();
+    let commit = next(&stood, 1);
+    writer.commit(&commit).await.unwrap();
+    let later = [Arrival { id: RecordId([7; 16]), ordinal: 2 }];
+    let until = Instant::now() + Duration::from_secs(20);
+    while !scene.keys(&scene.key("t:*")).is_empty() || !writer.claim(&later).await.unwrap()[0].passes() {
+        assert!(Instant::now() < until, "nothing ends");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_server_takes_nothing_and_a_killed_one_keeps_what_it_took() {
+    let server = Own::start(&[]);
+    let scene = Scene::on(&server.url());
+    let (sink, lease, mut writer, stood) = ready(stream(&scene, &scene.url())).await;
+    writer.set_aside(&[letter()]).await.unwrap();
+    writer.write(&numbered(0..100)).await.unwrap();
+    let first = next(&stood, 1);
+    writer.commit(&first).await.unwrap();
+    server.kill();
+    writer.write(&numbered(100..200)).await.unwrap();
+    let gone = writer.commit(&next(&first.standing(), 2)).await;
+    assert!(matches!(gone, Err(CommitError::Unknown(_))), "{gone:?}");
+    server.resume();
+    let (mut writer, found) = taken(&sink, &lease, "s").await;
+    assert_eq!((found, length(&scene)), (first.standing(), 100));
+    assert_eq!(sink.dead_letters(&lease.pipeline, 10).await.unwrap(), [letter()]);
+    scene.run(&["CONFIG", "SET", "maxmemory", "1mb"]);
+    writer.write(&numbered(100..200)).await.unwrap();
+    match writer.commit(&next(&first.standing(), 2)).await {
+        Err(CommitError::Refused(error)) => assert_eq!(error.fault.code(), codes::FULL, "{error}"),
+        other => panic!("{other:?}"),
+    }
+    scene.run(&["CONFIG", "SET", "maxmemory", "0"]);
+    let (_, found) = taken(&sink, &lease, "s").await;
+    assert_eq!((found, length(&scene)), (first.standing(), 100));
+}
+
+fn letter() -> DeadLetter {
+    DeadLetter {
+        place: Place { split: SplitId::new("s"), ordinal: 3 },
+        code: Code(666),
+        reason: "a reason".into(),
+        raw: "raw\0\n".into(),
+        set_aside_unix_ms: 5,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_that_contradict_themselves_are_refused() {
+    let scene = Scene::new();
+    let with = |key: &str, more: serde_json::Value| config(&scene, &scene.url(), key, more);
+    let none = || serde_json::json!({});
+    for (config, key, expected) in [
+        (with("t:{id}", none()), &["id"][..], None),
+        (with("t:{id}", none()), &[], None),
+        (with("t", none()), &["id"], Some(codes::TEMPLATE)),
+        (with("t:{id", none()), &["id"], Some(codes::TEMPLATE)),
+        (with("t:{none}", none()), &["id"], Some(codes::TEMPLATE)),
+        (with("t:{id}:{name}", none()), &["id"], Some(codes::TEMPLATE)),
+        (with("t:{id}", none()), &["id", "name"], Some(codes::TEMPLATE)),
+        (with("t:{id}", serde_json::json!({ "write": "stream" })), &["id"], Some(codes::TEMPLATE)),
+        (with("state:{id}", none()), &["id"], Some(codes::TEMPLATE)),
+        (with("t", serde_json::json!({ "write": "stream", "ttl": "1d" })), &["id"], Some(codes::CONFIG)),
+        (with("t:{id}", serde_json::json!({ "ttl": "soon" })), &["id"], Some(codes::CONFIG)),
+        (with("t:{id}", serde_json::json!({ "ledger_retention": "soon" })), &["id"], Some(codes::CONFIG)),
+        (with("t:{id}", serde_json::json!({ "write": "string" })), &["id"], Some(codes::CONFIG)),
+        (with("t:{id}", serde_json::json!({ "value": "name" })), &["id"], Some(codes::CONFIG)),
+        (
+            with("t:{id}", serde_json::json!({ "write": "string", "value": "none" })),
+            &["id"],
+            Some(codes::CONFIG),
+        ),
+        (
+            with("t:{id}", serde_json::json!({ "write": "string", "value": "id" })),
+            &["id"],
+            Some(codes::COLUMN_LOST),
+        ),
+        (with("t:{id}", serde_json::json!({ "write": "string", "value": "name" })), &["id"], None),
+        (serde_json::json!({ "url": "redis://h:x/0", "key": "t:{id}" }), &["id"], Some(codes::BAD_URL)),
+    ] {
+        assert_eq!(refused_as(config.clone(), key).await, expected, "{config}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_cannot_be_used_are_refused() {
+    let scene = Scene::new();
+    let wrong = scene.url().replace("redis://:", "redis://:wrong");
+    let sink = pen::open(config(&scene, &wrong, "t:{id}", serde_json::json!({}))).await.unwrap();
+    let error = sink.prepare(&shape(&["id"])).await.unwrap_err();
+    assert_eq!(error.fault.code(), codes::WRONG_PASSWORD, "{error:?}");
+    let secret = scene.url().split(['@', ':']).nth(2).unwrap().to_owned();
+    assert!(secret.len() > 4 && !format!("{error} {error:?} {}", error.fault.help()).contains(&secret));
+    let at = |url: &str| serde_json::json!({ "url": url, "key": "t:{id}" });
+    assert_eq!(refused_as(at("redis://127.0.0.1:1/0"), &["id"]).await, Some(codes::GONE));
+
+    let server = Own::start(&["--maxmemory-policy", "allkeys-lru"]);
+    assert_eq!(refused_as(at(&server.url()), &["id"]).await, Some(codes::EVICTS));
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut connection = client.get_connection().unwrap();
+    let run = |words: &[&str], connection: &mut redis::Connection| {
+        let mut command = redis::cmd(words[0]);
+        let _: Value = command.arg(&words[1..]).query(connection).unwrap();
+    };
+    run(&["CONFIG", "SET", "maxmemory-policy", "noeviction"], &mut connection);
+    assert_eq!(refused_as(at(&server.url()), &["id"]).await, None);
+    // A user with what docs/connectors/redis.md lists, and one without.
+    run(
+        &[
+            "ACL",
+            "SETUSER",
+            "mover",
+            "on",
+            ">secret",
+            "~t:*",
+            "~_hapax:*",
+            "+info",
+            "+eval",
+            "+exists",
+            "+get",
+            "+set",
+            "+mget",
+            "+hget",
+            "+hset",
+            "+hsetnx",
+            "+hdel",
+            "+hmget",
+            "+hincrby",
+            "+hlen",
+            "+sadd",
+            "+smembers",
+            "+zadd",
+            "+zrem",
+            "+zcard",
+            "+zrange",
+            "+zrangebylex",
+            "+zrevrangebylex",
+            "+type",
+            "+pexpire",
+            "+xadd",
+            "+multi",
+            "+exec",
+            "+scan",
+        ],
+        &mut connection,
+    );
+    run(&["ACL", "SETUSER", "nobody", "on", ">secret", "~t:*", "+info"], &mut connection);
+    let as_user = |user: &str| server.url().replacen("redis://:", &format!("redis://{user}:secret@"), 1);
+    let as_user = |user: &str| {
+        let url = as_user(user);
+        format!("redis://{user}:secret@{}", url.rsplit('@').next().unwrap())
+    };
+    assert_eq!(refused_as(at(&as_user("mover")), &["id"]).await, None);
+    let (_, _, mut writer, stood) = ready(at(&as_user("mover"))).await;
+    writer.claim(&[Arrival { id: RecordId([7; 16]), ordinal: 1 }]).await.unwrap();
+    writer.write(&numbered(0..10)).await.unwrap();
+    writer.set_aside(&[letter()]).await.unwrap();
+    writer.commit(&next(&stood, 1)).await.unwrap();
+    let sink = pen::open(at(&as_user("nobody"))).await.unwrap();
+    sink.prepare(&shape(&["id"])).await.unwrap();
+    let applied = sink.standings(&hapax_protocol::lease::PipelineName::new("p").unwrap()).await.unwrap_err();
+    assert_eq!(applied.fault.code(), codes::DENIED, "{applied}");
+    run(&["REPLICAOF", "127.0.0.1", "1"], &mut connection);
+    assert_eq!(refused_as(at(&server.url()), &["id"]).await, Some(codes::READ_ONLY));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_cluster_all_keys_share_a_tag() {
+    let server = Own::start(&["--cluster-enabled", "yes"]);
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut slots = redis::cmd("CLUSTER");
+    let _: Value =
+        slots.arg("ADDSLOTSRANGE").arg(0).arg(16383).query(&mut client.get_connection().unwrap()).unwrap();
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let info: String =
+            redis::cmd("CLUSTER").arg("INFO").query(&mut client.get_connection().unwrap()).unwrap();
+        if info.contains("cluster_state:ok") {
+            break;
+        }
+        assert!(Instant::now() < until, "{info}");
+    }
+    let at = |key: &str| serde_json::json!({ "url": server.url(), "key": key });
+    assert_eq!(refused_as(at("orders:{id}"), &["id"]).await, Some(codes::NO_SHARED_SLOT));
+    let (sink, lease, mut writer, stood) = ready(at("{{orders}}:{id}")).await;
+    writer.claim(&[Arrival { id: RecordId([7; 16]), ordinal: 1 }]).await.unwrap();
+    writer.write(&numbered(0..100)).await.unwrap();
+    let commit = next(&stood, 1);
+    writer.commit(&commit).await.unwrap();
+    assert_eq!(taken(&sink, &lease, "s").await.1, commit.standing());
+    let back = sink.read_back(pen::schema()).await.unwrap();
+    let whole = hapax_conformance::source::everything(
+        back.as_ref(),
+        hapax_engine::batch::ReadLimit { records_max: 1000, bytes_max: 1 << 20 },
+    );
+    assert_eq!(whole.await.values().map(|content| content.len()).sum::<usize>(), 100);
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut client.get_connection().unwrap()).unwrap();
+    assert!(keys.iter().all(|key| key.contains("{orders}")), "{keys:?}");
+}
