@@ -1,7 +1,7 @@
 //! A cluster, and what is asked of it. librdkafka waits in threads of its own; nothing here blocks the engine.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
@@ -18,7 +18,7 @@ use crate::fault::ClusterFault;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Settings that the guarantee rests on, and those that have a key of their own.
-const OWNED: [&str; 26] = [
+const OWNED: [&str; 28] = [
     "acks",
     "auto.offset.reset",
     "bootstrap.servers",
@@ -33,8 +33,10 @@ const OWNED: [&str; 26] = [
     "isolation.level",
     "max.in.flight",
     "max.in.flight.requests.per.connection",
+    "message.max.bytes",
     "message.send.max.retries",
     "metadata.broker.list",
+    "partition.assignment.strategy",
     "partitioner",
     "compression.codec",
     "compression.type",
@@ -103,6 +105,8 @@ pub(crate) struct Cluster {
     place: Arc<str>,
     settings: ClientConfig,
     watch: Watch,
+    /// Made once: one that is dropped takes a tenth of a second to end.
+    admin: Arc<OnceLock<AdminClient<Watch>>>,
 }
 
 /// What a cluster says of its topics: their partitions.
@@ -133,7 +137,8 @@ impl Cluster {
             enter(&mut settings, security)?;
         }
         settings.set_log_level(RDKafkaLogLevel::Error);
-        let cluster = Self { place: brokers.into(), settings, watch: Watch::default() };
+        let (watch, admin) = (Watch::default(), Arc::default());
+        let cluster = Self { place: brokers.into(), settings, watch, admin };
         // What librdkafka does not take is known before anything is asked.
         cluster.settings.create_native_config().map_err(|error| bad_setting(&error))?;
         Ok(cluster)
@@ -144,9 +149,15 @@ impl Cluster {
         &self.place
     }
 
-    /// Whether the file sets an option.
-    pub(crate) fn sets(&self, key: &str) -> bool {
-        self.settings.get(key).is_some()
+    /// The settings of the file and these. What the file says of things that nothing rests on is kept.
+    fn with(&self, settings: &[(&str, &str)]) -> ClientConfig {
+        let mut all = self.settings.clone();
+        for (key, value) in settings {
+            if OWNED.contains(key) || all.get(key).is_none() {
+                all.set(*key, *value);
+            }
+        }
+        all
     }
 
     /// Who hears what goes wrong.
@@ -172,10 +183,7 @@ impl Cluster {
         &self,
         settings: &[(&str, &str)],
     ) -> Result<T, KafkaError> {
-        let mut all = self.settings.clone();
-        for (key, value) in settings {
-            all.set(*key, *value);
-        }
+        let all = self.with(settings);
         all.create_with_context(self.watch.clone())
     }
 
@@ -185,14 +193,22 @@ impl Cluster {
         settings: &[(&str, &str)],
         context: C,
     ) -> Result<T, ClusterFault> {
-        let mut all = self.settings.clone();
-        for (key, value) in settings {
-            all.set(*key, *value);
-        }
+        let all = self.with(settings);
         all.create_with_context(context).map_err(|error| match &error {
             KafkaError::ClientConfig(..) => bad_setting(&error),
             _ => self.fault("making a client", error),
         })
+    }
+
+    /// Who looks at topics and makes them.
+    pub(crate) fn admin(&self) -> Result<&AdminClient<Watch>, ClusterFault> {
+        match self.admin.get() {
+            Some(admin) => Ok(admin),
+            None => {
+                let admin = self.client(&[])?;
+                Ok(self.admin.get_or_init(|| admin))
+            }
+        }
     }
 
     /// What a failure was.
@@ -249,7 +265,7 @@ impl Cluster {
         topics: &[&str],
     ) -> Result<Vec<Option<BTreeMap<String, String>>>, ClusterFault> {
         let doing = "reading the settings of a topic";
-        let admin: AdminClient<Watch> = self.client(&[])?;
+        let admin = self.admin()?;
         let asked: Vec<ResourceSpecifier<'_>> =
             topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
         let options = AdminOptions::new().request_timeout(Some(Timeout::After(PATIENCE)));

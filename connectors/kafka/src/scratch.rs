@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use hapax_engine::fault::SinkError;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::util::Timeout;
 
-use crate::client::{Cluster, PATIENCE, Reads, Watch};
+use crate::client::{Cluster, PATIENCE, Reads};
 use crate::config::SinkConfig;
 use crate::sink::desk::create as create_topic;
 
@@ -36,7 +36,7 @@ pub async fn remove(config: &SinkConfig, prefix: &str) -> Result<(), SinkError> 
     if names.is_empty() {
         return Ok(());
     }
-    let admin: AdminClient<Watch> = cluster.client(&[])?;
+    let admin = cluster.admin()?;
     let options = AdminOptions::new().operation_timeout(Some(Timeout::After(PATIENCE)));
     let deleted = admin.delete_topics(&names, &options).await.map_err(|error| cluster.fault(doing, error))?;
     for topic in deleted {

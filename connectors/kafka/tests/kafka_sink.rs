@@ -21,7 +21,6 @@ use hapax_engine::batch::ReadLimit;
 use hapax_engine::fault::{SinkError, SinkErrorKind};
 use hapax_engine::sink::{CoCommit, CoCommitSink, Shape, Sink};
 use hapax_kafka::codes;
-use hapax_kafka::config::SinkConfig;
 use hapax_protocol::code::Code;
 use hapax_protocol::lease::{Applicant, Lease, PipelineName};
 use hapax_protocol::position::{Checkpoint, Position, SplitId, Standing, Totals};
@@ -272,4 +271,42 @@ async fn a_holder_that_was_fenced_by_an_earlier_one_takes_over_again() {
     writer.commit(&next(&again)).await.unwrap();
     assert_eq!(scene.messages(&scene.name("t")).len(), 1);
     drop(stalled);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_of_a_group_have_one_token_and_a_run_takes_it_from_all_of_them() {
+    let scene = Scene::new();
+    let records = |id: i64| batch(vec![("id", Arc::new(Int64Array::from(vec![id])))]);
+    let applicant = |holder: &str| Applicant {
+        pipeline: name(),
+        holder: holder.to_owned(),
+        definition: "one".to_owned(),
+    };
+    let (one, two) = (open(&scene, serde_json::json!({})), open(&scene, serde_json::json!({})));
+    one.prepare(&Shape { schema: records(0).schema(), key: Vec::new() }).await.unwrap();
+    two.prepare(&Shape { schema: records(0).schema(), key: Vec::new() }).await.unwrap();
+    // At once: they fence each other, and both join in the end.
+    let group = applicant("group g");
+    let (lease, same) = tokio::join!(one.join(&group), two.join(&group));
+    let lease = lease.unwrap();
+    assert_eq!(lease, same.unwrap());
+    // Both write one split: whoever took it over last can, and the other finds that it moved.
+    let (mut a, standing) = taken(&one, "s", &lease).await;
+    a.write(&records(1)).await.unwrap();
+    let (mut b, found) = taken(&two, "s", &lease).await;
+    assert_eq!(found, standing);
+    b.write(&records(2)).await.unwrap();
+    b.commit(&next(&found)).await.unwrap();
+    a.commit(&next(&standing)).await.unwrap_err();
+    let (mut a, again) = taken(&one, "s", &lease).await;
+    assert_eq!(again, next(&found).standing());
+    a.write(&records(3)).await.unwrap();
+    a.commit(&next(&again)).await.unwrap();
+    // A run of its own takes the lease from all members.
+    let alone = two.acquire(&applicant("alone")).await.unwrap();
+    assert!(alone.token > lease.token);
+    let mut a = one.writer(&SplitId::new("s")).await.unwrap();
+    let error = a.take_over(&lease).await.unwrap_err();
+    assert_eq!((error.fault.code(), error.kind), (codes::FENCED, SinkErrorKind::Fenced));
+    assert_eq!(scene.messages(&scene.name("t")).len(), 2);
 }

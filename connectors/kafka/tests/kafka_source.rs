@@ -10,6 +10,7 @@
 
 mod scene;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use hapax_conformance::source;
 use hapax_engine::batch::{Batch, ReadLimit};
 use hapax_engine::dead_letter::DeadLetter;
 use hapax_engine::fault::{SourceError, SourceErrorKind};
-use hapax_engine::source::{Source, SplitReader};
+use hapax_engine::source::{Shift, Source, SplitReader};
 use hapax_kafka::codes;
 use hapax_kafka::config::SourceConfig;
 use hapax_kafka::source::Kafka;
@@ -343,7 +344,8 @@ async fn a_cluster_that_cannot_be_entered_is_named_without_secrets() {
 
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.cache/services/kafka");
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap().trim().to_owned();
-    let scene = Scene::new();
+    // The one beside which there is a listener that asks for a password.
+    let scene = Scene::at(read("url"));
     let topic = scene.topic("t", 1, &[]);
     let secured = |password: &str| {
         let security = serde_json::json!({ "user": "hapax", "password": password });
@@ -354,4 +356,51 @@ async fn a_cluster_that_cannot_be_entered_is_named_without_secrets() {
     Kafka::open(secured(&read("password"))).await.unwrap();
     let said = stops(Kafka::open(secured("falsch-geheim")).await, codes::CREDENTIALS);
     assert!(!said.contains("geheim"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_of_a_group_share_the_partitions_and_hand_them_over() {
+    let scene = Scene::new();
+    let topic = scene.topic("t", 4, &[]);
+    let settings = serde_json::json!({
+        "topic": topic, "group": format!("{topic}-members"),
+        "options": { "session.timeout.ms": "6000", "heartbeat.interval.ms": "500" },
+    });
+    let one = open(&scene, settings.clone()).await.unwrap();
+    let first = one.group().unwrap();
+    let mut has = BTreeSet::new();
+    let shift = async |source: &Kafka| {
+        tokio::time::timeout(PATIENCE, source.group().unwrap().shift()).await.expect("no shift").unwrap()
+    };
+    let note = |has: &mut BTreeSet<String>, shift: &Shift| match shift {
+        Shift::Given(splits) => has.extend(splits.iter().map(|split| split.id.to_string())),
+        Shift::AskedBack(splits) | Shift::Lost(splits) => splits.iter().for_each(|split| {
+            has.remove(split.as_str());
+        }),
+    };
+    while has.len() < 4 {
+        note(&mut has, &shift(&one).await);
+    }
+    // A second member: some are asked back, and given to it only once they were.
+    let two = open(&scene, settings.clone()).await.unwrap();
+    let mut others = BTreeSet::new();
+    while others.len() < 2 || has.len() > 2 {
+        tokio::select! {
+            shift = shift(&one) => {
+                note(&mut has, &shift);
+                if let Shift::AskedBack(splits) = &shift {
+                    assert!(splits.iter().all(|split| !others.contains(split.as_str())));
+                    first.release(splits).await.unwrap();
+                }
+            }
+            shift = shift(&two) => note(&mut others, &shift),
+        }
+    }
+    assert!(has.is_disjoint(&others), "{has:?} {others:?}");
+    // One leaves, and the other has all.
+    first.leave().await.unwrap();
+    while others.len() < 4 {
+        note(&mut others, &shift(&two).await);
+    }
+    two.group().unwrap().leave().await.unwrap();
 }

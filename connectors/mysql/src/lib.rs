@@ -8,6 +8,7 @@
 pub mod codes;
 pub mod config;
 pub mod fault;
+pub mod joint;
 pub mod scratch;
 pub mod sink;
 pub mod source;

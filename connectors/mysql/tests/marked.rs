@@ -103,7 +103,8 @@ async fn a_mark_that_is_lost_behind_the_commit_moves_nothing_twice() {
             scene.run("d", OUTBOX);
             let proxy = Proxy::before(place.clone()).await;
             proxy.fail(lost.clone());
-            let through = url.replace(&place, &format!("127.0.0.1:{}", proxy.port()));
+            let through =
+                format!("{}?ssl-mode=disabled", url.replace(&place, &format!("127.0.0.1:{}", proxy.port())));
             let first = moved(&url, &through, outbox(), Duplicates::Drop).await;
             assert_eq!(proxy.happened(), 1, "{lost:?}: nothing was lost");
             let totals = match first {

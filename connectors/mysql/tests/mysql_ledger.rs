@@ -67,6 +67,7 @@ async fn old_identities_are_forgotten_and_no_others() {
                    WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = '_hapax_ledger'";
     assert_eq!(scene.numbers("d", indexes), [2]);
     let lease = lease(&sink).await;
+    assert_eq!(sink.ledger_holds(&lease.pipeline).await.unwrap(), None);
     let (mut writer, mut stood) = taken(&sink, &lease).await;
     let claims = writer.claim(&[arrival(1, 0), arrival(2, 1), arrival(3, 2)]).await.unwrap();
     assert!(claims.iter().all(|claim| *claim == Claim::New), "{claims:?}");
@@ -110,6 +111,11 @@ async fn old_identities_are_forgotten_and_no_others() {
     assert_eq!(
         scene.numbers("d", "SELECT count(*) FROM _hapax_ledger WHERE pipeline = 'p'"),
         [12000 + 12000 + 3 - 5000]
+    );
+    let held = sink.ledger_holds(&lease.pipeline).await.unwrap().unwrap();
+    assert_eq!(
+        (held.identities, held.oldest_unix_ms),
+        (Some(12000 + 12000 + 3 - 5000), Some(978_307_200_000))
     );
     sink.finish(&lease).await.unwrap();
     let left = "SELECT count(*), sum(claimed_at < '2010-01-01') FROM _hapax_ledger WHERE pipeline = 'p'";

@@ -2,9 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use tokio::task::AbortHandle;
 use tokio_postgres::{Client, Error, SimpleQueryMessage, Statement};
@@ -20,15 +18,6 @@ pub(crate) const STAGE: &str = "pg_temp._hapax_batch";
 /// `pg_current_xact_id`), and scans of a range of pages.
 pub(crate) const VERSION_MIN: u32 = 14;
 
-/// How long a server that answered before is waited for when it does not answer any more, if nothing is said.
-pub(crate) const OUTAGE_MAX: Duration = Duration::from_secs(60);
-
-/// How long before the second attempt to connect to it. Each pause is twice the one before.
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-
-/// The longest pause between two attempts.
-const PAUSE_MAX: Duration = Duration::from_secs(5);
-
 /// What is set for each session: values in one form, whatever the server's defaults; no timeouts that are meant
 /// for people at a prompt; a batch on its way through a temporary table stays in memory; a commit that was confirmed
 /// is on the disk.
@@ -43,50 +32,16 @@ const SETTINGS: &str = "\
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
     address: Arc<Address>,
-    /// Whether it answered once.
-    answered: Arc<AtomicBool>,
-    /// How long it is waited for since it answers no more.
-    outage_max: Duration,
-    /// Since when it does not.
-    silent: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Database {
     /// Reads the URL. Connects to nothing.
     pub(crate) fn new(url: &Url) -> Result<Self, ServerFault> {
-        Self::patient(url, OUTAGE_MAX)
+        Ok(Self { address: Arc::new(Address::read(url)?) })
     }
 
-    /// Reads the URL. Connects to nothing. How long a server that falls silent is waited for, in all.
-    pub(crate) fn patient(url: &Url, outage_max: Duration) -> Result<Self, ServerFault> {
-        let (address, answered) = (Arc::new(Address::read(url)?), Arc::new(AtomicBool::new(false)));
-        Ok(Self { address, answered, outage_max, silent: Arc::default() })
-    }
-
-    /// Opens a session. A server that answered before is waited for; whoever asks after that time is told at once.
+    /// Opens a session. Whoever wants to wait for a server that does not answer tries again: the engine does.
     pub(crate) async fn session(&self) -> Result<Session, ServerFault> {
-        let mut pause = PAUSE_MIN;
-        loop {
-            match self.connect().await {
-                Err(fault) if fault.is_unreachable() && self.answered.load(Ordering::Relaxed) => {
-                    if self.silence() >= self.outage_max {
-                        return Err(fault);
-                    }
-                    tokio::time::sleep(pause.min(self.outage_max)).await;
-                    pause = pause.saturating_mul(2).min(PAUSE_MAX);
-                }
-                connected => return connected,
-            }
-        }
-    }
-
-    /// How long it has not answered.
-    fn silence(&self) -> Duration {
-        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
-        silent.get_or_insert_with(Instant::now).elapsed()
-    }
-
-    async fn connect(&self) -> Result<Session, ServerFault> {
         let Address { config, check, server } = &*self.address;
         let connector = tls::connector(check)?;
         let connected = config.connect(connector).await;
@@ -99,8 +54,6 @@ impl Database {
         session.check_version(
             &said.map_err(|source| ServerFault::of(&session.server, "opening a session", source))?,
         )?;
-        self.answered.store(true, Ordering::Relaxed);
-        *self.silent.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(session)
     }
 }

@@ -26,9 +26,6 @@ pub struct SinkConfig {
     /// How long the ledger remembers an identity: `30d`, `12h`. For ever if nothing is said.
     #[serde(default)]
     pub ledger_retention: Option<String>,
-    /// How long a server is waited for that answered before and does not any more: `60s` if nothing is said.
-    #[serde(default)]
-    pub outage_max: Option<String>,
 }
 
 fn created() -> bool {

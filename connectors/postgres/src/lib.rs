@@ -19,4 +19,3 @@ mod column;
 mod name;
 mod table;
 mod tls;
-mod window;

@@ -51,9 +51,6 @@ pub struct SourceConfig {
     /// milliseconds if nothing is said.
     #[serde(default)]
     pub poll_ms: Option<u64>,
-    /// How long a server is waited for that answered before and does not any more: `60s` if nothing is said.
-    #[serde(default)]
-    pub outage_max: Option<String>,
 }
 
 impl SourceConfig {
@@ -73,7 +70,6 @@ impl SourceConfig {
             mark_to: None,
             workers: None,
             poll_ms: None,
-            outage_max: None,
         }
     }
 }

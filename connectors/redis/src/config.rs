@@ -1,7 +1,6 @@
 //! What a pipeline file says of Redis.
 
-use std::collections::BTreeMap;
-
+use hapax_engine::columns::Columns;
 use hapax_protocol::guarantee::{Retention, Window};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,13 +17,12 @@ pub struct SourceConfig {
     /// Several streams that are read beside each other, each with its own position.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub streams: Option<Vec<String>>,
-    /// The fields of an entry that become columns, in this order. By default those that `schema` names.
+    /// The fields of an entry that become columns, in this order. By default those that `schema` names, in its order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fields: Option<Vec<String>>,
-    /// Types of fields, text unless given: boolean, int64, float64, decimal(p,s), string, binary, date, timestamp,
-    /// timestamptz and the others that files have.
+    /// Types of fields; text unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub schema: Option<BTreeMap<String, String>>,
+    pub schema: Option<Columns>,
     /// The name of a column for the entry's id, if one is wanted: `_id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id_column: Option<String>,

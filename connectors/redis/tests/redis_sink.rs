@@ -23,8 +23,9 @@ use hapax_engine::sink::{Arrival, Shape};
 use hapax_engine::transform::RefusedRow;
 use hapax_protocol::code::Code;
 use hapax_protocol::identity::{Place, RecordId};
+use hapax_protocol::lease::Applicant;
 use hapax_protocol::ledger::Claim;
-use hapax_protocol::position::SplitId;
+use hapax_protocol::position::{Checkpoint, Position, SplitId};
 use hapax_redis::codes;
 use redis::Value;
 use scene::pen::{self, next, numbered, people, ready, shape, taken};
@@ -232,14 +233,66 @@ async fn a_call_that_arrives_late_does_nothing() {
         writer.write(&numbered(0..5)).await.unwrap();
         writer.commit(&commit).await.unwrap();
         proxy.heal();
-        let expected = if again { codes::OVERTAKEN } else { codes::FENCED };
         match late.await.unwrap() {
-            Err(CommitError::Refused(error)) => assert_eq!(error.fault.code(), expected, "{error}"),
+            Err(CommitError::Refused(error)) => assert_eq!(error.fault.code(), codes::FENCED, "{error}"),
             other => panic!("{other:?}"),
         }
         assert_eq!(length(&scene) - before, 5);
         drop(old);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_of_a_group_share_the_lease_and_no_split() {
+    let scene = Scene::new();
+    let (sink, alone, mut before, stood) = ready(stream(&scene, &scene.url())).await;
+    let applicant = |holder: &str| Applicant {
+        pipeline: alone.pipeline.clone(),
+        holder: holder.into(),
+        definition: "d".into(),
+    };
+    let one = sink.join(&applicant("group")).await.unwrap();
+    let two = sink.join(&applicant("group")).await.unwrap();
+    assert!(one == two && one.token > alone.token);
+    before.write(&numbered(0..1)).await.unwrap();
+    assert!(
+        matches!(before.commit(&next(&stood, 1)).await, Err(CommitError::Refused(e)) if e.kind == SinkErrorKind::Fenced)
+    );
+    // A member that stalls, while another one has its split.
+    let (mut stalled, _) = taken(&sink, &one, "s").await;
+    let (mut writer, _) = taken(&sink, &two, "s").await;
+    stalled.write(&numbered(0..5)).await.unwrap();
+    assert!(
+        matches!(stalled.commit(&next(&stood, 1)).await, Err(CommitError::Refused(e)) if e.kind == SinkErrorKind::Fenced)
+    );
+    writer.write(&numbered(0..5)).await.unwrap();
+    writer.commit(&next(&stood, 1)).await.unwrap();
+    assert_eq!(length(&scene), 5);
+    // Another group takes the lease, and so does whoever runs alone.
+    let other = sink.join(&applicant("another")).await.unwrap();
+    assert!(other.token > two.token && pen::lease(&sink).await.token > other.token);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_history_forgets_its_beginning_and_nothing_else() {
+    let server = Own::start(&["--appendfsync", "no"]);
+    let scene = Scene::on(&server.url());
+    let (sink, lease, mut writer, mut stood) = ready(stream(&scene, &scene.url())).await;
+    for n in 0..10_050_u64 {
+        let checkpoint = Checkpoint { through: Position::new(n.to_be_bytes().as_slice()), ..next(&stood, 0) };
+        writer.commit(&checkpoint).await.unwrap();
+        stood = checkpoint.standing();
+    }
+    let places = [0, 49, 50, 10_049].map(|ordinal| Place { split: SplitId::new("s"), ordinal });
+    let known = sink.remembered(&lease.pipeline, &places).await.unwrap();
+    let epochs: Vec<Option<u64>> =
+        known.iter().map(|known| known.commit.as_ref().map(|c| c.commit.epoch.get())).collect();
+    assert_eq!(epochs, [None, None, Some(51), Some(10_050)]);
+    assert_eq!(scene.keys("*commits*").len(), 1);
+    assert_eq!(
+        redis::cmd("HLEN").arg(&scene.keys("*commits*")[0]).query::<u64>(&mut scene.connect()).unwrap(),
+        10_000
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,6 +26,8 @@ pub struct Pipeline {
     pub sink: Section,
     /// Where positions are kept for a destination that keeps none, if the file says.
     pub keeper: Option<Section>,
+    /// Where identities are remembered beside the destination, if the file says.
+    pub ledger: Option<Section>,
     /// What tells them apart.
     pub identity: Spanned<Identity>,
     /// The columns of the identity, each with its place.
@@ -123,6 +125,12 @@ impl Section {
     /// The value of a key inside the value of a key, if it is a text.
     pub fn inner_text(&self, key: &str, inner: &str) -> Option<&str> {
         self.node.get(key)?.get(inner)?.text()
+    }
+
+    /// The texts inside the value of a key, by name.
+    pub fn inner_texts(&self, key: &str) -> impl Iterator<Item = (&str, &str)> {
+        let entries = self.node.get(key).map(Node::entries).unwrap_or_default();
+        entries.iter().filter_map(|entry| Some((entry.key.as_str(), entry.node.text()?)))
     }
 
     /// The same section with another text for a key.
@@ -262,6 +270,7 @@ fn pipeline(tree: &Node, name: PipelineName, secrets: Secrets) -> Option<Pipelin
         name,
         source: section(tree.get("source")?)?,
         sink: section(tree.get("sink")?)?,
+        ledger: tree.get("ledger").and_then(section),
         keeper: tree.get("keeper").and_then(section),
         identity,
         identity_columns,

@@ -24,7 +24,7 @@ pub struct System {
 ///
 /// Two keywords of its own help people: `x-expected` says in words what a value should be, `x-noun` what
 /// the keys of an object name.
-pub fn compose(systems: &[System], definitions: Map<String, Value>) -> Value {
+pub fn compose(systems: &[System], ledgers: Map<String, Value>, definitions: Map<String, Value>) -> Value {
     let side = |what: &str, section: &dyn Fn(&System) -> Option<Value>| {
         let sections: Map<String, Value> = systems
             .iter()
@@ -63,6 +63,11 @@ pub fn compose(systems: &[System], definitions: Map<String, Value>) -> Value {
             "duplicates": {
                 "description": "What happens to a record whose identity was moved before: it is dropped and counted, kept, or set aside.",
                 "enum": ["drop", "keep", "dead-letter"],
+            },
+            "ledger": {
+                "type": "object", "additionalProperties": false, "minProperties": 1, "maxProperties": 1, "x-noun": "kind of ledger",
+                "description": "Where identities are remembered for a destination that cannot remember them. Only for sources that can be read again from a position.",
+                "properties": ledgers,
             },
             "transform": {
                 "type": "string",

@@ -9,13 +9,17 @@ use std::sync::Arc;
 use hapax_config::schema::{System, compose};
 use hapax_config::{Mistake, Pipeline, Section, codes};
 use hapax_engine::fault::{SinkError, SourceError};
+use hapax_engine::ledger::Ledger;
 use hapax_engine::sink::{Kept, Sink, Target};
 use hapax_engine::source::Source;
+use hapax_ledger::embedded::Embedded;
 use hapax_protocol::code::Code;
+use hapax_protocol::guarantee::InDoubt;
 use hapax_protocol::lease::PipelineName;
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 
+const EMBEDDED: &str = "embedded";
 const FILES: &str = "files";
 const KAFKA: &str = "kafka";
 const MYSQL: &str = "mysql";
@@ -78,8 +82,36 @@ pub fn schema() -> serde_json::Value {
             sink: Some(generator.subschema_for::<hapax_redis::config::SinkConfig>().to_value()),
         },
     ];
+    let mut ledgers = serde_json::Map::new();
+    ledgers.insert(REDIS.into(), generator.subschema_for::<hapax_redis::ledger::LedgerConfig>().to_value());
+    ledgers.insert(EMBEDDED.into(), embedded_schema());
     let definitions = generator.take_definitions(true);
-    compose(&systems, definitions)
+    compose(&systems, ledgers, definitions)
+}
+
+fn embedded_schema() -> serde_json::Value {
+    serde_json::json!({
+        "type": "object", "additionalProperties": false, "required": ["path"],
+        "description": "A ledger in a directory of this machine.",
+        "properties": {"path": {
+            "type": "string", "x-expected": "a path",
+            "description": "The directory. Created if it is missing; the one above it must exist. Losing it is losing what was remembered.",
+        }},
+    })
+}
+
+/// Opens a ledger that stands beside a destination. Nothing is created yet.
+pub fn open_ledger(section: &Section) -> Result<Arc<dyn Ledger>, OpenError> {
+    if section.system != REDIS {
+        return Ok(embedded_ledger(Path::new(section.text("path").unwrap_or_default())));
+    }
+    let ledger = hapax_redis::ledger::open(section.read()?, InDoubt::Resend);
+    Ok(Arc::new(ledger.map_err(OpenError::Sink)?))
+}
+
+/// A ledger in a directory of this machine.
+pub fn embedded_ledger(path: &Path) -> Arc<dyn Ledger> {
+    Arc::new(Embedded::new(path, InDoubt::Resend))
 }
 
 /// The name of a type, as `schema:` takes it.
@@ -179,15 +211,28 @@ pub async fn open_joint(
     source: &Section,
     sink: &Section,
 ) -> Result<Option<(Arc<dyn Source>, Sink)>, OpenError> {
-    if source.system != POSTGRES || sink.system != POSTGRES || source.text("read") != Some("marked") {
+    if source.system != sink.system || source.text("read") != Some("marked") {
         return Ok(None);
     }
-    let opened = hapax_postgres::joint::open(source.read()?, sink.read()?).await;
-    let (source, sink) = opened.map_err(|error| match error {
-        hapax_postgres::joint::OpenError::Source(error) => OpenError::Source(error),
-        hapax_postgres::joint::OpenError::Sink(error) => OpenError::Sink(error),
-    })?;
-    Ok(Some((Arc::new(source), sink)))
+    match source.system.as_str() {
+        MYSQL => {
+            let opened = hapax_mysql::joint::open(source.read()?, sink.read()?).await;
+            let (source, sink) = opened.map_err(|error| match error {
+                hapax_mysql::joint::OpenError::Source(error) => OpenError::Source(error),
+                hapax_mysql::joint::OpenError::Sink(error) => OpenError::Sink(error),
+            })?;
+            Ok(Some((Arc::new(source), sink)))
+        }
+        POSTGRES => {
+            let opened = hapax_postgres::joint::open(source.read()?, sink.read()?).await;
+            let (source, sink) = opened.map_err(|error| match error {
+                hapax_postgres::joint::OpenError::Source(error) => OpenError::Source(error),
+                hapax_postgres::joint::OpenError::Sink(error) => OpenError::Sink(error),
+            })?;
+            Ok(Some((Arc::new(source), sink)))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// The passwords that a section holds, whether they came through references or not.
@@ -195,7 +240,10 @@ pub fn passwords(section: &Section) -> Vec<&str> {
     let in_url = section.text("url").and_then(address::password);
     let beside = ["security", "registry"].map(|key| section.inner_text(key, "password"));
     let in_registry = section.inner_text("registry", "url").and_then(address::password);
-    in_url.into_iter().chain(beside.into_iter().flatten()).chain(in_registry).collect()
+    let is_secret =
+        |key: &str| ["password", "secret", "pem", "token", "oauth"].iter().any(|word| key.contains(word));
+    let in_options = section.inner_texts("options").filter(|(key, _)| is_secret(key)).map(|(_, value)| value);
+    in_url.into_iter().chain(beside.into_iter().flatten()).chain(in_registry).chain(in_options).collect()
 }
 
 /// The same section as written, without the password in its URL.

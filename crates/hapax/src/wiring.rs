@@ -8,6 +8,7 @@ use hapax_config::{File, Mistake, OnError, Pipeline, Secret, Section, Spanned, c
 use hapax_engine::clock::SystemClock;
 use hapax_engine::fault::{Fault, SinkError, SinkErrorKind, SourceError};
 use hapax_engine::identify::{Identifier, IdentifierError};
+use hapax_engine::ledger::Ledger;
 use hapax_engine::progress::Progress;
 use hapax_engine::run::{self, CommitLimit, Limits, Run, Stop, Until};
 use hapax_engine::sink::{Shape, Sink};
@@ -34,6 +35,8 @@ pub struct Loaded {
     pub pipeline: Pipeline,
     /// The database that keeps positions for a destination that keeps none.
     keeper: PathBuf,
+    /// Where a drill keeps the ledger that stands beside the real destination.
+    scratch_ledger: Option<PathBuf>,
 }
 
 impl Loaded {
@@ -71,7 +74,7 @@ impl Loaded {
         let mistakes = registry::check(&pipeline);
         if mistakes.is_empty() {
             let keeper = keeper(&file, &pipeline);
-            Ok(Self { file, pipeline, keeper })
+            Ok(Self { file, pipeline, keeper, scratch_ledger: None })
         } else {
             Err(Failure::Mistakes { file: Box::new(file), mistakes })
         }
@@ -129,6 +132,7 @@ impl Loaded {
         let sink = registry::scratch::section(&self.pipeline.sink, place);
         self.pipeline.sink = sink.map_err(|error| self.open_error(&self.pipeline.sink, error))?;
         self.keeper = place.join("keeper.db");
+        self.scratch_ledger = Some(place.join("ledger"));
         Ok(self)
     }
 
@@ -163,9 +167,24 @@ impl Loaded {
             Some(sink) => sink,
             None => self.sink().await?,
         };
+        let ledger = self.ledger()?;
         let duplicates = self.duplicates(&sink)?;
-        let verdict = derive(&facts(&*source, &self.pipeline.identity.value, &sink, duplicates));
-        Ok(Opened { loaded: self, source, transform, schema, sink, duplicates, verdict })
+        let mut facts = facts(&*source, &self.pipeline.identity.value, &sink, duplicates);
+        if let Some(beside) = ledger.as_ref().filter(|_| duplicates.need_ledger()) {
+            facts.ledger = Some(beside.facts());
+        }
+        let verdict = derive(&facts);
+        Ok(Opened { loaded: self, source, transform, schema, sink, ledger, duplicates, verdict })
+    }
+
+    /// The ledger beside the destination, if the pipeline has one. Nothing is created.
+    pub fn ledger(&self) -> Result<Option<Arc<dyn Ledger>>, Failure> {
+        let Some(section) = &self.pipeline.ledger else { return Ok(None) };
+        let opened = match &self.scratch_ledger {
+            Some(path) => Ok(registry::embedded_ledger(path)),
+            None => registry::open_ledger(section),
+        };
+        opened.map(Some).map_err(|error| self.open_error(section, error))
     }
 
     /// Plans the transform over the columns of the source, if there is one.
@@ -219,8 +238,9 @@ impl Loaded {
     /// What is done about twins: as the file says, or what suits identity and sink.
     pub fn duplicates(&self, sink: &Sink) -> Result<Duplicates, Failure> {
         let traits = sink.destination().traits();
+        let beside = self.pipeline.ledger.is_some();
         match &self.pipeline.duplicates {
-            Some(asked) if asked.value.need_ledger() && traits.ledger.is_none() => {
+            Some(asked) if asked.value.need_ledger() && !(beside || traits.ledger.is_some()) => {
                 let error = run::RunError::NoLedger;
                 let mistake = Mistake::new(error.code(), asked.span, error.to_string())
                     .labelled("needs a ledger in the destination")
@@ -228,6 +248,8 @@ impl Loaded {
                 Err(self.mistake(mistake))
             }
             Some(asked) => Ok(asked.value),
+            // Whoever names a ledger wants it asked.
+            None if beside => Ok(Duplicates::Drop),
             None if self.pipeline.identity.value == Identity::Position => Ok(Duplicates::Keep),
             None if traits.effect == Effect::Insert && traits.ledger.is_some() => Ok(Duplicates::Drop),
             None => Ok(Duplicates::Keep),
@@ -295,6 +317,8 @@ pub struct Opened {
     pub schema: SchemaRef,
     /// Where records go.
     pub sink: Sink,
+    /// The ledger that stands beside it, if there is one.
+    pub ledger: Option<Arc<dyn Ledger>>,
     /// What is done about twins.
     pub duplicates: Duplicates,
     /// What may be promised.
@@ -364,7 +388,7 @@ impl Opened {
             source: Arc::clone(&self.source),
             transform: self.transform.clone(),
             sink: self.sink.clone(),
-            ledger: None,
+            ledger: self.ledger.clone(),
             identity: pipeline.identity.value.clone(),
             duplicates: self.duplicates,
             on_error: match pipeline.on_error {
@@ -409,7 +433,6 @@ const MAY_CHANGE: &[&str] = &[
     "create",
     "schema_changes",
     "accept_collation",
-    "accept_gap",
     "ledger_retention",
     "outage_max",
     "poll_ms",

@@ -10,6 +10,9 @@
     clippy::unwrap_used
 )]
 
+#[path = "../../../connectors/kafka/tests/scene/mod.rs"]
+mod scene;
+
 use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -129,4 +132,21 @@ fn a_drill_on_mysql_makes_databases_and_removes_them() {
     let tables = format!("SELECT TABLE_NAME FROM TABLES WHERE TABLE_SCHEMA = '{name}'");
     assert_eq!(asked(tables), ["people"], "the real destination was not touched");
     asked(format!("DROP DATABASE {name}"));
+}
+
+#[test]
+fn a_drill_on_kafka_makes_topics_and_removes_them() {
+    let scene = scene::Scene::new();
+    let (topic, state) = (scene.topic("people", 2, &[]), scene.name("state"));
+    scene.write(&topic, [(0, None, Some(&b"precious"[..]))]);
+    let brokers = &scene.brokers;
+    let folder =
+        place(&format!("kafka: {{ brokers: \"{brokers}\", topic: {topic}, state: {state}, key: [id] }}"));
+    let file = folder.path().join("p.yaml");
+    // A topic keeps no identities.
+    let text = fs::read_to_string(&file).unwrap().replace("duplicates: drop", "duplicates: keep");
+    fs::write(&file, text).unwrap();
+    drilled(&folder, || scene.topics("hapax_drill"));
+    assert_eq!(scene.messages(&topic).len(), 1, "the real destination was not touched");
+    assert!(!scene.exists(&state), "the real positions were not touched");
 }

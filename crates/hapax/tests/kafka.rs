@@ -67,7 +67,7 @@ impl Database {
 
     /// A number; `None` where the query fails.
     fn number(&self, query: &str) -> Option<i64> {
-        sql(&self.url(), query)
+        sql(&self.url(), query).into_iter().next()
     }
 }
 
@@ -77,17 +77,27 @@ impl Drop for Database {
     }
 }
 
-fn sql(url: &str, statement: &str) -> Option<i64> {
+fn sql(url: &str, statement: &str) -> Vec<i64> {
     let (url, statement) = (url.to_owned(), statement.to_owned());
     scene::wait(async move {
         let (client, connection) = url.parse::<Config>().unwrap().connect(NoTls).await.unwrap();
         tokio::spawn(connection);
-        let rows = client.simple_query(&statement).await.ok()?;
-        rows.iter().find_map(|message| match message {
+        let rows = client.simple_query(&statement).await.unwrap_or_default();
+        let number = |message: &SimpleQueryMessage| match message {
             SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
             _ => None,
-        })
+        };
+        rows.iter().filter_map(number).collect()
     })
+}
+
+/// The ids in the messages that a reader sees now.
+fn ids_in(scene: &Scene, topic: &str) -> Vec<i64> {
+    let id = |message: &rdkafka::message::OwnedMessage| {
+        let value: serde_json::Value = serde_json::from_slice(message.payload().unwrap()).unwrap();
+        value["id"].as_i64().unwrap()
+    };
+    scene.messages(topic).iter().map(id).collect()
 }
 
 fn root() -> PathBuf {
@@ -121,12 +131,43 @@ fn moved(file: &str, variables: Variables<'_>) -> i64 {
     document["moved"].as_i64().unwrap()
 }
 
-fn started(arguments: &[&str], variables: Variables<'_>) -> Child {
-    hapax(arguments, variables).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+/// A run that is killed if the test fails before its end.
+struct Running(Option<Child>);
+
+impl Running {
+    fn child(&mut self) -> &mut Child {
+        self.0.as_mut().unwrap()
+    }
+
+    fn is_over(&mut self) -> bool {
+        self.child().try_wait().unwrap().is_some()
+    }
+
+    fn kill(mut self) {
+        let _ = self.child().kill();
+        self.child().wait().unwrap();
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(self.0.as_ref().unwrap()), signal).unwrap();
+    }
+
+    fn end(mut self) -> Output {
+        self.0.take().unwrap().wait_with_output().unwrap()
+    }
 }
 
-fn signal(child: &Child, signal: Signal) {
-    kill_process(Pid::from_child(child), signal).unwrap();
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn started(arguments: &[&str], variables: Variables<'_>) -> Running {
+    Running(Some(hapax(arguments, variables).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()))
 }
 
 /// Writes orders, each to a partition by its number.
@@ -163,12 +204,9 @@ fn the_example_runs_killed_and_with_the_broker_restarted() {
     for _ in 0..3 {
         let before = database.number(COUNT).unwrap_or(0);
         let mut child = started(&["run", file], &variables);
-        until("records arrive", || {
-            database.number(COUNT).unwrap_or(0) > before || child.try_wait().unwrap().is_some()
-        });
-        kills += i64::from(child.try_wait().unwrap().is_none());
-        let _ = child.kill();
-        child.wait().unwrap();
+        until("records arrive", || database.number(COUNT).unwrap_or(0) > before || child.is_over());
+        kills += i64::from(!child.is_over());
+        child.kill();
     }
     moved(file, &variables);
     assert_eq!(database.number(COUNT), Some(30_000));
@@ -177,14 +215,12 @@ fn the_example_runs_killed_and_with_the_broker_restarted() {
     println!("{kills} kills while it ran");
 
     // The broker goes away in the middle of a run, and comes back.
-    let mut child = started(&["run", file], &variables);
-    child.wait().unwrap();
     order(&scene, topic, 3, 30_000..90_000);
     let child = started(&["run", file], &variables);
     until("records arrive", || database.number(COUNT) > Some(30_000));
     broker.say("stop");
     broker.say("start");
-    let ended = child.wait_with_output().unwrap();
+    let ended = child.end();
     assert_eq!(ended.status.code(), Some(0), "{}", said(&ended));
     moved(file, &variables);
     assert_eq!(database.number(COUNT), Some(90_000));
@@ -224,20 +260,14 @@ fn a_topic_goes_into_another_and_a_stalled_run_that_wakes_up_is_fenced() {
     assert!(plan.contains("read_committed") && plan.contains("KIP-890"), "{plan}");
     let stalled = started(&["run", &file], &[]);
     until("records arrive", || scene.exists(&to) && !scene.messages(&to).is_empty());
-    signal(&stalled, Signal::STOP);
+    stalled.signal(Signal::STOP);
     assert!(scene.messages(&to).len() < 40_000, "the run was over before it could be stalled");
     let output = hapax(&["run", &file, "--json"], &[]).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    signal(&stalled, Signal::CONT);
-    let ended = stalled.wait_with_output().unwrap();
+    stalled.signal(Signal::CONT);
+    let ended = stalled.end();
     assert_eq!(ended.status.code(), Some(5), "{}", said(&ended));
-    let mut ids: Vec<i64> = scene
-        .messages(&to)
-        .iter()
-        .map(|m| {
-            serde_json::from_slice::<serde_json::Value>(m.payload().unwrap()).unwrap()["id"].as_i64().unwrap()
-        })
-        .collect();
+    let mut ids = ids_in(&scene, &to);
     ids.sort_unstable();
     assert_eq!(ids.len(), 40_000, "records were lost or doubled");
     assert!(ids.iter().copied().eq(0..40_000));
@@ -277,10 +307,11 @@ fn dead_letters_name_their_offset_and_a_topic_made_anew_stops() {
 
 #[test]
 fn a_wrong_password_is_not_shown() {
-    let scene = Scene::new();
-    let topic = scene.topic("t", 1, &[]);
     let service = root().join(".cache/services/kafka");
     let read = |name: &str| std::fs::read_to_string(service.join(name)).unwrap().trim().to_owned();
+    // The one beside which there is a listener that asks for a password.
+    let scene = Scene::at(read("url"));
+    let topic = scene.topic("t", 1, &[]);
     let folder = tempfile::tempdir().unwrap();
     let file = pipeline(
         &folder,
@@ -297,10 +328,89 @@ fn a_wrong_password_is_not_shown() {
     assert!(said(&output).contains("HX0602") && !said(&output).contains("geheim-7x"), "{}", said(&output));
     assert!(start.elapsed() < Duration::from_secs(30));
     done(&["run", &file], &[("SECRET", read("password"))]);
+    // Also where it stands in the file itself, or among what is handed to the client.
+    let file = pipeline(
+        &folder,
+        "plain",
+        &format!(
+            "kafka: {{ brokers: \"{}\", topic: {topic}, format: raw, security: {{ user: hapax, password: {} }}, options: {{ ssl.key.password: geheim-8y }} }}",
+            read("sasl"),
+            read("password"),
+        ),
+        &format!("files: {{ path: \"{}\" }}", folder.path().join("plain.parquet").display()),
+        "",
+    );
+    let plan = done(&["plan", &file], &[]);
+    assert!(!plan.contains(&read("password")) && !plan.contains("geheim-8y"), "{plan}");
+}
+
+/// Two processes share a topic. One is stopped for longer than the group waits and wakes up, the other is killed, a third
+/// joins: each record arrives once.
+fn members_move_each_record_once(
+    scene: &Scene,
+    sink: &str,
+    ids: &dyn Fn() -> Vec<i64>,
+    variables: Variables<'_>,
+) {
+    let topic = scene.topic("t", 4, &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = pipeline(
+        &folder,
+        "group",
+        &format!(
+            "kafka: {{ brokers: \"{}\", topic: {topic}, schema: {SCHEMA}, group: {topic}, options: {{ session.timeout.ms: \"6000\", heartbeat.interval.ms: \"500\" }} }}",
+            scene.brokers
+        ),
+        sink,
+        "identity: position\nduplicates: keep\nfollow: true\ncommit: { interval_ms: 100 }\ndelivery: exactly-once\n",
+    );
+    let count = || ids().len() as i64;
+    let arrived = |wanted: i64| {
+        let start = Instant::now();
+        while count() < wanted {
+            assert!(start.elapsed() < Duration::from_secs(60), "{} of {wanted} arrived", count());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let one = started(&["run", &file], variables);
+    order(scene, &topic, 4, 0..2_000);
+    arrived(2_000);
+    let two = started(&["run", &file], variables);
+    order(scene, &topic, 4, 2_000..10_000);
+    arrived(10_000);
+    one.signal(Signal::STOP);
+    order(scene, &topic, 4, 10_000..12_000);
+    // Its partitions are the other's once the group has missed it.
+    arrived(12_000);
+    one.signal(Signal::CONT);
+    order(scene, &topic, 4, 12_000..14_000);
+    arrived(14_000);
+    two.kill();
+    let three = started(&["run", &file], variables);
+    order(scene, &topic, 4, 14_000..20_000);
+    arrived(20_000);
+    for run in [one, three] {
+        run.signal(Signal::TERM);
+        let ended = run.end();
+        assert_eq!(ended.status.code(), Some(0), "{}", said(&ended));
+    }
+    let mut found = ids();
+    found.sort_unstable();
+    assert_eq!(found.len(), 20_000, "records were lost or doubled");
+    assert!(found.into_iter().eq(0..20_000));
+}
+
+#[test]
+fn members_of_a_group_move_each_record_once_into_a_topic() {
+    let scene = Scene::new();
+    let (topic, state) = (scene.topic("out", 2, &[]), scene.name("state"));
+    let sink =
+        format!("kafka: {{ brokers: \"{}\", topic: {topic}, state: {state}, key: [id] }}", scene.brokers);
+    members_move_each_record_once(&scene, &sink, &|| ids_in(&scene, &topic), &[]);
 }
 
 /// A member that says something within its session, or not.
-fn member(file: &str) -> Child {
+fn member(file: &str) -> Running {
     started(&["run", file], &[])
 }
 
@@ -331,7 +441,7 @@ fn processes_of_a_group_share_a_topic_and_each_record_arrives_once() {
         written
     };
     let all = write(4_000);
-    let mut first = member(&file);
+    let first = member(&file);
     until("the first member moves all of it", || count() == all);
 
     // A second one joins: some partitions are asked back, and move on with it.
@@ -343,16 +453,15 @@ fn processes_of_a_group_share_a_topic_and_each_record_arrives_once() {
     until("both move on", || count() == all);
 
     // The second one stalls: its partitions move on with the first. Then it wakes up late.
-    signal(&second, Signal::STOP);
+    second.signal(Signal::STOP);
     let all = write(4_000);
     until("the first has all partitions", || count() == all);
-    signal(&second, Signal::CONT);
+    second.signal(Signal::CONT);
     let all = write(4_000);
     until("both move on again", || count() == all);
 
     // The first one dies, the second goes on.
-    first.kill().unwrap();
-    first.wait().unwrap();
+    first.kill();
     let all = write(4_000);
     until("the second has all partitions", || count() == all);
     until("the dead one's sessions are gone", || database.number(sessions) == Some(1) || count() == all);
@@ -360,12 +469,37 @@ fn processes_of_a_group_share_a_topic_and_each_record_arrives_once() {
     let all = write(4_000);
     until("a third member joins", || count() == all && database.number(sessions) >= Some(3));
     for member in [second, third] {
-        signal(&member, Signal::TERM);
-        let ended = member.wait_with_output().unwrap();
+        member.signal(Signal::TERM);
+        let ended = member.end();
         assert_eq!(ended.status.code(), Some(0), "{}", said(&ended));
     }
     let distinct = "SELECT count(DISTINCT id) FROM t";
     assert_eq!((database.number(distinct), count()), (Some(all), all), "records were lost or doubled");
     let read = "SELECT sum(read)::bigint FROM _hapax_positions";
     assert_eq!(database.number(read), Some(all));
+}
+
+#[test]
+fn offsets_are_published_for_lag_tools_and_never_read() {
+    let scene = Scene::new();
+    let (topic, group) = (scene.topic("t", 2, &[]), scene.name("tools"));
+    let database = Database::new("published");
+    order(&scene, &topic, 2, 0..1_000);
+    let folder = tempfile::tempdir().unwrap();
+    let variables = [("TARGET_URL", database.url())];
+    let file = pipeline(
+        &folder,
+        "published",
+        &format!(
+            "kafka: {{ brokers: \"{}\", topic: {topic}, schema: {SCHEMA}, group: {group} }}",
+            scene.brokers
+        ),
+        "postgres: { url: \"${env:TARGET_URL}\", table: t }",
+        "identity: position\nduplicates: keep\n",
+    );
+    assert_eq!(moved(&file, &variables), 1_000);
+    assert_eq!([0, 1].map(|partition| scene.published(&group, &topic, partition)), [Some(500), Some(500)]);
+    // Without the positions at the destination it begins anew, whatever was published.
+    database.number("DROP TABLE _hapax_positions, t");
+    assert_eq!(moved(&file, &variables), 1_000);
 }

@@ -5,6 +5,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+#[path = "postgres/joint.rs"]
+mod joint;
+
 use serde_json::Value;
 use tokio_postgres::{Client, Config, NoTls};
 
@@ -106,6 +109,13 @@ fn the_examples_run() {
     hapax(&["verify", "examples/postgres-to-postgres.yaml"], &source, &target);
     assert_eq!(source.number("SELECT count(*) FROM outbox WHERE processed_at IS NULL"), 0);
     assert_eq!(target.number("SELECT count(*) FROM events WHERE topic = 'order.placed'"), 300);
+    source.sql("UPDATE outbox SET processed_at = NULL");
+    let within = "examples/outbox-in-one-database.yaml";
+    hapax(&["validate", within], &source, &target);
+    assert_eq!(hapax(&["run", within, "--json"], &source, &target)["moved"], 300);
+    assert_eq!(hapax(&["run", within, "--json"], &source, &target)["nothing_new"], true);
+    let both = "SELECT count(*) FROM deliveries JOIN outbox USING (id, topic, payload) WHERE processed_at IS NOT NULL";
+    assert_eq!(source.number(both), 300);
     source.sql("UPDATE orders SET amount = 0 WHERE id <= 3");
     let mut moved = 0;
     for _ in 0..100 {

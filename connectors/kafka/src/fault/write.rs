@@ -61,6 +61,12 @@ pub enum WriteFault {
         /// The later token.
         by: u64,
     },
+    /// Another run asked for the lease at the same time.
+    #[error("another run of pipeline {pipeline} asked for the lease at the same time, and has it")]
+    LeaseContested {
+        /// The pipeline.
+        pipeline: String,
+    },
     /// The stored position is not the expected one.
     #[error("the stored position of {split} is not the one this run left there: nothing was committed")]
     Diverged {
@@ -116,7 +122,7 @@ impl Fault for WriteFault {
             Self::Column { .. } => codes::NO_COLUMN,
             Self::TypeUnheld { .. } | Self::Encoding { .. } => codes::TYPE_UNHELD,
             Self::OtherDefinition { .. } => codes::OTHER_DEFINITION,
-            Self::Fenced { .. } => codes::FENCED,
+            Self::Fenced { .. } | Self::LeaseContested { .. } => codes::FENCED,
             Self::Diverged { .. } => codes::DIVERGED,
             Self::CommitUnknown { .. } => codes::COMMIT_UNKNOWN,
             Self::TransactionLost { .. } => codes::TRANSACTION_LOST,
@@ -137,7 +143,7 @@ impl Fault for WriteFault {
                 "Nothing was lost. Give the changed pipeline another `name` to start from the beginning, or restore \
                  the file as it was to go on."
             }
-            Self::Fenced { .. } => "Let the other run finish. This one wrote nothing more.",
+            Self::Fenced { .. } | Self::LeaseContested { .. } => "Let the other run finish. This one wrote nothing more.",
             Self::Diverged { .. } => {
                 "Nothing of this commit is visible. Run again: it goes on where the stored position says."
             }
@@ -164,7 +170,9 @@ impl Fault for WriteFault {
 impl From<WriteFault> for SinkError {
     fn from(fault: WriteFault) -> Self {
         match fault {
-            WriteFault::Fenced { .. } | WriteFault::Diverged { .. } => Self::fenced(fault),
+            WriteFault::Fenced { .. } | WriteFault::LeaseContested { .. } | WriteFault::Diverged { .. } => {
+                Self::fenced(fault)
+            }
             WriteFault::TransactionLost { .. }
             | WriteFault::CommitUnknown { .. }
             | WriteFault::StateHidden { .. } => Self::unavailable(fault),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use hapax_engine::fault::SinkError;
 use hapax_protocol::position::SplitId;
 use rdkafka::Message;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::util::Timeout;
@@ -14,7 +14,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::pen::Pen;
 use super::state::{Entry, View};
-use crate::client::{Cluster, PATIENCE, Reads, Watch};
+use crate::client::{Cluster, PATIENCE, Reads};
 use crate::fault::{ClusterFault, WriteFault};
 use crate::source::{NO_GROUP, assign};
 
@@ -111,6 +111,15 @@ impl Desk {
     /// Reads on. With [`Far::End`] every commit whose answer was given, or whose producer is fenced, is in what this
     /// returns.
     pub(super) async fn look(&self, far: Far) -> Result<OwnedMutexGuard<Seen>, SinkError> {
+        self.look_beside(far, None).await
+    }
+
+    /// As [`look`](Self::look), for the writer of a split, whose own producer stays.
+    pub(super) async fn look_beside(
+        &self,
+        far: Far,
+        own: Option<&SplitId>,
+    ) -> Result<OwnedMutexGuard<Seen>, SinkError> {
         let since = Instant::now();
         loop {
             let guard = Arc::clone(&self.seen).lock_owned().await;
@@ -130,7 +139,8 @@ impl Desk {
                     return Err(WriteFault::StateHidden { state: self.topic.clone() }.into());
                 }
                 Outcome::Hidden => {
-                    let splits = guard.view.split_names();
+                    let mut splits = guard.view.split_names();
+                    splits.retain(|split| Some(split) != own);
                     drop(guard);
                     if since.elapsed() > HIDDEN_SOME {
                         self.end_transactions(&splits).await;
@@ -150,7 +160,7 @@ impl Desk {
     async fn end_transactions(&self, splits: &[SplitId]) {
         for split in splits {
             // Where it does not work the brokers end it in time.
-            let _ = Pen::take(&self.cluster, &self.name_of(split), &[]).await;
+            let _ = Pen::take(&self.cluster, (&self.topic, &self.name_of(split)), &[]).await;
         }
     }
 
@@ -162,15 +172,6 @@ impl Desk {
     /// The name of the producer that gives the lease.
     pub(super) fn name_of_lease(&self) -> String {
         format!("{}#lease", self.topic)
-    }
-
-    /// Takes in what this process committed.
-    pub(super) async fn note(&self, entries: &[Entry]) {
-        let mut seen = self.seen.lock().await;
-        for entry in entries {
-            // It was made by us.
-            let _ = seen.view.apply(entry);
-        }
     }
 
     /// Sends entries within the open transaction.
@@ -276,7 +277,7 @@ pub(crate) async fn create(
     topic: &NewTopic<'_>,
 ) -> Result<(), ClusterFault> {
     let doing = "making a topic";
-    let admin: AdminClient<Watch> = cluster.client(&[])?;
+    let admin = cluster.admin()?;
     let patience = Some(Timeout::After(PATIENCE));
     let options = AdminOptions::new().request_timeout(patience).operation_timeout(patience);
     let made = admin.create_topics([topic], &options).await.map_err(|error| cluster.fault(doing, error))?;

@@ -7,6 +7,7 @@ mod state;
 mod writer;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use hapax_engine::Fut;
@@ -15,7 +16,7 @@ use hapax_engine::dead_letter::{DeadLetter, SettledLetter};
 use hapax_engine::fault::{SinkError, SinkErrorKind};
 use hapax_engine::history::{Remembered, Unfinished};
 use hapax_engine::message::UnknownFields;
-use hapax_engine::sink::{CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Traits};
+use hapax_engine::sink::{CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Tenure, Traits};
 use hapax_engine::source::{Nothing, Source};
 use hapax_protocol::guarantee::{Durability, Effect, Fencing};
 use hapax_protocol::identity::{Place, RecordId};
@@ -24,6 +25,7 @@ use hapax_protocol::position::{SplitId, Standing};
 use rdkafka::admin::{NewTopic, TopicReplication};
 
 use crate::client::Cluster;
+use crate::codes;
 use crate::config::{Format, Isolation, Metadata, SinkConfig, SinkFormat, SourceConfig};
 use crate::fault::{ClusterFault, WriteFault};
 use crate::source::Kafka;
@@ -37,11 +39,15 @@ use writer::SplitWriter;
 const COMMIT: CommitSize =
     CommitSize { records_max: 500_000, bytes_max: 32 * 1024 * 1024, interval_ms: 1_000 };
 
+/// How often a member of a group applies for the lease.
+const JOINS_MAX: u64 = 10;
+
 /// How long a message may be where the topic does not say.
 const MESSAGE_BYTES_MAX: usize = 1_048_588;
 
-/// What this rests on beside the brokers.
-const READERS: &str = "readers use isolation.level=read_committed, and no request to end a transaction arrives later \
+/// What this rests on.
+const READERS: &str = "readers use isolation.level=read_committed, the brokers keep what they acknowledged (topics with \
+     several copies, and min.insync.replicas of at least 2), and no request to end a transaction arrives later \
      than the answer to its repetition (the client has no KIP-890: such a request could end the next transaction of the \
      same producer before it is whole)";
 
@@ -81,14 +87,16 @@ impl Topic {
         Ok(topics.contains_key(&self.config.topic))
     }
 
-    /// How long a message of the topic may be.
+    /// What a topic is set to, as far as one may look: how long a message may be, and how many brokers must have it.
+    async fn limits(&self, topic: &str) -> Result<(usize, Option<u32>), SinkError> {
+        let settings = self.desk.cluster.settings(&[topic]).await?.into_iter().next().flatten();
+        let get = |key: &str| settings.as_ref().and_then(|settings| settings.get(key));
+        let bytes = get("max.message.bytes").and_then(|max| max.parse().ok()).unwrap_or(MESSAGE_BYTES_MAX);
+        Ok((bytes, get("min.insync.replicas").and_then(|min| min.parse().ok())))
+    }
+
     async fn message_bytes_max(&self, is_there: bool) -> Result<usize, SinkError> {
-        if !is_there {
-            return Ok(MESSAGE_BYTES_MAX);
-        }
-        let settings = self.desk.cluster.settings(&[&self.config.topic]).await?.into_iter().next().flatten();
-        let max = settings.as_ref().and_then(|settings| settings.get("max.message.bytes")?.parse().ok());
-        Ok(max.unwrap_or(MESSAGE_BYTES_MAX))
+        Ok(if is_there { self.limits(&self.config.topic).await?.0 } else { MESSAGE_BYTES_MAX })
     }
 
     fn missing(&self) -> ClusterFault {
@@ -124,8 +132,17 @@ impl Handle {
         }
         let plan = Plan::make(&topic.config, shape, topic.message_bytes_max(is_there).await?)?;
         lines.push(plan.words());
-        if !topic.desk.exists().await? {
+        let has_state = topic.desk.exists().await?;
+        if !has_state {
             lines.push(format!("create the topic {} for positions and dead letters", topic.desk.topic));
+        }
+        let there = [(&topic.config.topic, is_there), (&topic.desk.topic, has_state)];
+        for (name, _) in there.into_iter().filter(|(_, is_there)| *is_there) {
+            if topic.limits(name).await?.1.is_some_and(|min| min < 2) {
+                lines.push(format!(
+                    "{name} has min.insync.replicas=1: a broker that loses power may forget what it acknowledged"
+                ));
+            }
         }
         Ok(lines)
     }
@@ -144,19 +161,23 @@ impl Handle {
         Ok(())
     }
 
-    async fn give_lease(&self, applicant: &Applicant) -> Result<Lease, SinkError> {
+    async fn give_lease(&self, applicant: &Applicant, tenure: Tenure) -> Result<Lease, SinkError> {
         let desk = &self.0.desk;
         desk.make().await?;
         // Of two that apply at once one is fenced here, and has got nothing.
-        let pen = Pen::take(&desk.cluster, &desk.name_of_lease(), &[]).await?;
+        let pen = Pen::take(&desk.cluster, (&desk.topic, &desk.name_of_lease()), &[]).await?;
         let seen = desk.look(Far::End).await?;
-        let is_other = seen.view.lease.as_ref().is_some_and(|lease| lease.definition != applicant.definition);
-        if is_other && seen.view.has_positions() {
+        let stored = seen.view.lease.clone();
+        if stored.as_ref().is_some_and(|lease| lease.definition != applicant.definition)
+            && seen.view.has_positions()
+        {
             let (pipeline, state) = (applicant.pipeline.to_string(), desk.topic.clone());
             return Err(WriteFault::OtherDefinition { pipeline, state }.into());
         }
-        let token = seen.view.token().next();
+        let held = seen.view.token();
         drop(seen);
+        let stays = tenure == Tenure::Group && stored.is_some_and(|lease| lease.holder == applicant.holder);
+        let token = if stays { held } else { held.next() };
         let row =
             LeaseRow { token, holder: applicant.holder.clone(), definition: applicant.definition.clone() };
         let written = async {
@@ -168,6 +189,10 @@ impl Handle {
         match written.await {
             // It is looked at again before anything is written under it.
             Ok(()) => Ok(Lease { pipeline: applicant.pipeline.clone(), token }),
+            // Another member of the group may have been faster; of two runs the later has the lease.
+            Err(torn) if torn.is_lost_to_another() => {
+                Err(WriteFault::LeaseContested { pipeline: applicant.pipeline.to_string() }.into())
+            }
             Err(torn) => Err(pen.fault("acquiring the lease", torn.0).into()),
         }
     }
@@ -242,7 +267,24 @@ impl Destination for Handle {
     }
 
     fn acquire<'a>(&'a self, applicant: &'a Applicant) -> Fut<'a, Lease, SinkError> {
-        Box::pin(self.give_lease(applicant))
+        Box::pin(self.give_lease(applicant, Tenure::Sole))
+    }
+
+    /// Members that apply at once fence each other: each tries again until it is alone.
+    fn join<'a>(&'a self, applicant: &'a Applicant) -> Fut<'a, Lease, SinkError> {
+        Box::pin(async move {
+            for attempt in 1..=JOINS_MAX {
+                match self.give_lease(applicant, Tenure::Group).await {
+                    Err(error) if error.fault.code() == codes::FENCED => {
+                        // Each at a time of its own.
+                        let own = u64::from(std::process::id() % 50);
+                        tokio::time::sleep(Duration::from_millis(own.saturating_mul(attempt))).await;
+                    }
+                    other => return other,
+                }
+            }
+            self.give_lease(applicant, Tenure::Group).await
+        })
     }
 
     /// Each commit is visible when it is made.

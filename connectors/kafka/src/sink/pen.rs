@@ -68,6 +68,13 @@ impl Torn {
         )
     }
 
+    /// Whether it may have ended because a later producer has the name: what is queued is thrown away then, too.
+    pub(super) fn is_lost_to_another(&self) -> bool {
+        use RDKafkaErrorCode as C;
+        let code = self.0.rdkafka_error_code();
+        self.is_fenced() || matches!(code, Some(C::PurgeQueue | C::PurgeInflight | C::State | C::Fatal))
+    }
+
     /// Whether a message is longer than the topic takes.
     pub(super) fn is_too_large(&self) -> bool {
         let code = self.0.rdkafka_error_code();
@@ -76,10 +83,11 @@ impl Torn {
 }
 
 impl Pen {
-    /// Makes a producer and fences every earlier one of the name: their transactions are over when this returns.
+    /// Makes a producer and fences every earlier one of the name: their transactions are over when this returns. The topic is one
+    /// that is there.
     pub(super) async fn take(
         cluster: &Cluster,
-        name: &str,
+        (topic, name): (&str, &str),
         settings: &[(&str, &str)],
     ) -> Result<Self, ClusterFault> {
         let mut all = vec![
@@ -87,19 +95,22 @@ impl Pen {
             ("enable.idempotence", "true"),
             ("acks", "all"),
             ("partitioner", "murmur2_random"),
-        ];
-        let defaults = [
             ("linger.ms", "5"),
             ("queue.buffering.max.kbytes", "65536"),
             ("queue.buffering.max.messages", "200000"),
             ("transaction.timeout.ms", "60000"),
         ];
-        all.extend(defaults.iter().filter(|(key, _)| !cluster.sets(key)));
         all.extend(settings);
         let ear = Ear::default();
         let producer: Writes = cluster.client_with(&all, ear.clone())?;
         let pen = Self { cluster: cluster.clone(), ear, producer: Aside::new(Arc::new(producer)) };
-        match pen.step(|producer| producer.init_transactions(STEP)).await {
+        let topic = topic.to_owned();
+        let fence = move |producer: &Writes| {
+            // Without a connection the client would look for the coordinator in vain, and again half a second later.
+            producer.client().fetch_metadata(Some(&topic), STEP)?;
+            producer.init_transactions(STEP)
+        };
+        match pen.step(fence).await {
             Ok(()) => Ok(pen),
             Err(Torn(error)) => Err(pen.fault("fencing earlier producers", error)),
         }

@@ -142,12 +142,8 @@ pub(super) struct View {
 impl View {
     /// Takes a message in. An error says that it is none of ours.
     pub(super) fn read(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), serde_json::Error> {
-        let key = serde_json::from_slice(key)?;
-        let value = value.map(serde_json::from_slice).transpose()?;
-        self.apply(&Entry { key, value })
-    }
-
-    pub(super) fn apply(&mut self, entry: &Entry) -> Result<(), serde_json::Error> {
+        let key: Key = serde_json::from_slice(key)?;
+        let value: Option<Value> = value.map(serde_json::from_slice).transpose()?;
         fn put<K: Ord, T: for<'de> Deserialize<'de>>(
             map: &mut BTreeMap<K, T>,
             key: K,
@@ -159,8 +155,8 @@ impl View {
             }
             Ok(())
         }
-        let value = entry.value.as_ref();
-        match entry.key.clone() {
+        let value = value.as_ref();
+        match key {
             Key::Lease => {
                 self.lease = value.map(LeaseRow::deserialize).transpose()?;
                 Ok(())

@@ -110,9 +110,11 @@ impl SplitWriter {
         if holder > lease.token {
             return Err(fenced(lease, holder).into());
         }
-        let pen = Pen::take(&desk.cluster, &desk.name_of(&self.split), &self.topic.producing()).await?;
+        let pen =
+            Pen::take(&desk.cluster, (&desk.topic, &desk.name_of(&self.split)), &self.topic.producing())
+                .await?;
         // What the producers before have committed is decided now, and nothing of them can follow.
-        let seen = desk.look(Far::End).await?;
+        let seen = desk.look_beside(Far::End, Some(&self.split)).await?;
         let (holder, found) = (seen.view.token(), seen.view.found(&self.split));
         drop(seen);
         if holder != lease.token {
@@ -133,7 +135,6 @@ impl SplitWriter {
             if let Err(torn) = written.await {
                 return Err(self.torn(&pen, torn).await);
             }
-            desk.note(&taken).await;
         }
         Ok((pen, found.standing))
     }
@@ -162,12 +163,7 @@ impl SplitWriter {
     }
 
     /// Sends what belongs to the commit beside the records, and waits until the brokers have everything.
-    async fn ready(
-        &self,
-        pen: &Pen,
-        lease: &Lease,
-        checkpoint: &Checkpoint,
-    ) -> Result<Vec<Entry>, SinkError> {
+    async fn ready(&self, pen: &Pen, lease: &Lease, checkpoint: &Checkpoint) -> Result<(), SinkError> {
         if checkpoint.after != self.stood.position || checkpoint.epoch != self.stood.epoch.next() {
             return Err(WriteFault::Diverged { split: self.split.clone() }.into());
         }
@@ -180,16 +176,15 @@ impl SplitWriter {
             pen.flush().await
         };
         match written.await {
-            Ok(()) => Ok(entries),
+            Ok(()) => Ok(()),
             Err(torn) => Err(self.torn(pen, torn).await),
         }
     }
 
     /// Ends the transaction, and says honestly what became of it.
-    async fn end(&mut self, pen: Pen, entries: &[Entry], checkpoint: &Checkpoint) -> Result<(), CommitError> {
+    async fn end(&mut self, pen: Pen, checkpoint: &Checkpoint) -> Result<(), CommitError> {
         match pen.commit().await {
             Ok(()) => {
-                self.topic.desk.note(entries).await;
                 self.stood = checkpoint.standing();
                 self.letters = Letters::default();
                 self.hold = Hold::Free(pen);
@@ -289,7 +284,7 @@ impl CoCommit for SplitWriter {
             let lease = self.held_lease().map_err(CommitError::Refused)?;
             let pen = self.enter().await.map_err(CommitError::Refused)?;
             match self.ready(&pen, &lease, checkpoint).await {
-                Ok(entries) => self.end(pen, &entries, checkpoint).await,
+                Ok(()) => self.end(pen, checkpoint).await,
                 Err(error) => {
                     let _ = pen.abort().await;
                     Err(CommitError::Refused(error))

@@ -120,9 +120,21 @@ impl Scene {
     }
 
     fn consumer(&self, isolation: &str) -> BaseConsumer {
+        self.consumer_of("hapax-test", isolation)
+    }
+
+    /// The offset that a group has published for a partition.
+    pub fn published(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, partition);
+        let committed = self.consumer_of(group, "read_committed").committed_offsets(list, PATIENCE).unwrap();
+        committed.elements()[0].offset().to_raw().filter(|offset| *offset >= 0)
+    }
+
+    fn consumer_of(&self, group: &str, isolation: &str) -> BaseConsumer {
         ClientConfig::new()
             .set("bootstrap.servers", &self.brokers)
-            .set("group.id", "hapax-test")
+            .set("group.id", group)
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
             .set("fetch.wait.max.ms", "20")
@@ -138,6 +150,13 @@ impl Scene {
     pub fn exists(&self, topic: &str) -> bool {
         let metadata = self.consumer("read_committed").fetch_metadata(Some(topic), PATIENCE).unwrap();
         metadata.topics()[0].error().is_none()
+    }
+
+    /// The topics whose names begin so.
+    pub fn topics(&self, prefix: &str) -> Vec<String> {
+        let metadata = self.consumer("read_committed").fetch_metadata(None, PATIENCE).unwrap();
+        let names = metadata.topics().iter().map(|topic| topic.name().to_owned());
+        names.filter(|name| name.starts_with(prefix)).collect()
     }
 
     /// What a reader sees of a topic now.

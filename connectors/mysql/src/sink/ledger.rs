@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
+use hapax_engine::ledger::Statistics;
 use hapax_engine::sink::Arrival;
 use hapax_protocol::guarantee::Window;
 use hapax_protocol::identity::{Place, RecordId};
@@ -182,6 +183,22 @@ pub(crate) async fn forget(
     );
     let micros = retention.0.saturating_mul(1_000);
     session.run("forgetting old identities", &sql, (pipeline.as_str(), micros, FORGOTTEN_MAX)).await
+}
+
+/// What the ledger holds of a pipeline; `None` if nothing was claimed.
+pub(crate) async fn holds(
+    session: &mut Session,
+    pipeline: &PipelineName,
+) -> Result<Option<Statistics>, DatabaseFault> {
+    let sql = "SELECT count(*), CAST(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', MIN(claimed_at)) DIV 1000 AS UNSIGNED) \
+               FROM _hapax_ledger WHERE pipeline = ?";
+    let row = session.first("counting identities", sql, (pipeline.as_str(),)).await?;
+    let identities = row.as_ref().and_then(|row| number(row, 0)).filter(|identities| *identities > 0);
+    Ok(identities.map(|identities| Statistics {
+        identities: Some(identities),
+        bytes: None,
+        oldest_unix_ms: row.as_ref().and_then(|row| number(row, 1)),
+    }))
 }
 
 fn hex(bytes: &[u8]) -> String {

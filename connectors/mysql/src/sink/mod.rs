@@ -1,5 +1,6 @@
 //! The sink: records, positions, dead letters and the ledger in one transaction.
 
+pub(crate) mod desk;
 mod history;
 mod insert;
 mod ledger;
@@ -15,6 +16,7 @@ use hapax_engine::Fut;
 use hapax_engine::dead_letter::{DeadLetter, SettledLetter};
 use hapax_engine::fault::{SinkError, SinkErrorKind};
 use hapax_engine::history::{Remembered, Unfinished};
+use hapax_engine::ledger::Statistics;
 use hapax_engine::sink::{CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Tenure, Traits};
 use hapax_engine::source::{Nothing, Source};
 use hapax_protocol::guarantee::{
@@ -32,6 +34,7 @@ use crate::config::{Read, SinkConfig, SourceConfig, Write, window};
 use crate::fault::WriteFault;
 use crate::source::Mysql;
 use crate::table::Table;
+use desk::Desks;
 use plan::Plan;
 use tables::Application;
 use writer::SplitWriter;
@@ -40,21 +43,12 @@ use writer::SplitWriter;
 const COMMIT: CommitSize =
     CommitSize { records_max: 500_000, bytes_max: 32 * 1024 * 1024, interval_ms: 1_000 };
 
+/// As soon as there is something: each batch has a transaction of its own already.
+const JOINT: CommitSize = CommitSize { records_max: 1, bytes_max: 1, interval_ms: 1 };
+
 /// A table that records are written to. Touches nothing before it is prepared or asked for the lease.
 pub async fn open(config: SinkConfig) -> Result<Sink, SinkError> {
-    if config.table.is_empty() {
-        return Err(WriteFault::Config("`table` is empty").into());
-    }
-    let address = Address::read(&config.url)?.waited_for(config.outage_max.as_deref())?;
-    let retention = match config.ledger_retention.as_deref().map(window) {
-        None => None,
-        Some(Some(window)) => Some(window),
-        Some(None) => {
-            return Err(WriteFault::Config("`ledger_retention` is a length of time: 12h, 30d").into());
-        }
-    };
-    let database = Database { config, address, retention, plan: Mutex::new(None) };
-    Ok(Sink::CoCommit(Arc::new(Handle(Arc::new(database)))))
+    Ok(Database::of(config, None)?.sink())
 }
 
 /// One database with the table that is written.
@@ -64,9 +58,36 @@ pub(crate) struct Database {
     /// How long the ledger remembers; `None` for ever.
     retention: Option<Window>,
     plan: Mutex<Option<Arc<Plan>>>,
+    /// Where readers leave their transactions, if they do.
+    desks: Option<Desks>,
 }
 
 impl Database {
+    /// Connects to nothing.
+    pub(crate) fn of(config: SinkConfig, desks: Option<Desks>) -> Result<Arc<Self>, SinkError> {
+        if config.table.is_empty() {
+            return Err(WriteFault::Config("`table` is empty").into());
+        }
+        let address = Address::read(&config.url)?.waited_for(config.outage_max.as_deref())?;
+        let retention = match config.ledger_retention.as_deref().map(window) {
+            None => None,
+            Some(Some(window)) => Some(window),
+            Some(None) => {
+                return Err(WriteFault::Config("`ledger_retention` is a length of time: 12h, 30d").into());
+            }
+        };
+        Ok(Arc::new(Self { config, address, retention, plan: Mutex::new(None), desks }))
+    }
+
+    pub(crate) fn sink(self: Arc<Self>) -> Sink {
+        Sink::CoCommit(Arc::new(Handle(self)))
+    }
+
+    /// Where it is.
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
     fn plan(&self) -> Option<Arc<Plan>> {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -158,7 +179,7 @@ impl Destination for Handle {
     }
 
     fn commit_size(&self) -> CommitSize {
-        COMMIT
+        if self.0.desks.is_some() { JOINT } else { COMMIT }
     }
 
     fn check<'a>(&'a self, shape: &'a Shape) -> Fut<'a, Vec<String>, SinkError> {
@@ -245,6 +266,13 @@ impl Destination for Handle {
         Box::pin(async move {
             let Some(mut session) = self.0.beside().await? else { return Ok(None) };
             Ok(ledger::claimant(&mut session, pipeline, id).await?)
+        })
+    }
+
+    fn ledger_holds<'a>(&'a self, pipeline: &'a PipelineName) -> Fut<'a, Option<Statistics>, SinkError> {
+        Box::pin(async move {
+            let Some(mut session) = self.0.beside().await? else { return Ok(None) };
+            Ok(ledger::holds(&mut session, pipeline).await?)
         })
     }
 

@@ -18,6 +18,7 @@ use hapax_protocol::recovery::{self, Found, Start};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Error, ServerError};
 
+use super::desk::Left;
 use super::ledger::Claimer;
 use super::plan::Plan;
 use super::{Database, history, insert, ledger, tables};
@@ -73,41 +74,34 @@ impl SplitWriter {
     /// future leaves nothing half done: its connection ends, and the server takes the transaction back.
     async fn enter(&mut self) -> Result<(Session, Standing), SinkError> {
         let lease = self.held_lease()?;
-        let session = match std::mem::replace(&mut self.hold, Hold::Lost) {
+        let free = match std::mem::replace(&mut self.hold, Hold::Lost) {
             Hold::Open(session, stood) => return Ok((*session, stood)),
-            Hold::Free(Some(session)) => session,
-            Hold::Free(None) => self.database.address.connect().await?,
+            Hold::Free(free) => free,
             Hold::Lost => return Err(self.lost()),
         };
-        let mut session = session;
         (self.wrote, self.claimed) = (false, 0);
-        let begun = self.begin(&mut session, &lease).await;
-        match begun {
+        if let Some(desks) = &self.database.desks {
+            match desks.take(&self.split) {
+                Left::Nobody => {}
+                // Without the marks of what is to be written there is nothing to go on with.
+                Left::Nothing => return Err(self.lost()),
+                Left::Transaction(open) => {
+                    free.into_iter().for_each(|session| desks.keep(session));
+                    return Ok((open.session, open.stood));
+                }
+            }
+        }
+        let mut session = match free {
+            Some(session) => session,
+            None => self.database.address.connect().await?,
+        };
+        match hold(&mut session, &self.database, &lease, &self.split).await {
             Ok(stood) => Ok((session, stood)),
             Err(error) => {
                 give_back(session).await;
                 Err(error)
             }
         }
-    }
-
-    async fn begin(&self, session: &mut Session, lease: &Lease) -> Result<Standing, SinkError> {
-        let lock = self.lock_name();
-        if !locked(session, &lock, LOCK_TIMEOUT_S).await? {
-            still_holder(session, lease).await?;
-            return Err(self.held(session).into());
-        }
-        session.say("opening a transaction", "START TRANSACTION").await?;
-        let found = tables::hold(session, &lease.pipeline, &self.split).await?;
-        let found = found.unwrap_or_else(nothing);
-        let holder = tables::lease_token(session, &lease.pipeline).await?;
-        if planted(Mistake::NoFence) {
-            return Ok(found.standing);
-        }
-        if found.token != lease.token || holder != lease.token {
-            return Err(fenced(lease, found.token.max(holder)).into());
-        }
-        Ok(found.standing)
     }
 
     /// Keeps the transaction open after work that succeeded, and takes it back after work that failed.
@@ -138,26 +132,15 @@ impl SplitWriter {
         self.hold = Hold::Free(session);
     }
 
-    fn held(&self, session: &Session) -> DatabaseFault {
-        DatabaseFault::Held { place: session.place().to_owned(), split: self.split.to_string() }
-    }
-
-    /// The name under which the server knows who works on the split: it tells which connection that is.
-    fn lock_name(&self) -> String {
-        let pipeline = self.lease.as_ref().map_or("", |lease| lease.pipeline.as_str());
-        let of = format!("{}\0{pipeline}\0{}", self.database.address.database(), self.split);
-        format!("hapax:{}", digest(of.as_bytes()))
-    }
-
     async fn seize(&mut self, session: &mut Session, lease: &Lease) -> Result<Standing, SinkError> {
-        let lock = self.lock_name();
+        let lock = lock_name(&self.database, lease, &self.split);
         // Whoever was superseded itself ends nobody: the connection that has the split is its successor's.
         still_holder(session, lease).await?;
         if !locked(session, &lock, PATIENCE_S).await? {
             still_holder(session, lease).await?;
             end_holder(session, &lock).await?;
             if !locked(session, &lock, LOCK_TIMEOUT_S).await? {
-                return Err(self.held(session).into());
+                return Err(held(session, &self.split).into());
             }
         }
         session.say("opening a transaction", "START TRANSACTION").await?;
@@ -220,8 +203,7 @@ impl SplitWriter {
     async fn end(&mut self, mut session: Session) -> Result<(), CommitError> {
         match session.connection.query_drop("COMMIT").await {
             Ok(()) => {
-                let lock = self.lock_name();
-                let unlocked = unlock(&mut session, &lock).await;
+                let unlocked = session.say("unlocking a split", "DO RELEASE_ALL_LOCKS()").await;
                 // What is committed is committed: a connection that fails now is only not used again.
                 let is_good = unlocked.is_ok() && self.forget(&mut session).await.is_ok();
                 self.hold = Hold::Free(is_good.then_some(session));
@@ -241,8 +223,39 @@ impl SplitWriter {
     }
 }
 
+/// Opens a transaction, in which the row of a split is locked for the holder of the lease; refuses one that was
+/// superseded. How the split stands.
+pub(super) async fn hold(
+    session: &mut Session,
+    database: &Database,
+    lease: &Lease,
+    split: &SplitId,
+) -> Result<Standing, SinkError> {
+    if !locked(session, &lock_name(database, lease, split), LOCK_TIMEOUT_S).await? {
+        still_holder(session, lease).await?;
+        return Err(held(session, split).into());
+    }
+    session.say("opening a transaction", "START TRANSACTION").await?;
+    let found = tables::hold(session, &lease.pipeline, split).await?.unwrap_or_else(nothing);
+    let holder = tables::lease_token(session, &lease.pipeline).await?;
+    if (found.token, holder) != (lease.token, lease.token) && !planted(Mistake::NoFence) {
+        return Err(fenced(lease, found.token.max(holder)).into());
+    }
+    Ok(found.standing)
+}
+
+fn held(session: &Session, split: &SplitId) -> DatabaseFault {
+    DatabaseFault::Held { place: session.place().to_owned(), split: split.to_string() }
+}
+
+/// The name under which the server knows who works on a split: it tells which connection that is.
+fn lock_name(database: &Database, lease: &Lease, split: &SplitId) -> String {
+    let of = format!("{}\0{}\0{split}", database.address.database(), lease.pipeline);
+    format!("hapax:{}", digest(of.as_bytes()))
+}
+
 /// Takes back what is open. The connection, if it is still good.
-async fn give_back(mut session: Session) -> Option<Session> {
+pub(super) async fn give_back(mut session: Session) -> Option<Session> {
     let taken_back = session.say("taking back", "ROLLBACK").await;
     let unlocked = session.say("taking back", "DO RELEASE_ALL_LOCKS()").await;
     (taken_back.is_ok() && unlocked.is_ok()).then_some(session)
@@ -299,6 +312,9 @@ impl Writer for SplitWriter {
             let standing = self.seize(&mut session, lease).await;
             match standing {
                 Ok(standing) => {
+                    if let Some(desks) = &self.database.desks {
+                        desks.taken(&self.split, lease);
+                    }
                     self.hold = Hold::Free(Some(session));
                     Ok(standing)
                 }

@@ -17,17 +17,19 @@ use arrow::datatypes::SchemaRef;
 use hapax_engine::Fut;
 use hapax_engine::dead_letter::DeadLetter;
 use hapax_engine::fault::SourceError;
-use hapax_engine::source::{Extent, Source, Split, SplitReader};
+use hapax_engine::source::{Arrangement, Extent, Source, Split, SplitReader};
 use hapax_protocol::code::Code;
 use hapax_protocol::guarantee::{Completeness, Order, Replay, Retention, Settle, SourceFacts};
 use hapax_protocol::position::{Position, SplitId};
 
-use crate::client::Address;
+use crate::client::{Address, quoted};
 use crate::codes;
 use crate::config::SourceConfig;
 use crate::fault::ReadFault;
+use crate::sink::Database;
+use crate::sink::desk::Seat;
 use cells::Range;
-use marked::Worker;
+use marked::{Side, Worker};
 use plan::{Plan, Walk};
 use position::{Mark, words};
 use reader::Reader;
@@ -36,6 +38,8 @@ use reader::Reader;
 pub struct Mysql {
     address: Arc<Address>,
     plan: Arc<Plan>,
+    /// The sink whose transactions mark the rows, where it writes to the same database.
+    joint: Option<Arc<Database>>,
 }
 
 impl Mysql {
@@ -54,7 +58,28 @@ impl Mysql {
         let address = Arc::new(address);
         let mut session = address.connect().await?;
         let plan = Arc::new(Plan::make(&mut session, &config, schema).await?);
-        Ok(Self { address, plan })
+        Ok(Self { address, plan, joint: None })
+    }
+
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Statements that touch no row, and that only who may read and mark the rows may say; `None` if none are marked.
+    pub(crate) fn marking_attempts(&self) -> Option<[String; 2]> {
+        let marking = self.plan.marking.as_ref()?;
+        let columns = self.plan.schema.fields().iter().map(|field| quoted(field.name()));
+        let columns: Vec<_> = columns.chain(self.plan.keys.iter().map(|key| key.sql.clone())).collect();
+        let from = &self.plan.from;
+        Some([
+            format!("SELECT {} FROM {from} WHERE false FOR UPDATE", columns.join(", ")),
+            format!("UPDATE {from} SET {} WHERE false AND {}", marking.set, marking.waits),
+        ])
+    }
+
+    /// Marks rows in the transactions of a sink from here on.
+    pub(crate) fn join(&mut self, sink: Arc<Database>) {
+        self.joint = Some(sink);
     }
 
     async fn list(&self) -> Result<Vec<Split>, SourceError> {
@@ -88,7 +113,9 @@ impl Mysql {
         let (address, plan) = (Arc::clone(&self.address), Arc::clone(&self.plan));
         if plan.walk == Walk::Marked {
             let ordinal = mark.map_or(0, |mark| mark.ordinal);
-            return Ok(Box::new(Worker::new(address, plan, split, after, ordinal)));
+            let seat = self.joint.as_ref().and_then(|sink| Seat::take(sink, &split));
+            let side = seat.map_or(Side::Own(address), Side::Joint);
+            return Ok(Box::new(Worker::new(side, plan, split, after, ordinal)));
         }
         Ok(Box::new(Reader::new(address, plan, split, range, after, mark)))
     }
@@ -126,7 +153,11 @@ impl Source for Mysql {
             },
             retention: Retention::Unbounded,
             order: if self.plan.incremental { Order::PerKey } else { Order::None },
-            settle: if self.plan.walk == Walk::Marked { Settle::Mark } else { Settle::Seek },
+            settle: match (self.plan.walk, &self.joint) {
+                (Walk::Marked, Some(_)) => Settle::MarkWithEffect,
+                (Walk::Marked, None) => Settle::Mark,
+                _ => Settle::Seek,
+            },
             condition: Some(match (lateness, self.plan.walk) {
                 (Some(None), _) => SET_BY_DATABASE,
                 (Some(Some(_)), _) => SET_BY_APPLICATION,
@@ -135,6 +166,11 @@ impl Source for Mysql {
                 (None, _) => STAYS,
             }),
         }
+    }
+
+    /// A row that waits is with one worker, wherever it stands.
+    fn arrangement(&self) -> Arrangement {
+        if self.plan.walk == Walk::Marked { Arrangement::Partitions } else { Arrangement::Sequence }
     }
 
     /// Rows come at any time to where they are followed by a cursor or a mark.

@@ -225,11 +225,6 @@ impl ServerFault {
             Self::Unreachable { .. } | Self::Lost { .. } | Self::Busy { .. } | Self::TakenBack { .. }
         )
     }
-
-    /// Whether no connection could be made, for now.
-    pub(crate) fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Busy { .. })
-    }
 }
 
 /// What went wrong with TLS; `None` if it was something else.

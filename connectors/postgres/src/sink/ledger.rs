@@ -1,5 +1,6 @@
 //! The ledger of identities: a table inside the commit, which its primary key keeps exact.
 
+use hapax_engine::ledger::Statistics;
 use hapax_engine::sink::Arrival;
 use hapax_protocol::guarantee::Window;
 use hapax_protocol::identity::{Place, RecordId};
@@ -91,6 +92,28 @@ impl Tables {
         let sql = session.prepared(self.sql(sql)).await?;
         session.execute(&sql, &[&pipeline.as_str(), &split.as_str(), &ids, &ordinals]).await?;
         Ok(())
+    }
+
+    /// What it holds of a pipeline, as the last commit left it. The bytes are those of all pipelines together.
+    pub(crate) async fn ledger_holds(
+        &self,
+        session: &Session,
+        pipeline: &PipelineName,
+    ) -> Result<Option<Statistics>, Error> {
+        if !self.present(session, "_hapax_ledger").await? {
+            return Ok(None);
+        }
+        let sql = "SELECT count(*), (extract(epoch FROM min(claimed_at)) * 1000)::bigint, \
+                   pg_total_relation_size($2::text::regclass) FROM _hapax_ledger WHERE pipeline = $1";
+        let row =
+            session.query_one(&self.sql(sql), &[&pipeline.as_str(), &self.sql("_hapax_ledger")]).await?;
+        let oldest: Option<i64> = row.try_get(1)?;
+        let held = Statistics {
+            identities: Some(number(&row, 0)?),
+            bytes: Some(number(&row, 2)?),
+            oldest_unix_ms: oldest.map(|ms| u64::try_from(ms).unwrap_or(0)),
+        };
+        Ok((held.identities > Some(0)).then_some(held))
     }
 
     /// Lets go identities that are older than `retention`, at most so many; those that somebody else is about to let go

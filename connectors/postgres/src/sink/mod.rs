@@ -20,6 +20,7 @@ use hapax_engine::Fut;
 use hapax_engine::dead_letter::{DeadLetter, SettledLetter};
 use hapax_engine::fault::SinkError;
 use hapax_engine::history::{Remembered, Unfinished};
+use hapax_engine::ledger::Statistics;
 use hapax_engine::sink::{CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Tenure, Traits};
 use hapax_engine::source::{Nothing, Source};
 use hapax_engine::wire::WireFormat;
@@ -31,7 +32,7 @@ use hapax_protocol::lease::{Applicant, Lease, PipelineName};
 use hapax_protocol::position::{SplitId, Standing};
 use tokio::sync::OnceCell;
 
-use crate::client::{Database, OUTAGE_MAX, Session};
+use crate::client::{Database, Session};
 use crate::column::wire;
 use crate::config::{SinkConfig, Write};
 use crate::fault::{ServerFault, WriteFault};
@@ -39,7 +40,6 @@ use crate::name::TableName;
 use crate::source::Postgres;
 use crate::source_config::SourceConfig;
 use crate::table::Table;
-use crate::window::{duration, window};
 use declared::Known;
 use desk::Desks;
 use plan::Plan;
@@ -102,14 +102,12 @@ impl Target {
         for name in name.schema.iter().chain([&name.table]) {
             plan::short(name)?;
         }
-        let outage_max = duration(config.outage_max.as_deref(), OUTAGE_MAX)
-            .ok_or(WriteFault::Config("`outage_max` is a length of time: 30s, 5m"))?;
         let no_time = WriteFault::Config("`ledger_retention` is a length of time: 12h, 30d");
         let retention = match config.ledger_retention.as_deref() {
-            Some(text) => Some(window(text).ok_or(no_time)?),
+            Some(text) => Some(Window::parse(text).ok_or(no_time)?),
             None => None,
         };
-        let database = Database::patient(&config.url, outage_max)?;
+        let database = Database::new(&config.url)?;
         Ok(Arc::new(Self {
             config,
             name,
@@ -428,6 +426,10 @@ impl Destination for Handle {
         id: &'a RecordId,
     ) -> Fut<'a, Option<Place>, SinkError> {
         ask!(self.0, "reading the ledger", claimant, pipeline, id)
+    }
+
+    fn ledger_holds<'a>(&'a self, pipeline: &'a PipelineName) -> Fut<'a, Option<Statistics>, SinkError> {
+        ask!(self.0, "reading the ledger", ledger_holds, pipeline)
     }
 
     /// A transaction is over or never was.

@@ -20,24 +20,25 @@ pub(crate) struct Written {
 const SQL: &str = "\
     SELECT coalesce(string_agg(attname || ' ' || atttypid || ' ' || atttypmod || ' ' || attnotnull \
       || ' ' || attgenerated::text || attidentity::text, ', ' ORDER BY attnum), '') \
-    FROM pg_attribute WHERE attrelid = $1 AND attname = ANY ($2::text[]) AND NOT attisdropped";
+    FROM pg_attribute WHERE attrelid = $1 AND attrelid = to_regclass($3) AND attname = ANY ($2::text[]) \
+      AND NOT attisdropped";
 
-async fn said(session: &Session, table: u32, names: &[String]) -> Result<String, Error> {
+async fn said(session: &Session, name: &str, table: u32, names: &[String]) -> Result<String, Error> {
     let sql = session.prepared(SQL.to_owned()).await?;
-    session.query_one(&sql, &[&table, &names]).await?.try_get(0)
+    session.query_one(&sql, &[&table, &names, &name]).await?.try_get(0)
 }
 
 impl Written {
     /// Looks at them. What is altered after this is noticed.
     pub(crate) async fn look(session: &Session, table: &Table, names: Vec<String>) -> Result<Self, Error> {
-        let said = said(session, table.oid, &names).await?;
+        let said = said(session, &table.sql(), table.oid, &names).await?;
         Ok(Self { name: table.sql(), table: table.oid, names, said })
     }
 
     /// Refuses to commit what was written to columns that were altered since. In a transaction that has written to the
     /// table nobody can alter it any more.
     pub(crate) async fn unchanged(&self, session: &Session) -> Result<(), SinkError> {
-        let now = said(session, self.table, &self.names).await;
+        let now = said(session, &self.name, self.table, &self.names).await;
         match now.map_err(session.fault("looking at the table"))? == self.said {
             true => Ok(()),
             false => Err(WriteFault::Altered { table: self.name.clone() }.into()),

@@ -34,13 +34,12 @@ use hapax_protocol::guarantee::{Completeness, Order, Replay, Retention, Settle, 
 use hapax_protocol::position::{Position, SplitId};
 use tokio::sync::Mutex;
 
-use crate::client::{Database, OUTAGE_MAX, Session};
+use crate::client::{Database, Session};
 use crate::column;
 use crate::fault::ReadFault;
 use crate::sink::Target;
 use crate::sink::desk::Seat;
 use crate::source_config::SourceConfig;
-use crate::window::duration;
 use marked::{Side, Worker};
 use pages::Part;
 use passes::{Cursor, Passes, in_order, steady};
@@ -82,9 +81,7 @@ impl Postgres {
     }
 
     async fn make(config: SourceConfig, schema: Option<SchemaRef>) -> Result<Self, SourceError> {
-        let outage_max = duration(config.outage_max.as_deref(), OUTAGE_MAX)
-            .ok_or(ReadFault::Config("`outage_max` is a length of time: 30s, 5m"))?;
-        let database = Database::patient(&config.url, outage_max)?;
+        let database = Database::new(&config.url)?;
         let session = database.session().await?;
         let plan = Plan::make(&session, &config, schema).await?;
         Ok(Self { database, plan: Arc::new(plan), snapshot: Mutex::new(None), joint: None })

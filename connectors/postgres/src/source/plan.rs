@@ -17,7 +17,6 @@ use crate::fault::ReadFault;
 use crate::name::{TableName, literal, quoted};
 use crate::source_config::{Read, SetBy, SourceConfig};
 use crate::table::{Kind, Table};
-use crate::window::window;
 
 /// How many workers may share the rows of a table.
 const WORKERS_MAX: u32 = 64;
@@ -384,7 +383,7 @@ fn horizon(column: &Column, config: &SourceConfig) -> Result<Horizon, ReadFault>
         (Some(SetBy::Database), _) => Ok(Horizon::Beginning),
         (Some(SetBy::Application), Some(lateness)) => {
             let none = ReadFault::Config("`lateness` is a length of time: 90s, 5m, 2h, 1d");
-            Ok(Horizon::Late(window(lateness).ok_or(none)?))
+            Ok(Horizon::Late(Window::parse(lateness).ok_or(none)?))
         }
         (Some(SetBy::Application), None) => Err(ReadFault::Config(
             "`cursor_set_by: application` needs `lateness`: how late a row may appear at most",

@@ -8,7 +8,6 @@ use hapax_engine::sink::CoCommitSink;
 use hapax_postgres::codes;
 use hapax_postgres::config::{SinkConfig, Url, Write};
 
-use crate::kit::{Database, Service};
 use crate::scene::{Scene, at, opened, people, ready, shape, step, taken};
 
 /// A sink behind a proxy, without TLS, so that the proxy can read along.
@@ -144,38 +143,4 @@ async fn a_deadlock_takes_back_one_of_two_and_may_be_tried_again() {
     writer.write(&people(&[(Some(1), Some("ours")), (Some(2), Some("ours"))])).await.unwrap();
     writer.commit(&step(Some(1), 2, 2)).await.unwrap();
     assert_eq!(scene.count("SELECT count(*) FROM t WHERE name = 'ours'").await, 2);
-}
-
-/// It comes back within the time that is waited: nobody but the writer notices.
-#[tokio::test]
-async fn a_server_that_is_restarted_is_waited_for() {
-    let service = Service::start();
-    let database = Database::on(service.url());
-    let scene = Scene { database };
-    let sink = scene.sink(Write::Append).await;
-    let lease = ready(&sink, &shape(&[])).await;
-    let (mut writer, _) = taken(&sink, &lease).await;
-    writer.write(&people(&[(Some(1), None)])).await.unwrap();
-    writer.commit(&step(None, 1, 1)).await.unwrap();
-    writer.write(&people(&[(Some(2), None)])).await.unwrap();
-    service.stop("immediate");
-    assert_eq!(writer.write(&people(&[(Some(3), None)])).await.unwrap_err().kind, SinkErrorKind::Unavailable);
-    // The first to be polled is the one that finds nobody there.
-    let (service, (mut writer, standing)) = tokio::join!(biased;
-        async {
-            tokio::task::yield_now().await;
-            tokio::task::spawn_blocking(move || {
-                service.again();
-                service
-            })
-            .await
-            .unwrap()
-        },
-        taken(&sink, &lease)
-    );
-    assert_eq!(standing.position, Some(at(1)));
-    writer.write(&people(&[(Some(4), None)])).await.unwrap();
-    writer.commit(&step(Some(1), 2, 2)).await.unwrap();
-    assert_eq!(scene.count("SELECT sum(id)::bigint FROM t").await, 5);
-    drop(service);
 }

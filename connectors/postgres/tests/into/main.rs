@@ -14,11 +14,14 @@
 #[allow(dead_code)]
 mod kit;
 
+mod altered;
 mod commit;
 mod connect;
 mod lost;
+mod outage;
 mod privilege;
 mod refusal;
+mod retention;
 mod scene;
 mod table;
 mod types;

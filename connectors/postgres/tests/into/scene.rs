@@ -30,7 +30,6 @@ impl Scene {
             create: true,
             schema_changes: SchemaChanges::Refuse,
             ledger_retention: None,
-            outage_max: None,
         }
     }
 

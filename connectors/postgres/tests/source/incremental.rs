@@ -146,6 +146,29 @@ async fn a_position_ahead_of_the_server_is_refused() {
     assert_eq!(source.open(&split, Some(&ahead)).await.err().unwrap().fault.code().to_string(), "HX0545");
 }
 
+/// The position is made to lie in the future: what a clock that went back looks like.
+#[tokio::test]
+async fn a_clock_that_went_back_is_noticed() {
+    let database = Database::new();
+    database.sql(STAMPED).await;
+    database.sql("INSERT INTO t (id, part) VALUES (1, 1)").await;
+    let source = open(&database, by_clock()).await;
+    let batches = behind(&source, None).await;
+    let through = batches.first().expect("nothing was read").through.clone();
+    let mut bytes = through.as_bytes().to_vec();
+    // The year of the timestamp: a position of the next century.
+    let at = bytes.windows(2).position(|two| two == b"20").unwrap();
+    bytes[at + 1] = b'9';
+    let ahead = hapax_protocol::position::Position::new(bytes);
+    let split = source.splits().await.unwrap().remove(0).id;
+    assert!(source.describe(&ahead).contains("at 29"), "{}", source.describe(&ahead));
+    let error = source.open(&split, Some(&ahead)).await.err().unwrap();
+    assert_eq!(error.fault.code().to_string(), "HX0549", "{error}");
+    // The plan says that nobody can notice it later.
+    assert!(source.facts().condition.unwrap().contains("clock does not go back"));
+    assert!(source.open(&split, Some(&through)).await.is_ok());
+}
+
 #[tokio::test]
 async fn late_rows_of_programs_are_found_by_looking_back() {
     let database = Database::new();

@@ -31,9 +31,13 @@ pub async fn moved(
     keys: Value,
     duplicates: Duplicates,
 ) -> Result<Summary, RunError> {
+    run(database, url, keys, duplicates).await.run().await
+}
+
+async fn run(database: &Database, url: &str, keys: Value, duplicates: Duplicates) -> Run {
     let sink = json!({ "url": database.url(), "table": "arrived" });
     let commit = CommitLimit { interval_ms: Some(50), ..CommitLimit::default() };
-    let run = Run {
+    Run {
         source: Arc::new(try_open(url, keys).await.unwrap()),
         transform: None,
         sink: hapax_postgres::sink::open(serde_json::from_value(sink).unwrap()).await.unwrap(),
@@ -52,8 +56,7 @@ pub async fn moved(
         progress: Progress::default(),
         stop: Stop::default(),
         limits: Limits { batch_records_max: 50, commit, ..Limits::default() },
-    };
-    run.run().await
+    }
 }
 
 const ARRIVED: &str = "SELECT count(*) FROM arrived";
@@ -73,6 +76,30 @@ async fn what_arrived_is_marked_and_does_not_arrive_again() {
         assert_eq!(again.totals.read, 0);
         database.sql("INSERT INTO outbox VALUES (0, 'late'), (2000, 'new')").await;
         assert_eq!(moved(&database, &database.url(), outbox(), duplicates).await.unwrap().totals.moved, 2);
+    }
+}
+
+/// Whoever stops has marked all that was committed, although nothing is read any more.
+#[tokio::test]
+async fn a_stop_leaves_nothing_that_arrived_unmarked() {
+    for round in 0..5 {
+        let database = Database::new();
+        database.sql(OUTBOX).await;
+        let mut run = run(&database, &database.url(), outbox(), Duplicates::Keep).await;
+        run.limits.batch_records_max = 10 + round;
+        run.limits.commit = CommitLimit { records_max: Some(1), ..CommitLimit::default() };
+        let (stop, progress) = (run.stop.clone(), run.progress.clone());
+        let running = tokio::spawn(run.run());
+        while progress.snapshot().commits < 3 {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        stop.request();
+        let summary = running.await.unwrap().unwrap();
+        let marked = "SELECT count(*) FROM outbox WHERE processed_at IS NOT NULL";
+        let arrived = database.count(ARRIVED).await;
+        assert_eq!((database.count(marked).await, database.count(DISTINCT).await), (arrived, arrived));
+        assert_eq!(summary.totals.moved, arrived.unsigned_abs());
+        assert!(arrived > 0);
     }
 }
 

@@ -1,6 +1,5 @@
 //! Streams that cannot be read as asked.
 
-use hapax_engine::columns::TypeNameError;
 use hapax_engine::fault::{Fault, SourceError};
 use hapax_protocol::code::Code;
 use hapax_protocol::position::SplitId;
@@ -13,14 +12,6 @@ pub enum ReadFault {
     /// The configuration contradicts itself.
     #[error("the redis source is not configured: {0}")]
     Config(String),
-    /// A type that does not exist.
-    #[error("`schema` gives field {field:?} no type")]
-    NoType {
-        /// The field.
-        field: String,
-        /// What is wrong with it.
-        source: TypeNameError,
-    },
     /// There is no such key.
     #[error("{place} has no stream {stream:?}")]
     NoStream {
@@ -81,7 +72,7 @@ pub enum ReadFault {
 impl Fault for ReadFault {
     fn code(&self) -> Code {
         match self {
-            Self::Config(_) | Self::NoType { .. } => codes::CONFIG,
+            Self::Config(_) => codes::CONFIG,
             Self::NoStream { .. } => codes::NO_STREAM,
             Self::NotAStream { .. } => codes::NOT_A_STREAM,
             Self::ForeignPosition { .. } => codes::FOREIGN_POSITION,
@@ -97,7 +88,6 @@ impl Fault for ReadFault {
             Self::Config(_) => {
                 "Give `stream` (or `streams`), and the `fields` or the `schema` of its entries.".into()
             }
-            Self::NoType { .. } => "Write one of the types.".into(),
             Self::NoStream { .. } => {
                 "Check the name and the database in `url`. A stream that is to come is made by its first XADD.".into()
             }

@@ -30,6 +30,12 @@ pub enum WriteFault {
         /// The later token.
         by: u64,
     },
+    /// The split is another's, or this run's own again, since this writer took it over.
+    #[error("{split} was taken over since: nothing was committed")]
+    Retaken {
+        /// The split.
+        split: SplitId,
+    },
     /// The stored position is not the expected one.
     #[error("the stored position of {split} is not the one this run left there: nothing was committed")]
     Diverged {
@@ -141,7 +147,7 @@ impl Fault for WriteFault {
         match self {
             Self::Config(_) => codes::CONFIG,
             Self::OtherDefinition { .. } => codes::OTHER_DEFINITION,
-            Self::Fenced { .. } => codes::FENCED,
+            Self::Fenced { .. } | Self::Retaken { .. } => codes::FENCED,
             Self::Diverged { .. } => codes::DIVERGED,
             Self::Template { .. } => codes::TEMPLATE,
             Self::NoSharedSlot { .. } => codes::NO_SHARED_SLOT,
@@ -164,7 +170,7 @@ impl Fault for WriteFault {
                  beginning, or restore the file as it was to go on."
                     .into()
             }
-            Self::Fenced { .. } => "Let the other run finish. This one wrote nothing more.".into(),
+            Self::Fenced { .. } | Self::Retaken { .. } => "Let the other run finish. This one wrote nothing more.".into(),
             Self::Diverged { .. } => {
                 "Something else wrote Hapax's keys, or the server was set back to an earlier state. Run again: it goes on \
                  where the server says."
@@ -207,7 +213,9 @@ impl Fault for WriteFault {
 impl From<WriteFault> for SinkError {
     fn from(fault: WriteFault) -> Self {
         match fault {
-            WriteFault::Fenced { .. } | WriteFault::Diverged { .. } => Self::fenced(fault),
+            WriteFault::Fenced { .. } | WriteFault::Retaken { .. } | WriteFault::Diverged { .. } => {
+                Self::fenced(fault)
+            }
             WriteFault::Overtaken { .. } | WriteFault::NotHeld { .. } => Self::unavailable(fault),
             other => Self::stop(other),
         }

@@ -16,7 +16,7 @@ use hapax_engine::dead_letter::{DeadLetter, SettledLetter};
 use hapax_engine::fault::{SinkError, SinkErrorKind};
 use hapax_engine::history::{Remembered, Unfinished};
 use hapax_engine::ledger::Statistics;
-use hapax_engine::sink::{CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Traits};
+use hapax_engine::sink::{CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Tenure, Traits};
 use hapax_engine::source::{Nothing, Source};
 use hapax_protocol::guarantee::{Durability, Effect, Fencing, InDoubt, LedgerFacts, LedgerPlace};
 use hapax_protocol::identity::{Place, RecordId};
@@ -34,7 +34,7 @@ pub(crate) use back::objects;
 use writer::SplitWriter;
 
 /// How much belongs into one commit: a script keeps everybody else waiting.
-const COMMIT: CommitSize = CommitSize { records_max: 10_000, bytes_max: 8 * 1024 * 1024, interval_ms: 1_000 };
+const COMMIT: CommitSize = CommitSize { records_max: 5_000, bytes_max: 4 * 1024 * 1024, interval_ms: 1_000 };
 
 /// Keys that records are written to. Touches nothing before it is prepared or asked for the lease.
 pub async fn open(config: SinkConfig) -> Result<Sink, SinkError> {
@@ -131,6 +131,20 @@ impl Handle {
     }
 }
 
+impl Handle {
+    async fn give_lease(&self, applicant: &Applicant, tenure: Tenure) -> Result<Lease, SinkError> {
+        let (mut session, keys) = self.0.enter(&applicant.pipeline).await?;
+        self.0.refuse_unfit(&session)?;
+        match state::acquire(&mut session, &keys, applicant, tenure).await? {
+            Application::Granted(lease) => Ok(lease),
+            Application::OtherDefinition => {
+                let place = session.place().to_owned();
+                Err(WriteFault::OtherDefinition { pipeline: applicant.pipeline.to_string(), place }.into())
+            }
+        }
+    }
+}
+
 impl Destination for Handle {
     fn traits(&self) -> Traits {
         let (config, settings) = (&self.0.config, &self.0.settings);
@@ -175,18 +189,11 @@ impl Destination for Handle {
     }
 
     fn acquire<'a>(&'a self, applicant: &'a Applicant) -> Fut<'a, Lease, SinkError> {
-        Box::pin(async move {
-            let (mut session, keys) = self.0.enter(&applicant.pipeline).await?;
-            self.0.refuse_unfit(&session)?;
-            match state::acquire(&mut session, &keys, applicant).await? {
-                Application::Granted(lease) => Ok(lease),
-                Application::OtherDefinition => {
-                    let place = session.place().to_owned();
-                    Err(WriteFault::OtherDefinition { pipeline: applicant.pipeline.to_string(), place }
-                        .into())
-                }
-            }
-        })
+        Box::pin(self.give_lease(applicant, Tenure::Sole))
+    }
+
+    fn join<'a>(&'a self, applicant: &'a Applicant) -> Fut<'a, Lease, SinkError> {
+        Box::pin(self.give_lease(applicant, Tenure::Group))
     }
 
     /// Each commit is visible when it is made.

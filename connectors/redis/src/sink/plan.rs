@@ -1,7 +1,10 @@
 //! How records of one shape become keys and values: decided before anything is written.
 
+use std::collections::HashMap;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
+use hapax_engine::message::{Objects, as_objects, not_finite};
 use hapax_engine::sink::Shape;
 use hapax_engine::transform::RefusedRow;
 use hapax_protocol::guarantee::{Retention, Window};
@@ -172,23 +175,27 @@ impl Plan {
     pub(crate) fn encode(&self, records: &RecordBatch) -> Result<Vec<Row>, arrow::error::ArrowError> {
         let by_text = |index: &usize| records.columns().get(*index).map(Column::of).transpose();
         let key: Vec<Option<Column>> = self.key.iter().map(by_text).collect::<Result<_, _>>()?;
-        let objects = if self.write == Write::Json { json_rows(records)? } else { Vec::new() };
+        let (objects, mut odd) = match self.write {
+            Write::Json => {
+                let odd = not_finite(records, codes::VALUE_UNHELD).into_iter();
+                (as_objects(records)?, odd.map(|row| (row.row, row)).collect())
+            }
+            _ => (Objects::default(), HashMap::new()),
+        };
         let columns: Vec<Option<Column>> = match self.write {
             Write::Json => Vec::new(),
             _ => self.columns.iter().map(|(index, _)| by_text(index)).collect::<Result<_, _>>()?,
         };
-        let mut objects = objects.into_iter();
         Ok((0..records.num_rows())
             .map(|row| {
-                let object = objects.next();
                 let made = self.template.key(|place| key.get(place)?.as_ref()?.value(row));
                 let made = made.map_err(|place| self.keyless(records, &key, place, row))?;
-                let encoded = match object {
-                    Some(object) => Encoded {
-                        nulls: String::new(),
-                        values: vec![object.map_err(|why| unheld(row, why))?],
-                    },
-                    None => self.fields(&columns, row)?,
+                let encoded = match (self.write, odd.remove(&row)) {
+                    (_, Some(odd)) => return Err(odd),
+                    (Write::Json, None) => {
+                        Encoded { nulls: String::new(), values: vec![objects.of(row).to_vec()] }
+                    }
+                    (_, None) => self.fields(&columns, row)?,
                 };
                 Ok((made, encoded))
             })
@@ -250,37 +257,4 @@ fn is_json(data_type: &DataType) -> bool {
         DataType::Struct(fields) => fields.iter().all(|field| inside(field)),
         other => Column::holds(other),
     }
-}
-
-/// Each row as a JSON object, nulls included; `Err` with the reason for what JSON cannot say.
-fn json_rows(records: &RecordBatch) -> Result<Vec<Result<Vec<u8>, String>>, arrow::error::ArrowError> {
-    let mut bytes = Vec::new();
-    let mut writer = arrow::json::WriterBuilder::new()
-        .with_explicit_nulls(true)
-        .build::<_, arrow::json::writer::LineDelimited>(&mut bytes);
-    writer.write(records)?;
-    writer.finish()?;
-    drop(writer);
-    let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
-    let floats: Vec<(String, arrow::array::Float64Array)> = records
-        .schema()
-        .fields()
-        .iter()
-        .zip(records.columns())
-        .filter(|(field, _)| field.data_type().is_floating())
-        .map(|(field, column)| {
-            let wide = arrow::compute::cast(column, &DataType::Float64)?;
-            Ok((field.name().clone(), arrow::array::AsArray::as_primitive(&wide).clone()))
-        })
-        .collect::<Result<_, arrow::error::ArrowError>>()?;
-    let row = |row: usize| {
-        let is_odd = |(_, column): &&(String, arrow::array::Float64Array)| {
-            arrow::array::Array::is_valid(column, row) && !column.value(row).is_finite()
-        };
-        match floats.iter().find(is_odd) {
-            Some((name, _)) => Err(format!("column {name:?} is not a finite number, which JSON cannot say")),
-            None => Ok(lines.get(row).map(|line| line.to_vec()).unwrap_or_default()),
-        }
-    };
-    Ok((0..records.num_rows()).map(row).collect())
 }

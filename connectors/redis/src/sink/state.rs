@@ -2,6 +2,7 @@
 
 use hapax_engine::dead_letter::{DeadLetter, Ending, SettledLetter, Settlement};
 use hapax_engine::ledger::Statistics;
+use hapax_engine::sink::Tenure;
 use hapax_protocol::code::Code;
 use hapax_protocol::guarantee::Retention;
 use hapax_protocol::identity::{Place, RecordId};
@@ -73,10 +74,15 @@ pub(crate) async fn acquire(
     session: &mut Session,
     keys: &Keys,
     applicant: &Applicant,
+    tenure: Tenure,
 ) -> Result<Application, ServerFault> {
     let doing = "acquiring the lease";
     let mut call = redis::cmd("EVAL");
     call.arg(ACQUIRE).arg(1).arg(keys.lease()).arg(&applicant.holder).arg(&applicant.definition);
+    call.arg(match tenure {
+        Tenure::Sole => "sole",
+        Tenure::Group => "group",
+    });
     let answer = session.ask(doing, &call).await?;
     match (list(&answer).first().and_then(text).as_deref(), list(&answer).get(1).and_then(number)) {
         (Some("granted"), Some(token)) => {

@@ -194,7 +194,7 @@ impl SplitWriter {
                 fenced(&hold.lease, FencingToken::new(by))
             }
             "diverged" => WriteFault::Diverged { split },
-            "retaken" => WriteFault::Overtaken { split, reason: "it was taken over again meanwhile".into() },
+            "retaken" => WriteFault::Retaken { split },
             "claimed" => WriteFault::Overtaken {
                 split,
                 reason: "an identity was claimed by another split meanwhile".into(),

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use hapax_engine::columns::parse_type;
 use hapax_engine::identify::digest;
 use hapax_protocol::identity::RecordId;
 use redis::Value;
@@ -87,12 +86,12 @@ impl Shape {
         let types = config.schema.clone().unwrap_or_default();
         let names: Vec<String> = match &config.fields {
             Some(fields) => fields.clone(),
-            None => types.keys().cloned().collect(),
+            None => types.0.iter().map(|(name, _)| name.clone()).collect(),
         };
         if names.is_empty() {
             return Err(ReadFault::Config("it names no `fields` and no `schema`".to_owned()));
         }
-        if let Some(unread) = types.keys().find(|name| !names.contains(name)) {
+        if let Some(unread) = types.0.iter().map(|(name, _)| name).find(|name| !names.contains(name)) {
             return Err(ReadFault::Config(format!(
                 "`schema` names {unread:?}, which is not among the `fields`"
             )));
@@ -102,11 +101,10 @@ impl Shape {
             if fields.iter().any(|field| field.name() == name) {
                 return Err(ReadFault::Config(format!("the column {name:?} is named twice")));
             }
-            let data_type = match types.get(name).filter(|_| config.id_column.as_ref() != Some(name)) {
+            let typed = types.0.iter().find(|(typed, _)| typed == name);
+            let data_type = match typed.filter(|_| config.id_column.as_ref() != Some(name)) {
                 None => DataType::Utf8,
-                Some(word) => {
-                    parse_type(word).map_err(|source| ReadFault::NoType { field: name.clone(), source })?
-                }
+                Some((_, data_type)) => data_type.clone(),
             };
             if !columns::Column::holds(&data_type) {
                 return Err(ReadFault::Config(format!("the field {name:?} cannot be read as {data_type}")));

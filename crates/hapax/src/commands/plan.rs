@@ -48,7 +48,10 @@ impl<'a> Plan<'a> {
     async fn of(opened: &'a Opened) -> Result<Self, Failure> {
         let splits = opened.source.splits().await.map_err(|error| source_failure(&error))?;
         let failed = |error| sink_failure(&error);
-        let steps = opened.sink.destination().check(&opened.shape()).await.map_err(failed)?;
+        let mut steps = opened.sink.destination().check(&opened.shape()).await.map_err(failed)?;
+        if let Some(ledger) = opened.ledger.as_ref().filter(|_| opened.duplicates.need_ledger()) {
+            steps.extend(ledger.check().await.map_err(failed)?);
+        }
         let source = Some(Arc::clone(&opened.source));
         let standings =
             Standings::of(&opened.sink, &opened.loaded.pipeline.name, source).await.map_err(failed)?;

@@ -35,7 +35,11 @@ pub async fn act(arguments: &Arguments, output: &Output) -> Result<Exit, Failure
         Standings::of(&sink, &loaded.pipeline.name, source).await.map_err(|error| sink_failure(&error))?;
     let absence = standings.absence(&loaded, &sink);
     let lags = lags(&standings, &splits).await;
-    let ledger = sink.destination().ledger_holds(&loaded.pipeline.name).await;
+    let name = &loaded.pipeline.name;
+    let ledger = match loaded.ledger()? {
+        Some(beside) => beside.statistics(name).await.map(Some),
+        None => sink.destination().ledger_holds(name).await,
+    };
     let ledger = ledger.map_err(|error| sink_failure(&error))?;
     let status = Status { standings, splits, lags, ledger, unanswered, absence };
     if output.json() {

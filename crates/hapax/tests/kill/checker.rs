@@ -10,7 +10,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Row, RowAccessor};
 
 use crate::data::{Data, Record, hash};
-use crate::{mysql, postgres, redis};
+use crate::{kafka, mysql, postgres, redis};
 
 /// What is wrong. All of it must be 0.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -72,6 +72,7 @@ pub fn check(pair: &str, folder: &Path, data: &Data) -> Verdict {
     if pair.starts_with("csv-to-") {
         let letters = match pair {
             "csv-to-sqlite" => sqlite_letters(&folder.join("target.db")),
+            "csv-to-kafka" => kafka::letters(folder),
             "csv-to-mysql" => mysql::letters(folder),
             "csv-to-redis" => redis::letters(folder),
             "csv-to-postgres" => postgres::letters(folder),
@@ -169,6 +170,9 @@ fn look(pair: &str, folder: &Path) -> Found {
     }
     if pair.ends_with("-to-postgres") {
         return Found { records: postgres::records(folder), torn: 0 };
+    }
+    if pair.ends_with("-to-kafka") {
+        return Found { records: kafka::records(folder), torn: 0 };
     }
     let read = match pair.ends_with("-to-parquet") {
         true => parts(&folder.join("target")).iter().map(|path| parquet(path)).collect(),

@@ -15,16 +15,19 @@
 mod checker;
 mod data;
 mod incremental;
+mod kafka;
 mod mysql;
 mod planted;
 mod postgres;
 mod power;
 mod process;
 mod redis;
+#[path = "../../../../connectors/kafka/tests/scene/mod.rs"]
+mod scene;
 mod stopped;
 
 use checker::Verdict;
-use data::Data;
+use data::{Data, Noise, USUAL};
 use process::{Ended, Pipeline};
 
 /// Every crash point of the engine, by the name `HAPAX_CRASH` takes.
@@ -57,7 +60,9 @@ fn has_no(pair: &str, point: &str) -> bool {
         // Nothing is announced to a destination that keeps its own positions.
         _ if point == "announced" => true,
         "csv-to-sqlite" | "growing-to-sqlite" | "csv-to-postgres" | "csv-to-mysql" | "csv-to-redis"
-        | "redis-to-redis" | "redis-to-sqlite" => staged_only.contains(&point),
+        | "redis-to-redis" | "redis-to-sqlite" | "csv-to-kafka" | "kafka-to-kafka" | "kafka-to-postgres" => {
+            staged_only.contains(&point)
+        }
         "csv-to-parquet" => whole_file_only.contains(&point),
         _ => false,
     }
@@ -135,6 +140,36 @@ fn csv_to_postgres_survives_random_kills() {
 }
 
 #[test]
+fn csv_to_kafka_survives_every_crash_point() {
+    every_point("csv-to-kafka");
+}
+
+#[test]
+fn csv_to_kafka_survives_random_kills() {
+    random_moments("csv-to-kafka");
+}
+
+#[test]
+fn kafka_to_postgres_survives_every_crash_point() {
+    every_point("kafka-to-postgres");
+}
+
+#[test]
+fn kafka_to_postgres_survives_random_kills() {
+    random_moments("kafka-to-postgres");
+}
+
+#[test]
+fn kafka_to_kafka_survives_every_crash_point() {
+    every_point("kafka-to-kafka");
+}
+
+#[test]
+fn kafka_to_kafka_survives_random_kills() {
+    random_moments("kafka-to-kafka");
+}
+
+#[test]
 fn csv_to_sqlite_survives_random_kills() {
     random_moments("csv-to-sqlite");
 }
@@ -204,9 +239,14 @@ fn a_reader_never_sees_a_part_or_a_repeat() {
     }
 }
 
+/// A topic keeps no identities, so twins would arrive.
+fn noise(pair: &str) -> Noise {
+    if pair.ends_with("-to-kafka") { Noise { twins: 0, ..USUAL } } else { USUAL }
+}
+
 /// Kills at one point the first, the third and the second time it is passed, then runs to the end.
 fn every_point(pair: &str) {
-    let data = Data::generate(4_000, 7);
+    let data = Data::generate_with(4_000, 7, noise(pair));
     for point in POINTS {
         let pipeline = Pipeline::new(pair, &data);
         let mut kills = 0;
@@ -229,7 +269,7 @@ fn every_point(pair: &str) {
 
 /// Kills fifty times, or as often as `HAPAX_KILLS` says, at moments drawn from a seed.
 fn random_moments(pair: &str) {
-    let data = Data::generate(20_000, 23);
+    let data = Data::generate_with(20_000, 23, noise(pair));
     let calm = Pipeline::new(pair, &data);
     let started = std::time::Instant::now();
     calm.complete();

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::checker::{self, Verdict};
 use crate::data::Data;
+use crate::kafka::Topics;
 use crate::mysql::Database;
 use crate::postgres::Schema;
 use crate::redis::Keys;
@@ -32,6 +33,7 @@ pub struct Pipeline<'a> {
     schema: Option<Schema>,
     database: Option<Database>,
     keys: Option<Keys>,
+    topics: Option<Topics>,
 }
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -39,7 +41,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 const COLUMNS: &str = "writer: int64, sequence: int64, amount: float64, text: string, hash: string";
 
 /// Each pair with its source and its sink, `IN` and `OUT` being the folders, and what is done about twins.
-const PAIRS: [(&str, &str, &str, &str); 15] = [
+const PAIRS: &[(&str, &str, &str, &str)] = &[
     (
         "csv-to-sqlite",
         "files: { path: IN/part-*.csv, schema: COLUMNS }",
@@ -110,6 +112,24 @@ const PAIRS: [(&str, &str, &str, &str); 15] = [
         "redis-to-sqlite",
         "redis: { url: \"${env:KILL_REDIS}\", stream: KEYS.source, schema: COLUMNS }",
         "sqlite: { path: OUT/target.db, table: events }",
+        "drop",
+    ),
+    (
+        "csv-to-kafka",
+        "files: { path: IN/part-*.csv, schema: COLUMNS }",
+        "kafka: { brokers: \"BROKERS\", topic: TARGET, state: STATE, create: { partitions: 2 } }",
+        "keep",
+    ),
+    (
+        "kafka-to-postgres",
+        "kafka: { brokers: \"BROKERS\", topic: SOURCE, schema: COLUMNS }",
+        "postgres: { url: \"${env:KILL_POSTGRES}\", table: SCHEMA.events }",
+        "drop",
+    ),
+    (
+        "kafka-to-kafka",
+        "kafka: { brokers: \"BROKERS\", topic: SOURCE, schema: COLUMNS }",
+        "kafka: { brokers: \"BROKERS\", topic: TARGET, state: STATE, create: { partitions: 2 } }",
         "keep",
     ),
     (
@@ -150,13 +170,14 @@ impl<'a> Pipeline<'a> {
     }
 
     fn in_folder(pair: &str, data: &'a Data, planted: Option<Mistake>, folder: TempDir) -> Self {
-        let (pair, ..) = PAIRS.into_iter().find(|found| found.0 == pair).unwrap();
+        let (pair, ..) = PAIRS.iter().copied().find(|found| found.0 == pair).unwrap();
         let out = folder.path().join("out");
         std::fs::create_dir(&out).unwrap();
         let schema = pair.ends_with("-to-postgres").then(|| Schema::create(&out));
         let database = pair.ends_with("-to-mysql").then(|| Database::create(&out));
         let keys = pair.contains("redis").then(|| Keys::create(&out, pair, data));
-        let pipeline = Self { pair, data, folder, planted, schema, database, keys };
+        let topics = pair.contains("kafka").then(|| Topics::create(&out, pair, data));
+        let pipeline = Self { pair, data, folder, planted, schema, database, keys, topics };
         pipeline.commit_every(700);
         pipeline
     }
@@ -168,7 +189,7 @@ impl<'a> Pipeline<'a> {
 
     /// Writes the pipeline's file, with a folder of sources of its own.
     pub fn read_from(&self, folder: &Path, records: u64) {
-        let (_, source, sink, duplicates) = PAIRS.into_iter().find(|found| found.0 == self.pair).unwrap();
+        let (_, source, sink, duplicates) = PAIRS.iter().copied().find(|found| found.0 == self.pair).unwrap();
         let file = format!(
             "version: 1\nname: kill\nsource:\n  {source}\nidentity: {{ key: [writer, sequence] }}\nduplicates: {duplicates}\nsink:\n  {sink}\ndelivery: {}\nparallel: 1\ncommit: {{ records: {records} }}\n",
             // Standard input passes once: what it gives is found again by its identity alone.
@@ -181,6 +202,7 @@ impl<'a> Pipeline<'a> {
         let keys = self.keys.as_ref().map(Keys::prefix).unwrap_or_default();
         let file = file.replace("KEYS", keys);
         let file = file.replace("OUT/", &format!("{}/", self.out().display()));
+        let file = self.topics.as_ref().map_or(file.clone(), |topics| topics.in_file(&file));
         std::fs::write(self.file(), file).unwrap();
     }
 

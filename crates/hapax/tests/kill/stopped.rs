@@ -25,7 +25,16 @@ pub fn overtaken(pair: &str, planted: Option<Mistake>) -> (Ended, Verdict) {
 
 #[test]
 fn a_run_that_was_stopped_and_overtaken_is_fenced() {
-    for pair in ["csv-to-sqlite", "csv-to-parquet", "sqlite-to-parquet", "csv-to-mysql", "sqlite-to-mysql"] {
+    for pair in [
+        "csv-to-sqlite",
+        "csv-to-parquet",
+        "sqlite-to-parquet",
+        "csv-to-mysql",
+        "csv-to-kafka",
+        "kafka-to-kafka",
+        "kafka-to-postgres",
+        "sqlite-to-mysql",
+    ] {
         assert_eq!(overtaken(pair, None), (Ended::Code(5), Verdict::default()), "{pair}");
     }
 }

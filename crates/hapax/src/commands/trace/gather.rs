@@ -100,9 +100,14 @@ pub async fn gather(loaded: &Loaded, arguments: &Arguments, output: &Output) -> 
             Err(error) => unread = Some(error.to_string()),
         }
     }
+    let beside = loaded.ledger()?;
     let mut claimed: HashMap<RecordId, Place> = HashMap::new();
     for id in &subject.ids {
-        let claimant = destination.claimant(name, id).await.map_err(failed)?;
+        let claimant = match &beside {
+            Some(beside) => beside.claimant(name, id).await,
+            None => destination.claimant(name, id).await,
+        };
+        let claimant = claimant.map_err(failed)?;
         claimed.extend(claimant.map(|place| (*id, place)));
     }
     let found = u64::try_from(arrivals.found.len()).unwrap_or(u64::MAX).saturating_add(arrivals.more);
