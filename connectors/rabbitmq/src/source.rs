@@ -44,6 +44,8 @@ pub(crate) struct Plan {
     pub layout: Layout,
     pub metadata: Vec<Metadata>,
     pub prefetch: u16,
+    /// How many consumers of the queue are ours.
+    pub workers: u16,
 }
 
 impl Rabbitmq {
@@ -74,7 +76,7 @@ impl Rabbitmq {
         });
         let layout = Layout::new(bodies, beside.collect());
         let address = Arc::new(Address::read(&config.url)?);
-        let plan = Arc::new(Plan { queue: config.queue, layout, metadata, prefetch });
+        let plan = Arc::new(Plan { queue: config.queue, layout, metadata, prefetch, workers });
         let source = Self { address, plan, workers };
         source.waiting().await?;
         Ok(source)
@@ -83,7 +85,7 @@ impl Rabbitmq {
     /// How many messages wait in the queue.
     async fn waiting(&self) -> Result<u64, BrokerFault> {
         let line = self.address.connect().await?;
-        messages(&line, &self.address, &self.plan.queue).await
+        Ok(messages(&line, &self.address, &self.plan.queue).await?.0)
     }
 
     fn split(&self, worker: u16) -> SplitId {
@@ -101,13 +103,13 @@ impl Rabbitmq {
     }
 }
 
-/// How many messages wait in a queue.
-async fn messages(line: &Line, address: &Address, queue: &str) -> Result<u64, BrokerFault> {
+/// How many messages wait in a queue, and how many consume from it.
+async fn messages(line: &Line, address: &Address, queue: &str) -> Result<(u64, u32), BrokerFault> {
     let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let declared = line.channel.queue_declare(queue.into(), passive, FieldTable::default()).await;
     let declared =
         declared.map_err(|error| BrokerFault::of(address.place(), "looking at the queue", error))?;
-    Ok(u64::from(declared.message_count()))
+    Ok((u64::from(declared.message_count()), declared.consumer_count()))
 }
 
 impl Source for Rabbitmq {

@@ -32,6 +32,9 @@ const LOOK_MS: u64 = 50;
 /// How long is waited for a message that the broker says to have, and gives to nobody here.
 const STARVED_MS: u64 = 10_000;
 
+/// How long is waited for what another consumer holds that may be about to leave.
+const LEAVING_MS: u64 = 3_000;
+
 /// What only streams have.
 const STREAM_OFFSET: &str = "x-stream-offset";
 
@@ -140,12 +143,18 @@ impl Reader {
                 received?;
                 continue;
             }
-            let waiting = messages(&self.line, &self.address, &self.plan.queue).await?;
+            let (waiting, consumers) = messages(&self.line, &self.address, &self.plan.queue).await?;
             self.drain(records_max)?;
             if self.held.is_empty() {
                 let since = *self.starved.get_or_insert_with(Instant::now);
-                // Another consumer may be the only active one: then nothing is there for this one.
-                if waiting == 0 || since.elapsed() > Duration::from_millis(STARVED_MS) {
+                let patience_ms = match (waiting, consumers > u32::from(self.plan.workers)) {
+                    (0, false) => 0,
+                    // Perhaps one of ours whose connection is about to end: what it holds comes back.
+                    (0, true) => LEAVING_MS,
+                    // Another consumer may be the only active one: then nothing is there for this one.
+                    _ => STARVED_MS,
+                };
+                if since.elapsed() >= Duration::from_millis(patience_ms) {
                     self.starved = None;
                     return Ok(None);
                 }
