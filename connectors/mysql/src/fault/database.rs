@@ -172,10 +172,6 @@ impl DatabaseFault {
         }
     }
 
-    /// Whether the server does not answer.
-    pub(crate) fn is_away(&self) -> bool {
-        matches!(self, Self::Gone { .. } | Self::Silent { .. })
-    }
 
     /// Whether trying again may help.
     pub(crate) fn passes(&self) -> bool {
