@@ -48,7 +48,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let count: u64 = arguments.next().map_or(Ok(2_000_000), |count| count.parse())?;
     let config = LedgerConfig { url: url.clone(), retention: None, accept_loss: true };
     let ledger = open(config, InDoubt::Resend).map_err(said)?;
-    let mut bare = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
+    let patient = redis::AsyncConnectionConfig::new().set_response_timeout(None);
+    let mut bare = redis::Client::open(url)?.get_multiplexed_async_connection_with_config(&patient).await?;
     let size: u64 = redis::cmd("DBSIZE").query_async(&mut bare).await?;
     if size > 0 {
         return Err("the database is not empty".into());

@@ -137,6 +137,11 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// The same connection once more.
+    pub(crate) fn again(&self) -> Self {
+        Self { connection: self.connection.clone(), place: self.place.clone(), server: self.server.clone() }
+    }
+
     /// What went wrong, as a fault of this server.
     pub(crate) fn fault(&self, doing: &'static str, source: RedisError) -> ServerFault {
         ServerFault::of(&self.place, doing, source)
