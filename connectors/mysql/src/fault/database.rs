@@ -172,7 +172,6 @@ impl DatabaseFault {
         }
     }
 
-
     /// Whether trying again may help.
     pub(crate) fn passes(&self) -> bool {
         matches!(
