@@ -16,12 +16,14 @@ pub fn names(prefix: &str) -> (String, String) {
     (format!("{prefix}topic"), format!("{prefix}state"))
 }
 
-/// Makes the topic of a sink, which stands in for another one. One that is there stays as it is.
-pub async fn create(config: &SinkConfig) -> Result<(), SinkError> {
+/// Makes the topic that stands in for that of a sink, with its name beginning with `prefix`. One that is there stays as
+/// it is.
+pub async fn create(config: &SinkConfig, prefix: &str) -> Result<(), SinkError> {
     let cluster = Cluster::read(&config.brokers, config.security.as_ref(), &config.options)?;
     let looker: Arc<Reads> = Arc::new(cluster.client(&[])?);
     let partitions = config.create.map_or(3, |create| create.partitions);
-    let topic = NewTopic::new(&config.topic, partitions, TopicReplication::Fixed(-1));
+    let (topic, _) = names(prefix);
+    let topic = NewTopic::new(&topic, partitions, TopicReplication::Fixed(-1));
     Ok(create_topic(&cluster, &looker, &topic).await?)
 }
 

@@ -1,28 +1,18 @@
 //! Addresses and connections. No library's own retries: a connection that ended is gone.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hapax_engine::exact::url_part;
-use hapax_protocol::guarantee::Window;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, OptsBuilder, Params, Row, Value};
 use url::Url;
 
-use crate::config::window;
 use crate::fault::DatabaseFault;
 use crate::server::Server;
 use crate::tls::Encryption;
 
 /// How long a connection may take to be made, in seconds.
 const CONNECT_TIMEOUT_S: u64 = 10;
-
-/// How long a server that answered before is waited for when it does not answer any more.
-const PATIENCE: Window = Window(60_000);
-
-/// How long between two attempts to connect to it, in milliseconds.
-const PAUSE_MS: u64 = 500;
 
 /// How long a statement waits for a lock, in seconds.
 pub(crate) const LOCK_TIMEOUT_S: u64 = 10;
@@ -56,9 +46,6 @@ pub(crate) struct Address {
     authority: Option<String>,
     database: String,
     place: String,
-    /// Whether it answered once.
-    answered: Arc<AtomicBool>,
-    patience: Window,
 }
 
 impl Address {
@@ -83,8 +70,6 @@ impl Address {
             authority: None,
             place: format!("{host}:{}/{database}", parsed.port().unwrap_or(3306)),
             database: database.clone(),
-            answered: Arc::default(),
-            patience: PATIENCE,
         };
         for (key, value) in parsed.query_pairs() {
             match (key.to_ascii_lowercase().replace('_', "-").as_str(), Encryption::named(&value)) {
@@ -108,14 +93,6 @@ impl Address {
         Ok(address)
     }
 
-    /// The same, waited for so long once it answered. Refuses what is no length of time.
-    pub(crate) fn waited_for(mut self, outage_max: Option<&str>) -> Result<Self, DatabaseFault> {
-        if let Some(text) = outage_max {
-            self.patience = window(text).ok_or_else(|| DatabaseFault::BadOutage(text.to_owned()))?;
-        }
-        Ok(self)
-    }
-
     /// Host, port and database, for people.
     pub(crate) fn place(&self) -> &str {
         &self.place
@@ -130,27 +107,8 @@ impl Address {
         self.encryption.dial(&self.options, self.authority.as_deref()).await
     }
 
-    /// Connects. A server that answered before is waited for, at most for its patience.
+    /// Connects, and makes the session behave. A server that is away is waited for by whoever tries again.
     pub(crate) async fn connect(&self) -> Result<Session, DatabaseFault> {
-        let until = Instant::now() + Duration::from_millis(self.patience.0);
-        loop {
-            match self.enter().await {
-                Err(fault)
-                    if fault.is_away() && self.answered.load(Ordering::Relaxed) && Instant::now() < until =>
-                {
-                    tokio::time::sleep(Duration::from_millis(PAUSE_MS)).await;
-                }
-                Ok(session) => {
-                    self.answered.store(true, Ordering::Relaxed);
-                    return Ok(session);
-                }
-                Err(fault) => return Err(fault),
-            }
-        }
-    }
-
-    /// Connects once, and makes the session behave.
-    async fn enter(&self) -> Result<Session, DatabaseFault> {
         let dialled = tokio::time::timeout(Duration::from_secs(CONNECT_TIMEOUT_S), self.dial()).await;
         let dialled = dialled
             .map_err(|_| DatabaseFault::Silent { place: self.place.clone(), waited_s: CONNECT_TIMEOUT_S })?;

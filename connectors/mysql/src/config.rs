@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use hapax_protocol::guarantee::Window;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -48,9 +47,6 @@ pub struct SourceConfig {
     /// How often a source that is followed is looked at for new rows, in milliseconds: 1000 unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub poll_ms: Option<u64>,
-    /// How long a server that answered before is waited for: `60s` unless given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub outage_max: Option<String>,
 }
 
 /// What a run reads.
@@ -76,21 +72,6 @@ pub enum SetBy {
     Application,
 }
 
-/// Reads a length of time: `90s`, `5m`, `2h`, `1d`. `None` for anything else.
-pub(crate) fn window(text: &str) -> Option<Window> {
-    let text = text.trim();
-    let (number, unit) = text.split_at_checked(text.find(|c: char| !c.is_ascii_digit())?)?;
-    let unit_ms = match unit.trim() {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(unit_ms).filter(|ms| *ms > 0).map(Window)
-}
-
 /// A MySQL or MariaDB database to write to.
 #[derive(Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -112,9 +93,6 @@ pub struct SinkConfig {
     /// How long the ledger remembers an identity: `30d`, `12h`. Without it for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger_retention: Option<String>,
-    /// How long a server that answered before is waited for: `60s` unless given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub outage_max: Option<String>,
 }
 
 /// What happens if the records have a column that the table has not.
@@ -139,18 +117,4 @@ pub enum Write {
     Upsert,
     /// It is left out if its key is there.
     Ignore,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lengths_of_time_are_read() {
-        assert_eq!(window("90s"), Some(Window(90_000)));
-        assert_eq!(window("5m"), Some(Window(300_000)));
-        for wrong in ["", "5", "m", "0s", "5 weeks", "-1s"] {
-            assert_eq!(window(wrong), None, "{wrong}");
-        }
-    }
 }

@@ -110,11 +110,11 @@ async fn a_full_disk_stops_the_run_and_a_rerun_completes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_gone_for_longer_than_it_is_waited_for_stops_the_run() {
+async fn a_server_that_is_gone_is_said_to_be_and_another_run_goes_on_behind_the_last_commit() {
     let server = Server::new();
     server.run("CREATE DATABASE d");
     let url = format!("{}d", server.url());
-    let config = json!({ "url": url, "table": "t", "write": "append", "outage_max": "2s" });
+    let config = json!({ "url": url, "table": "t", "write": "append" });
     let shape = shape(pen::schema(), &["id"]);
     let sink = configured(config.clone()).await.unwrap();
     sink.prepare(&shape).await.unwrap();
@@ -129,7 +129,7 @@ async fn a_server_that_is_gone_for_longer_than_it_is_waited_for_stops_the_run() 
     let error = writer.take_over(&held).await.unwrap_err();
     let waited = begun.elapsed();
     assert_eq!((error.kind, error.fault.code()), (SinkErrorKind::Unavailable, codes::GONE), "{error}");
-    assert!(waited >= Duration::from_secs(2) && waited < Duration::from_secs(15), "{waited:?}");
+    assert!(waited < Duration::from_secs(15), "{waited:?}");
     server.service("start");
     assert_eq!(format!("{}d", server.url()), url, "it has another address now");
     let sink = configured(config).await.unwrap();
@@ -140,5 +140,4 @@ async fn a_server_that_is_gone_for_longer_than_it_is_waited_for_stops_the_run() 
     writer.write(&pen::numbered(10..20)).await.unwrap();
     writer.commit(&next(&found, 2)).await.unwrap();
     assert_eq!(count(&url).await, (20, 20));
-    assert!(configured(json!({ "url": url, "table": "t", "outage_max": "soon" })).await.is_err());
 }

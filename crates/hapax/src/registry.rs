@@ -25,8 +25,8 @@ const KAFKA: &str = "kafka";
 const MYSQL: &str = "mysql";
 const NATS: &str = "nats";
 const POSTGRES: &str = "postgres";
-const RABBITMQ: &str = "rabbitmq";
 const REDIS: &str = "redis";
+const RABBITMQ: &str = "rabbitmq";
 const SQLITE: &str = "sqlite";
 
 /// The JSON Schema of a pipeline file.

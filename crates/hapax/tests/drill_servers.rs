@@ -62,7 +62,8 @@ fn wait_for(what: &str, mut is_true: impl FnMut() -> bool) {
 /// A drill that is killed, and one that is held to its end and clears up behind both.
 fn drilled(folder: &TempDir, scratches: impl Fn() -> Vec<String>) {
     let mut dies = drill(folder, "1000000");
-    wait_for("a scratch destination", || !scratches().is_empty());
+    wait_for("a scratch destination", || !scratches().is_empty() || dies.try_wait().unwrap().is_some());
+    assert!(dies.try_wait().unwrap().is_none(), "{:?}", dies.wait_with_output());
     dies.kill().unwrap();
     dies.wait().unwrap();
     let left = scratches();

@@ -12,9 +12,6 @@ pub enum DatabaseFault {
     /// The URL is no URL of a database.
     #[error("the `url` of a MySQL database cannot be read: {0}")]
     BadUrl(String),
-    /// Not a length of time.
-    #[error("`outage_max` cannot be read: {0:?} is no length of time")]
-    BadOutage(String),
     /// User or password.
     #[error("{place} does not know this user with this password")]
     WrongPassword {
@@ -197,7 +194,6 @@ impl Fault for DatabaseFault {
     fn code(&self) -> Code {
         match self {
             Self::BadUrl(_) => codes::BAD_URL,
-            Self::BadOutage(_) => codes::CONFIG,
             Self::WrongPassword { .. } => codes::WRONG_PASSWORD,
             Self::NoDatabase { .. } => codes::NO_DATABASE,
             Self::Denied { .. } => codes::DENIED,
@@ -217,7 +213,6 @@ impl Fault for DatabaseFault {
             Self::BadUrl(_) => {
                 "Write `mysql://user:password@host:3306/database`; take the password from `${env:NAME}`."
             }
-            Self::BadOutage(_) => "Write a length of time: `90s`, `5m`, `1h`.",
             Self::WrongPassword { .. } => {
                 "Check user and password in `url`; in a URL, `@`, `:` and `/` of a password are written %40, %3A and %2F."
             }

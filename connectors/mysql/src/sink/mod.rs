@@ -30,7 +30,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Error, ServerError};
 
 use crate::client::{Address, Session};
-use crate::config::{Read, SinkConfig, SourceConfig, Write, window};
+use crate::config::{Read, SinkConfig, SourceConfig, Write};
 use crate::fault::WriteFault;
 use crate::source::Mysql;
 use crate::table::Table;
@@ -68,8 +68,8 @@ impl Database {
         if config.table.is_empty() {
             return Err(WriteFault::Config("`table` is empty").into());
         }
-        let address = Address::read(&config.url)?.waited_for(config.outage_max.as_deref())?;
-        let retention = match config.ledger_retention.as_deref().map(window) {
+        let address = Address::read(&config.url)?;
+        let retention = match config.ledger_retention.as_deref().map(Window::parse) {
             None => None,
             Some(Some(window)) => Some(window),
             Some(None) => {
@@ -302,7 +302,6 @@ impl Destination for Handle {
                 mark_to: None,
                 schema: None,
                 poll_ms: None,
-                outage_max: config.outage_max.clone(),
             };
             let source = Mysql::with_schema(config, schema).await;
             let source: Arc<dyn Source> = Arc::new(

@@ -10,7 +10,7 @@ use mysql_async::{Row, Value};
 use super::plan::{Found, Plan};
 use crate::civil;
 use crate::client::{Session, number, text};
-use crate::config::{SetBy, SourceConfig, window};
+use crate::config::{SetBy, SourceConfig};
 use crate::declared::Declared;
 use crate::fault::{DatabaseFault, ReadFault};
 
@@ -59,7 +59,7 @@ pub(crate) async fn of(
     match (declared.name.as_str(), config.cursor_set_by, &config.lateness) {
         ("timestamp", Some(SetBy::Database), None) => {}
         ("timestamp" | "datetime", Some(SetBy::Application), Some(lateness)) => {
-            let late = window(lateness);
+            let late = Window::parse(lateness);
             let late = late.ok_or(ReadFault::Config("`lateness` is a length of time: 90s, 5m, 2h, 1d"))?;
             return Ok(Horizon { lateness: Some(late) });
         }

@@ -54,7 +54,7 @@ impl Mysql {
     }
 
     async fn make(config: SourceConfig, schema: Option<SchemaRef>) -> Result<Self, SourceError> {
-        let address = Address::read(&config.url)?.waited_for(config.outage_max.as_deref())?;
+        let address = Address::read(&config.url)?;
         let address = Arc::new(address);
         let mut session = address.connect().await?;
         let plan = Arc::new(Plan::make(&mut session, &config, schema).await?);

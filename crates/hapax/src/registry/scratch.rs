@@ -32,15 +32,15 @@ pub fn section(sink: &Section, place: &Path) -> Result<Section, OpenError> {
             let url = hapax_mysql::scratch::url(&config.url, &name(place)).map_err(OpenError::Sink)?;
             Ok(sink.with_text("url", url))
         }
-        NATS | RABBITMQ => {
-            let message = format!("there is no scratch destination beside one of {}", sink.system);
-            let help = "Drill a pipeline of the same source into a database or into files.";
-            Err(Mistake::new(crate::codes::NO_SCRATCH, sink.span, message).helped(help).into())
-        }
         REDIS => {
             let config: hapax_redis::config::SinkConfig = sink.read()?;
             let (key, state) = hapax_redis::scratch::names(&config, &name(place));
             Ok(sink.with_text("key", key).with_text("state", state))
+        }
+        NATS | RABBITMQ => {
+            let message = format!("there is no scratch destination beside one of {}", sink.system);
+            let help = "Drill a pipeline of the same source into a database or into files.";
+            Err(Mistake::new(crate::codes::NO_SCRATCH, sink.span, message).helped(help).into())
         }
         _ => Err(unknown(sink).into()),
     }
@@ -53,7 +53,7 @@ pub async fn make(sink: &Section, place: &Path) -> Result<(), OpenError> {
             let config: hapax_postgres::config::SinkConfig = sink.read()?;
             hapax_postgres::scratch::create(&config.url, &name(place)).await
         }
-        KAFKA => hapax_kafka::scratch::create(&sink.read()?).await,
+        KAFKA => hapax_kafka::scratch::create(&sink.read()?, &name(place)).await,
         MYSQL => {
             let config: hapax_mysql::config::SinkConfig = sink.read()?;
             hapax_mysql::scratch::create(&config.url, &name(place)).await

@@ -1,2 +1,0 @@
-//! HTTP APIs as source and sink.
-#![deny(missing_docs)]
