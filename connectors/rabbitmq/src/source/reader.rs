@@ -32,6 +32,9 @@ const LOOK_MS: u64 = 50;
 /// How long is waited for a message that the broker says to have, and gives to nobody here.
 const STARVED_MS: u64 = 10_000;
 
+/// How long a queue has to be empty before it counts as that.
+const SETTLED_MS: u64 = 150;
+
 /// How long is waited for what another consumer holds that may be about to leave.
 const LEAVING_MS: u64 = 3_000;
 
@@ -148,7 +151,8 @@ impl Reader {
             if self.held.is_empty() {
                 let since = *self.starved.get_or_insert_with(Instant::now);
                 let patience_ms = match (waiting, consumers > u32::from(self.plan.workers)) {
-                    (0, false) => 0,
+                    // A consumer that goes is gone a moment before what it held is back.
+                    (0, false) => SETTLED_MS,
                     // Perhaps one of ours whose connection is about to end: what it holds comes back.
                     (0, true) => LEAVING_MS,
                     // Another consumer may be the only active one: then nothing is there for this one.

@@ -107,11 +107,15 @@ impl Scene {
     pub async fn holds(&self, name: &str) -> u64 {
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let full = self.name(name);
+        // A consumer that goes is gone a moment before what it held is back.
+        let mut empty = 0;
         for _ in 0..2000 {
             let declared = self.channel.queue_declare(full.as_str().into(), passive, FieldTable::default());
             let declared = declared.await.unwrap();
-            if declared.consumer_count() == 0 {
-                return u64::from(declared.message_count());
+            let count = u64::from(declared.message_count());
+            empty = if declared.consumer_count() == 0 { empty + 1 } else { 0 };
+            if empty > 0 && (count > 0 || empty > 60) {
+                return count;
             }
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
