@@ -131,7 +131,7 @@ impl Fault for NoGroups {
     }
 
     fn help(&self) -> String {
-        "Leave `group` out: one process moves all splits. Or use a database as the destination (PostgreSQL, MariaDB, SQLite).".to_owned()
+        "Leave `group` out: one process moves all splits. Or use a destination that commits in transactions (PostgreSQL, MariaDB, SQLite, Kafka, Redis).".to_owned()
     }
 }
 

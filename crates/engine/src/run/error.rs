@@ -213,7 +213,7 @@ impl Fault for RunError {
                 "Leave `follow` out, and run it again whenever there is more: it goes on where it stood.".to_owned()
             }
             Self::OneByOne => {
-                "Leave `follow` out, use `duplicates: keep`, or a destination whose ledger stands in a database (PostgreSQL, MariaDB, SQLite).".to_owned()
+                "Leave `follow` out, or let the source have one split (`workers: 1`); for twins, `duplicates: keep` or a destination whose ledger stands in a database (PostgreSQL, MariaDB, SQLite) does too.".to_owned()
             }
             Self::NoReplay => {
                 "Look at the destination, send what is missing there by hand, and drop the letters.".to_owned()
