@@ -141,6 +141,14 @@ impl Section {
         section
     }
 
+    /// The same section without a key.
+    #[must_use]
+    pub fn without(&self, key: &str) -> Self {
+        let mut section = self.clone();
+        section.node.remove(key);
+        section
+    }
+
     /// The section as written, references unresolved.
     pub fn written(&self) -> serde_json::Value {
         self.node.json(false)

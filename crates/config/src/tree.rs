@@ -82,6 +82,13 @@ impl Node {
         }
     }
 
+    /// Takes a key out of a map.
+    pub fn remove(&mut self, key: &str) {
+        if let Value::Map(entries) = &mut self.value {
+            entries.retain(|entry| entry.key != key);
+        }
+    }
+
     pub fn has_reference(&self) -> bool {
         match &self.value {
             Value::Text(text) => text.resolved.is_some(),

@@ -131,6 +131,9 @@ impl Loaded {
     pub fn on_scratch(mut self, place: &Path) -> Result<Self, Failure> {
         let sink = registry::scratch::section(&self.pipeline.sink, place);
         self.pipeline.sink = sink.map_err(|error| self.open_error(&self.pipeline.sink, error))?;
+        self.pipeline.source = registry::scratch::source(&self.pipeline.source);
+        // A drill ends with what there is.
+        self.pipeline.follow = false;
         self.keeper = place.join("keeper.db");
         self.scratch_ledger = Some(place.join("ledger"));
         Ok(self)

@@ -46,6 +46,15 @@ pub fn section(sink: &Section, place: &Path) -> Result<Section, OpenError> {
     }
 }
 
+/// The same source, to be read by a drill: nobody is told that it was.
+pub fn source(source: &Section) -> Section {
+    match source.system.as_str() {
+        // Offsets would be published to the group of the real pipeline, and its partitions shared.
+        KAFKA => source.without("group"),
+        _ => source.clone(),
+    }
+}
+
 /// Makes what the scratch destination of a place stands in, where that is on a server.
 pub async fn make(sink: &Section, place: &Path) -> Result<(), OpenError> {
     let made = match sink.system.as_str() {
@@ -111,6 +120,18 @@ fn prefix(root: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_drill_is_no_member_of_the_real_pipelines_group() {
+        let text = "name: p\nsource:\n  kafka: { brokers: 'h:1', topic: t, group: real, format: raw }\n\
+                    sink:\n  sqlite: { path: a.db, table: t }\n";
+        let file = hapax_config::File::new("p.yaml", text.to_owned());
+        let read = hapax_config::read(&file, &crate::registry::schema(), &crate::environment::Process);
+        let real = read.unwrap().source;
+        assert_eq!(real.text("group"), Some("real"));
+        let drilled = source(&real);
+        assert_eq!((drilled.text("group"), drilled.text("topic")), (None, Some("t")));
+    }
 
     #[test]
     fn places_have_names_of_their_own() {
