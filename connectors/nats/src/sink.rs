@@ -89,6 +89,13 @@ pub async fn open(config: SinkConfig) -> Result<Arc<dyn Target>, SinkError> {
     if limited && config.once == Once::Subject {
         conditions.push("no record is sent again after the stream's limits have removed it".to_owned());
     }
+    if config.once != Once::Subject && (limited || kept.retention != RetentionPolicy::Limits) {
+        conditions.push(
+            "the server is not restarted within the window after a message was removed from the stream: it then finds \
+             the ids of repeats in what the stream still holds"
+                .to_owned(),
+        );
+    }
     match &config.monitor {
         None => conditions.push(
             "the server loses no message that it acknowledged: unless it has `sync_interval: always` a power loss takes what came since it last synced, by default up to 2 minutes (`monitor` lets Hapax look)".to_owned(),

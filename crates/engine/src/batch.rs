@@ -69,7 +69,7 @@ pub struct Rejected {
     /// What is wrong with it, in words: which column, which value, where.
     pub reason: String,
     /// What tells it from every other record, where a redelivered record stands at another place: a digest of the
-    /// message's own id. `None` where its place does.
+    /// message's own id. `None` where its place does, or nothing.
     pub id: Option<RecordId>,
     /// The record as it was found, or its first [`Rejected::RAW_MAX_BYTES`]; as JSON where it had no text.
     pub raw: String,

@@ -42,6 +42,8 @@ pub const ONE_BY_ONE: Code = Code(123);
 pub const LEDGER_BESIDE: Code = Code(124);
 /// A destination is not shared by a group.
 pub const NO_GROUPS: Code = Code(125);
+/// Twins are not set aside where a record may come back as its own.
+pub const TWIN_OF_ITSELF: Code = Code(126);
 /// A repair needs a destination that keeps positions.
 pub const NO_POSITIONS: Code = Code(430);
 /// A repair found that an interrupted run has not published its file.
@@ -75,6 +77,7 @@ pub const ALL: &[Code] = &[
     ONE_BY_ONE,
     LEDGER_BESIDE,
     NO_GROUPS,
+    TWIN_OF_ITSELF,
     NO_POSITIONS,
     UNPUBLISHED,
     NOT_REPAIRED,

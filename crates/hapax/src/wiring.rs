@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use hapax_config::{File, Mistake, OnError, Pipeline, Secret, Section, Spanned, closest};
+use hapax_config::{File, Mistake, OnError, Pipeline, Secret, Secrets, Section, Spanned, closest};
 use hapax_engine::clock::SystemClock;
 use hapax_engine::fault::{Fault, SinkError, SinkErrorKind, SourceError};
 use hapax_engine::identify::{Identifier, IdentifierError};
@@ -14,7 +14,7 @@ use hapax_engine::run::{self, CommitLimit, Limits, Run, Stop, Until};
 use hapax_engine::sink::{Shape, Sink};
 use hapax_engine::source::Source;
 use hapax_engine::transform::Transform;
-use hapax_protocol::guarantee::{Effect, Facts, IdentityKind, Level, Verdict, derive};
+use hapax_protocol::guarantee::{Effect, Facts, IdentityKind, LedgerFacts, Level, Verdict, derive};
 use hapax_protocol::identity::{Duplicates, Identity};
 use hapax_protocol::lease::Applicant;
 use hapax_transform::{Select, SelectError};
@@ -63,11 +63,18 @@ impl Loaded {
 
     /// Reads the text of a pipeline file.
     pub fn from_text(file: File, output: &Output) -> Result<Self, Failure> {
+        // A mistake shows the lines around it, before anybody knows what they mean.
+        let mut written = Secrets::default();
+        for password in registry::address::passwords_in(file.text()) {
+            written.add(Secret::new(password), "***");
+        }
+        output.keep_secret(written);
         let read = hapax_config::read(&file, &registry::schema(), &Process);
         let pipeline =
             read.map_err(|mistakes| Failure::Mistakes { file: Box::new(file.clone()), mistakes })?;
         let mut secrets = pipeline.secrets.clone();
-        for password in [&pipeline.source, &pipeline.sink].into_iter().flat_map(registry::passwords) {
+        let sections = [Some(&pipeline.source), Some(&pipeline.sink), pipeline.ledger.as_ref()];
+        for password in sections.into_iter().flatten().flat_map(registry::passwords) {
             secrets.add(Secret::new(password), "***");
         }
         output.keep_secret(secrets);
@@ -174,7 +181,12 @@ impl Loaded {
         let duplicates = self.duplicates(&sink)?;
         let mut facts = facts(&*source, &self.pipeline.identity.value, &sink, duplicates);
         if let Some(beside) = ledger.as_ref().filter(|_| duplicates.need_ledger()) {
-            facts.ledger = Some(beside.facts());
+            // What is done about an effect whose end is unknown, a destination that keeps nothing says itself.
+            let in_doubt = match &sink {
+                Sink::Kept(kept) => kept.target.repeat().in_doubt(),
+                _ => beside.facts().in_doubt,
+            };
+            facts.ledger = Some(LedgerFacts { in_doubt, ..beside.facts() });
         }
         let verdict = derive(&facts);
         Ok(Opened { loaded: self, source, transform, schema, sink, ledger, duplicates, verdict })
@@ -458,10 +470,11 @@ const MAY_CHANGE: &[&str] = &[
 /// destination.
 fn definition(pipeline: &Pipeline, duplicates: Duplicates) -> String {
     let text = format!(
-        "source {}\nidentity {}\nledger {}\nsink {}\n",
+        "source {}\nidentity {}\nledger {}{}\nsink {}\n",
         registry::without_password(&pipeline.source).canonical(MAY_CHANGE),
         pipeline.identity.value,
         duplicates.need_ledger(),
+        if pipeline.ledger.is_some() { " beside" } else { "" },
         registry::without_password(&pipeline.sink).canonical(MAY_CHANGE),
     );
     blake3::hash(text.as_bytes()).to_hex().chars().take(32).collect()

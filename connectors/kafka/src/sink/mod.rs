@@ -176,7 +176,9 @@ impl Handle {
         }
         let held = seen.view.token();
         drop(seen);
-        let stays = tenure == Tenure::Group && stored.is_some_and(|lease| lease.holder == applicant.holder);
+        let is_ours =
+            |lease: &LeaseRow| lease.holder == applicant.holder && lease.definition == applicant.definition;
+        let stays = tenure == Tenure::Group && stored.as_ref().is_some_and(is_ours);
         let token = if stays { held } else { held.next() };
         let row =
             LeaseRow { token, holder: applicant.holder.clone(), definition: applicant.definition.clone() };

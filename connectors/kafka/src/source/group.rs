@@ -40,6 +40,7 @@ pub(super) struct Member {
 struct Joined {
     shifts: UnboundedReceiver<Result<Shift, SourceError>>,
     over: Arc<AtomicBool>,
+    polling: std::thread::JoinHandle<()>,
 }
 
 /// What the group tells the member.
@@ -156,8 +157,8 @@ impl Member {
             }
         };
         let thread = std::thread::Builder::new().name("hapax-kafka-group".to_owned()).spawn(polling);
-        thread.map_err(|_| failed(KafkaError::Canceled))?;
-        Ok(Joined { shifts, over })
+        let polling = thread.map_err(|_| failed(KafkaError::Canceled))?;
+        Ok(Joined { shifts, over, polling })
     }
 
     /// Publishes an offset for people's lag tools. Nothing is lost where it fails.
@@ -207,12 +208,12 @@ impl Group for Member {
 
     fn leave(&self) -> Fut<'_, (), SourceError> {
         Box::pin(async move {
-            if let Some(joined) = self.joined.lock().await.take() {
-                joined.over.store(true, Ordering::Relaxed);
-            }
+            let Some(joined) = self.joined.lock().await.take() else { return Ok(()) };
+            joined.over.store(true, Ordering::Relaxed);
             let consumer = self.consumer.lock().unwrap_or_else(PoisonError::into_inner).take();
-            // Closing it tells the others at once. It waits for an answer.
+            // Closing it tells the others at once. It waits for an answer, and the last who has it closes it.
             let closing = self.cluster.ask("leaving the group", move || {
+                let _ = joined.polling.join();
                 drop(consumer);
                 Ok(())
             });

@@ -53,16 +53,23 @@ impl Tables {
                    ON CONFLICT DO NOTHING";
         let sql = session.prepared(self.sql(sql)).await?;
         let pipeline = pipeline.as_str();
-        let claimed = session.execute(&sql, &[&pipeline, &split.as_str(), &ids, &ordinals]).await?;
+        let split_name = split.as_str();
+        let params: [&(dyn ToSql + Sync); 4] = [&pipeline, &split_name, &ids, &ordinals];
+        let claimed = session.execute(&sql, &params).await?;
         if usize::try_from(claimed) == Ok(arrivals.len()) {
             return Ok(arrivals.iter().map(|_| Claim::New).collect());
         }
         // A claim of this transaction is new, unless an earlier arrival of this call made it.
-        let sql = "SELECT l.split, l.ordinal, l.xmin = pg_current_xact_id()::xid \
+        let look = "SELECT l.split, l.ordinal, l.xmin = pg_current_xact_id()::xid \
                    FROM unnest($2::uuid[]) WITH ORDINALITY a(id, n) \
                    JOIN _hapax_ledger l ON l.pipeline = $1 AND l.id = a.id ORDER BY a.n";
-        let sql = session.prepared(self.sql(sql)).await?;
-        let rows = session.query(&sql, &[&pipeline, &ids]).await?;
+        let look = session.prepared(self.sql(look)).await?;
+        let mut rows = session.query(&look, &[&pipeline, &ids]).await?;
+        // An identity that was in the way was let go since, because it is too old: it can be claimed now.
+        while rows.len() < arrivals.len() {
+            session.execute(&sql, &params).await?;
+            rows = session.query(&look, &[&pipeline, &ids]).await?;
+        }
         let mut claims = Vec::with_capacity(arrivals.len());
         for (row, arrival) in rows.iter().zip(arrivals) {
             let first = Place { split: SplitId::new(row.try_get::<_, &str>(0)?), ordinal: number(row, 1)? };

@@ -67,7 +67,10 @@ async fn sessions_that_are_ended_at_any_moment_leave_no_mark_behind() {
         slow.limits.batch_records_max = 5;
         let ending = async {
             loop {
-                ended += database.count(end).await;
+                // A busy machine must get to its end all the same.
+                if ended < 60 {
+                    ended += database.count(end).await;
+                }
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
         };

@@ -48,7 +48,7 @@ async fn the_ends_find_out_by_themselves_whether_they_are_one_database() {
     database.sql(OUTBOX).await;
     let settle = async |from: String, to: String| {
         let (source, sink) = ends(&from, &to, json!({}), json!({})).await;
-        assert!(!in_order(&source, &sink, Duplicates::Drop), "workers keep out of each other's way");
+        assert!(!in_order(&source, &sink, None, Duplicates::Drop), "workers keep out of each other's way");
         source.facts().settle
     };
     assert_eq!(settle(database.url(), database.url()).await, Settle::MarkWithEffect);

@@ -12,8 +12,9 @@ use hapax_engine::message::{Format, encode};
 use hapax_engine::sink::{Deadline, Sender, Sending, Sent};
 use hapax_engine::transform::RefusedRow;
 use hapax_protocol::identity::Token;
+use lapin::message::BasicReturnMessage;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::types::ShortString;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Confirmation, PublisherConfirm};
 
 use super::Plan;
@@ -32,6 +33,9 @@ const UNDER_WAY_MAX: usize = 1_000;
 
 /// The broker keeps it through a restart.
 const PERSISTENT: u8 = 2;
+
+/// The header that names the row: a message that no queue takes comes back, and says so.
+const ROW: &str = "hapax-row";
 
 /// Sends the records of one split.
 pub(super) struct Publisher {
@@ -108,6 +112,9 @@ impl Publisher {
         if let Some(id) = &one.message_id {
             properties = properties.with_message_id(id.clone());
         }
+        let mut headers = FieldTable::default();
+        headers.insert(ROW.into(), AMQPValue::LongLongInt(i64::try_from(one.row).unwrap_or(i64::MAX)));
+        let properties = properties.with_headers(headers);
         let options = BasicPublishOptions { mandatory: true, immediate: false };
         let (exchange, key) = (self.plan.exchange.as_str().into(), one.routing_key.clone());
         line.channel.basic_publish(exchange, key, options, &one.body, properties).await
@@ -128,11 +135,16 @@ impl Publisher {
                     sent.unknown.push(one.row);
                     continue;
                 }
-                match self.publish(&line, one).await {
-                    Ok(confirm) => confirms.push_back((one.row, confirm)),
-                    Err(error) => {
+                // A broker that is short of memory or disk takes nothing, and says nothing.
+                match tokio::time::timeout(Duration::from_secs(CONFIRM_S), self.publish(&line, one)).await {
+                    Ok(Ok(confirm)) => confirms.push_back((one.row, confirm)),
+                    Ok(Err(error)) => {
                         sent.unknown.push(one.row);
-                        break Some(error);
+                        break Some(Broken::Failed(error));
+                    }
+                    Err(_) => {
+                        sent.unknown.push(one.row);
+                        break Some(Broken::Silent);
                     }
                 }
                 continue;
@@ -142,22 +154,30 @@ impl Publisher {
                 Ok(Ok(Confirmation::Ack(None) | Confirmation::NotRequested)) => {}
                 Ok(Ok(Confirmation::Ack(Some(returned)))) => {
                     let reason = format!("no queue takes it: {}", returned.reply_text);
+                    // Several confirmed at once: the returned message may not be the one that this confirms.
+                    let row = row_of(&returned).unwrap_or(row);
                     sent.refused.push(RefusedRow { row, code: codes::UNROUTABLE, reason });
                 }
                 // It has not, or not everywhere, and does not say which.
-                Ok(Ok(Confirmation::Nack(_))) | Err(_) => sent.unknown.push(row),
+                Ok(Ok(Confirmation::Nack(_))) => sent.unknown.push(row),
+                Err(_) => {
+                    sent.unknown.push(row);
+                    break Some(Broken::Silent);
+                }
                 Ok(Err(error)) => {
                     sent.unknown.push(row);
-                    break Some(error);
+                    break Some(Broken::Failed(error));
                 }
             }
         };
         match broken {
             None => self.line = Some(line),
-            Some(error) => {
-                let fault = BrokerFault::of(self.address.place(), "publishing", error);
-                if !fault.is_away() {
-                    return Err(fault.into());
+            Some(broken) => {
+                if let Broken::Failed(error) = broken {
+                    let fault = BrokerFault::of(self.address.place(), "publishing", error);
+                    if !fault.is_away() {
+                        return Err(fault.into());
+                    }
                 }
                 // What had been confirmed behind the one that broke is not known any more.
                 sent.unknown.extend(confirms.iter().map(|(row, _)| *row));
@@ -167,6 +187,22 @@ impl Publisher {
         sent.refused.sort_unstable_by_key(|refused| refused.row);
         sent.unknown.sort_unstable();
         Ok(sent)
+    }
+}
+
+/// Why a batch was not published to its end.
+enum Broken {
+    Failed(lapin::Error),
+    /// The broker said nothing for too long.
+    Silent,
+}
+
+/// The row that a returned message was.
+fn row_of(returned: &BasicReturnMessage) -> Option<usize> {
+    let headers = returned.delivery.properties.headers().as_ref()?;
+    match headers.inner().get(ROW)? {
+        AMQPValue::LongLongInt(row) => usize::try_from(*row).ok(),
+        _ => None,
     }
 }
 

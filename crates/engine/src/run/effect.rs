@@ -100,31 +100,29 @@ pub(super) async fn write(
 }
 
 /// Claims, for refused records that may come back at another place, that they are set aside. Returns the numbers of
-/// those that were not before: setting a record aside is an effect too.
+/// those that were before: setting a record aside is an effect too. One that nothing identifies is none of them: two
+/// letters of it are harmless, and two records in one letter are not.
 pub(super) async fn refuse_once(
     writer: &mut SplitWriter,
     split: &SplitId,
     refused: &[Rejected],
 ) -> Result<BTreeSet<Ordinal>, RunError> {
-    let arrivals: Vec<Arrival> =
-        refused.iter().map(|refused| Arrival { id: aside(refused), ordinal: refused.ordinal }).collect();
+    let known = |refused: &Rejected| Some(Arrival { id: aside(refused.id?), ordinal: refused.ordinal });
+    let arrivals: Vec<Arrival> = refused.iter().filter_map(known).collect();
+    if arrivals.is_empty() {
+        return Ok(BTreeSet::new());
+    }
     let claims = writer.claim(&arrivals).await.map_err(|error| RunError::sink_in(Some(split), error))?;
     if claims.len() != arrivals.len() {
         return Err(RunError::Defect);
     }
-    let passing = arrivals.iter().zip(claims).filter(|(_, claim)| claim.passes());
-    Ok(passing.map(|(arrival, _)| arrival.ordinal).collect())
+    let before = arrivals.iter().zip(claims).filter(|(_, claim)| !claim.passes());
+    Ok(before.map(|(arrival, _)| arrival.ordinal).collect())
 }
 
-/// The identity of what is set aside: of the record, or, where it has none, of its bytes. It is never the identity of a
-/// record that moves.
-fn aside(refused: &Rejected) -> RecordId {
-    let mut bytes = b"set aside\0".to_vec();
-    match refused.id {
-        Some(id) => bytes.extend(id.0),
-        None => bytes.extend(refused.raw.as_bytes()),
-    }
-    digest(&bytes)
+/// The identity of a record that is set aside. It is never the identity of one that moves.
+fn aside(id: RecordId) -> RecordId {
+    digest(&[b"set aside\0".as_slice(), &id.0].concat())
 }
 
 /// Claims the identities of these rows. Returns those that pass.

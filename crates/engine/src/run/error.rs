@@ -71,6 +71,11 @@ pub enum RunError {
         "this source gives a record back at another place, and a ledger outside of the destination's commit would take it for a twin of itself"
     )]
     LedgerBeside,
+    /// Twins are to be set aside, and a message that comes back is one.
+    #[error(
+        "`duplicates: dead-letter` would set a record aside that this source gives back after it was moved: nobody can tell that from a twin"
+    )]
+    TwinOfItself,
     /// What may have been sent cannot be known again by its place.
     #[error(
         "this source gives a record back at another place, and this destination must not be sent it twice"
@@ -154,6 +159,7 @@ impl RunError {
             | Self::Identity(_)
             | Self::NoLedger
             | Self::LedgerBeside
+            | Self::TwinOfItself
             | Self::PlacesMove
             | Self::Bounded
             | Self::OneByOne
@@ -177,6 +183,7 @@ impl Fault for RunError {
             Self::Identity(error) => error.code(),
             Self::NoLedger => codes::NO_LEDGER,
             Self::LedgerBeside => codes::LEDGER_BESIDE,
+            Self::TwinOfItself => codes::TWIN_OF_ITSELF,
             Self::PlacesMove => codes::PLACES_MOVE,
             Self::Bounded => codes::BOUNDED,
             Self::OneByOne => codes::ONE_BY_ONE,
@@ -205,6 +212,9 @@ impl Fault for RunError {
             }
             Self::LedgerBeside => {
                 "Use a destination that keeps the ledger in its own commit (PostgreSQL, MariaDB, SQLite, Redis, files) and leave `ledger` out, or a source that can be read again from a position.".to_owned()
+            }
+            Self::TwinOfItself => {
+                "Use `duplicates: drop`: what comes back, and what is a twin, is counted as suppressed.".to_owned()
             }
             Self::PlacesMove => {
                 "Use a source that can be read again from a position (a table, a file, a Kafka topic), or let the sink send again what is in doubt (`in_doubt: resend`).".to_owned()

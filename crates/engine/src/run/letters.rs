@@ -45,6 +45,7 @@ async fn settle(run: Run, letters: &[DeadLetter], replay: bool) -> Result<Letter
     let identifier = Identifier::new(&run.identity, &run.schema()).map_err(RunError::Identity)?;
     let destination = run.sink.destination();
     if replay {
+        run.demand_ledger().await?;
         if matches!(&run.sink, Sink::Kept(kept) if kept.target.repeat().is_announced()) {
             return Err(RunError::NoReplay);
         }

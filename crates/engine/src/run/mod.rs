@@ -20,7 +20,7 @@ mod writer;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use hapax_protocol::guarantee::{Effect, Order, Replay};
+use hapax_protocol::guarantee::{Effect, Order, Replay, Settle};
 use hapax_protocol::identity::{Duplicates, Identity};
 use hapax_protocol::lease::{Applicant, Lease};
 use hapax_protocol::position::{SplitId, Standing, Totals};
@@ -166,9 +166,16 @@ pub struct Summary {
 
 /// Whether the splits of a run must be moved one after another, because a later record of a key must
 /// not be overtaken by an earlier one, or the first of two twins must be the first of the source.
-pub fn in_order(source: &dyn Source, sink: &Sink, duplicates: Duplicates) -> bool {
+pub fn in_order(
+    source: &dyn Source,
+    sink: &Sink,
+    ledger: Option<&Arc<dyn Ledger>>,
+    duplicates: Duplicates,
+) -> bool {
     let (order, effect) = (source.facts().order, sink.facts().effect);
-    one_by_one(source.arrangement(), order, effect, duplicates, matches!(sink, Sink::CoCommit(_)))
+    // A ledger beside the destination knows of a claim before anybody knows whether its record is taken.
+    let claims_meet = matches!(sink, Sink::CoCommit(_)) && ledger.is_none();
+    one_by_one(source.arrangement(), order, effect, duplicates, claims_meet)
 }
 
 /// The same, decided. `claims_meet` where claims that are made at once do: in the transactions of a database, and nowhere
@@ -218,12 +225,22 @@ impl Run {
         Ok(taken.filter(|taken| *taken == wire.format()))
     }
 
-    /// Identities must be remembered: in the destination, or beside it.
+    /// Where identities are to be remembered they must be: in the destination, or beside it. Whatever claims asks this first.
     async fn demand_ledger(&self) -> Result<(), RunError> {
+        if !self.duplicates.need_ledger() {
+            return Ok(());
+        }
+        let settle = self.source.facts().settle;
+        if self.duplicates == Duplicates::DeadLetter
+            && matches!(settle, Settle::PerMessage | Settle::Mark | Settle::MarkWithEffect)
+        {
+            return Err(RunError::TwinOfItself);
+        }
         match &self.ledger {
             // Its claim comes before the effect: a record that then comes back at another place would be lost.
             Some(_) if self.source.facts().replay != Replay::Exact => Err(RunError::LedgerBeside),
             Some(ledger) => {
+                ledger.check().await.map_err(RunError::sink)?;
                 let pipeline = &self.applicant.pipeline;
                 let standings = self.sink.destination().standings(pipeline).await.map_err(RunError::sink)?;
                 ledger.open(pipeline, !standings.is_empty()).await.map_err(RunError::sink)
@@ -238,9 +255,7 @@ impl Run {
     /// Whenever it is stopped, however hard, running it again goes on behind the last commit.
     pub async fn run(self) -> Result<Summary, RunError> {
         let identifier = Identifier::new(&self.identity, &self.schema()).map_err(RunError::Identity)?;
-        if self.duplicates.need_ledger() {
-            self.demand_ledger().await?;
-        }
+        self.demand_ledger().await?;
         // What may have been sent is known by its place: it must come back at the same.
         let announced = matches!(&self.sink, Sink::Kept(kept) if kept.target.repeat().is_announced());
         if announced && self.source.facts().replay != Replay::Exact {
@@ -268,8 +283,9 @@ impl Run {
         let bytes = splits.iter().filter_map(|split| split.source_bytes).sum();
         self.progress.expect(u64::try_from(splits.len()).unwrap_or(u64::MAX), bytes);
 
-        let parallel = match (in_order(&*self.source, &self.sink, self.duplicates), self.until) {
-            (true, Until::Stopped) if splits.len() > 1 => return Err(RunError::OneByOne),
+        let ordered = in_order(&*self.source, &self.sink, self.ledger.as_ref(), self.duplicates);
+        let parallel = match (ordered, self.until) {
+            (true, Until::Stopped) if splits.len() > 1 || group.is_some() => return Err(RunError::OneByOne),
             (true, _) => 1,
             (false, Until::Stopped) => splits.len().max(1),
             (false, Until::End) => self.parallel.max(1),

@@ -51,8 +51,10 @@ impl Prepared {
         if job.run.duplicates.need_ledger() {
             let (records, ordinals) = (&prepared.records, &prepared.ordinals);
             let identified = job.identifier.identify(records, &prepared.split, ordinals)?;
+            // What has no identity is refused without one.
+            prepared.refuse(&identified.refused)?;
             prepared.ids = Some(identified.ids);
-            prepared.remove(&identified.refused)?;
+            prepared.leave_out(&identified.refused)?;
         }
         Ok(prepared)
     }
@@ -78,12 +80,11 @@ impl Prepared {
         Ok(())
     }
 
-    /// Takes rows out of the records and puts them, with their reasons, among the refused.
-    fn remove(&mut self, rows: &[RefusedRow]) -> Result<(), ArrowError> {
+    /// Takes rows out of the records.
+    fn leave_out(&mut self, rows: &[RefusedRow]) -> Result<(), ArrowError> {
         if rows.is_empty() {
             return Ok(());
         }
-        self.refuse(rows)?;
         let mut keep = vec![true; self.records.num_rows()];
         for row in rows {
             if let Some(keep) = keep.get_mut(row.row) {

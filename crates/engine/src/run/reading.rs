@@ -1,6 +1,7 @@
 //! The side of an attempt that reads.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hapax_protocol::position::Position;
 use hapax_protocol::recovery;
@@ -90,6 +91,8 @@ pub(super) struct Reading {
     pub stood: Option<Position>,
     pub halt: Stop,
     pub acknowledged: UnboundedReceiver<Durable<Position>>,
+    /// Whether the source has answered that there is nothing, so that whatever fails later is another outage.
+    pub idle: Arc<AtomicBool>,
 }
 
 /// Why no more is read.
@@ -117,7 +120,7 @@ impl Reading {
             Stop,
         }
         let follows = self.job.run.until == Until::Stopped;
-        let mut ended = false;
+        let (mut ended, mut any) = (false, false);
         while !self.halt.requested() {
             let limit = match self.reader {
                 Reader::Decoded(_) => self.job.read_limit(),
@@ -136,6 +139,7 @@ impl Reading {
                     continue;
                 }
                 Event::Heard(Heard::End) if follows => {
+                    self.idle.fetch_or(!any, Ordering::Relaxed);
                     ended = true;
                     continue;
                 }
@@ -146,6 +150,7 @@ impl Reading {
                 Event::Stop | Event::Heard(Heard::End) => break,
                 Event::Heard(Heard::Read(read)) => read,
             };
+            any = true;
             let (after, through) = read.step();
             recovery::step(self.stood.as_ref(), after, through).map_err(ReadError::Misstep)?;
             crash::point(Point::BatchRead);

@@ -58,6 +58,7 @@ impl Repair {
         if matches!(&run.sink, Sink::Kept(kept) if kept.target.repeat().is_announced()) {
             return Err(RunError::NoReplay);
         }
+        run.demand_ledger().await?;
         let destination = run.sink.destination();
         destination.prepare(&run.shape()).await.map_err(RunError::sink)?;
         let lease = destination.acquire(&run.applicant).await.map_err(RunError::sink)?;
@@ -114,8 +115,17 @@ impl Repair {
         let Some(position) = standing.position.clone() else { return Ok(()) };
         let size = run.limits.commit.over(run.sink.destination().commit_size());
         let (job, halt, refusals, wire) = (&self.job, &run.stop, Refusals::Leave, false);
-        let mut attempt =
-            Attempt { job, split, halt, refusals, wire, committed: false, taken: false, cached: None };
+        let mut attempt = Attempt {
+            job,
+            split,
+            halt,
+            refusals,
+            wire,
+            committed: false,
+            taken: false,
+            idle: Arc::default(),
+            cached: None,
+        };
         // Nothing is told to the source: it was told when the position was committed.
         let (acknowledge, _) = unbounded_channel();
         let mut writing = Writing { writer, standing, open: None, acknowledge };

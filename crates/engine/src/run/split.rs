@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hapax_planted::{Mistake, planted};
@@ -35,8 +36,17 @@ pub(super) async fn whole(job: &Arc<Job>, split: &Split, halt: &Stop) -> Result<
     let mut wire = job.wire;
     loop {
         let refusals = Refusals::SetAside;
-        let mut attempt =
-            Attempt { job, split, halt, refusals, wire, committed: false, taken: false, cached };
+        let mut attempt = Attempt {
+            job,
+            split,
+            halt,
+            refusals,
+            wire,
+            committed: false,
+            taken: false,
+            idle: Arc::default(),
+            cached,
+        };
         let error = match attempt.go().await {
             Ok(End::Done) => {
                 if !halt.requested() {
@@ -55,13 +65,14 @@ pub(super) async fn whole(job: &Arc<Job>, split: &Split, halt: &Stop) -> Result<
             Ok(End::Again(error)) | Err(error) => error,
         };
         cached = attempt.cached;
-        if attempt.committed {
+        if attempt.committed || attempt.idle.load(Ordering::Relaxed) {
             outage = Outage::none();
         }
         // Another member committed to the split since this one took it over.
         let moved_on = error.is_fenced() || matches!(error, RunError::Diverged { .. });
         let overtaken = job.shared && attempt.taken && moved_on;
-        if overtaken && halt.requested() {
+        // Whoever has the split next goes on behind the last commit, whatever this one could not do.
+        if job.shared && halt.requested() && (overtaken || may_pass(&error)) {
             return Ok(());
         }
         let pause = match outage.pause(job.run.limits.outage_ms) {
@@ -140,6 +151,8 @@ pub(super) struct Attempt<'a> {
     pub committed: bool,
     /// Whether it has taken the split over.
     pub taken: bool,
+    /// Whether both ends have answered, and there was nothing to move.
+    pub idle: Arc<AtomicBool>,
     /// Where the first attempt found the split, for a mistake that is planted.
     pub cached: Option<Standing>,
 }
@@ -187,6 +200,7 @@ impl Attempt<'_> {
             stood: standing.position.clone(),
             halt: self.halt.clone(),
             acknowledged,
+            idle: Arc::clone(&self.idle),
         };
         let reading = tokio::spawn(reading.all(batches));
 
@@ -286,9 +300,9 @@ impl Attempt<'_> {
             Refusals::Leave => Vec::new(),
         };
         if !letters.is_empty() && self.job.places_move() && !planted(Mistake::SetAsideAgain) {
-            let is_new = effect::refuse_once(&mut writing.writer, split, &refused).await?;
+            let known = effect::refuse_once(&mut writing.writer, split, &refused).await?;
             let before = letters.len();
-            letters.retain(|letter| is_new.contains(&letter.place.ordinal));
+            letters.retain(|letter| !known.contains(&letter.place.ordinal));
             suppressed = suppressed.saturating_add(count(before.saturating_sub(letters.len())));
         }
         if !letters.is_empty() {
@@ -392,8 +406,17 @@ impl Attempt<'_> {
     /// Commits what came before a record that stops the run. Returns what it fails with.
     async fn stop_before(&self, writing: &mut Writing, error: RunError) -> RunError {
         let Self { job, split, halt, refusals, wire, .. } = *self;
-        let mut before =
-            Attempt { job, split, halt, refusals, wire, committed: false, taken: true, cached: None };
+        let mut before = Attempt {
+            job,
+            split,
+            halt,
+            refusals,
+            wire,
+            committed: false,
+            taken: true,
+            idle: Arc::default(),
+            cached: None,
+        };
         before.commit(writing).await.err().unwrap_or(error)
     }
 

@@ -81,7 +81,12 @@ impl<'a> Plan<'a> {
         if splits <= 1 {
             return "from its start to its end".into();
         }
-        if !in_order(&*self.opened.source, &self.opened.sink, self.opened.duplicates) {
+        if !in_order(
+            &*self.opened.source,
+            &self.opened.sink,
+            self.opened.ledger.as_ref(),
+            self.opened.duplicates,
+        ) {
             return match u64::try_from(self.opened.parallel()).unwrap_or(u64::MAX).min(splits) {
                 1 => "one after another".into(),
                 parallel => format!("{} at a time", count(parallel)),

@@ -293,6 +293,14 @@ pub fn password(url: &str) -> Option<&str> {
     credentials.split_once(':').map(|(_, password)| password).filter(|password| !password.is_empty())
 }
 
+/// The passwords in all URLs of a text, whatever stands around them.
+pub fn passwords_in(text: &str) -> impl Iterator<Item = &str> {
+    let words =
+        text.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',' | '{' | '}' | '[' | ']'));
+    // A reference is no secret.
+    words.filter_map(password).filter(|password| !password.starts_with('$'))
+}
+
 /// Text with its `%XX` resolved.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());

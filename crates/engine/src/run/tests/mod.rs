@@ -271,9 +271,11 @@ fn stops_reach_children_and_not_parents() {
 fn order_decides_about_parallel_splits() {
     let (source, table) = (Tape::holding(&[1]), Arc::new(Table::default()));
     let sink = Sink::CoCommit(table);
-    assert!(!in_order(&source, &sink, Duplicates::Keep) && in_order(&source, &sink, Duplicates::Drop));
+    assert!(
+        !in_order(&source, &sink, None, Duplicates::Keep) && in_order(&source, &sink, None, Duplicates::Drop)
+    );
     // A key is in one partition, and claims that are made at once meet in the transactions of the table.
-    assert!(!in_order(&Tape::growing(&[("a", 0..1)]), &sink, Duplicates::Drop));
+    assert!(!in_order(&Tape::growing(&[("a", 0..1)]), &sink, None, Duplicates::Drop));
 }
 
 #[test]
@@ -289,6 +291,19 @@ fn splits_beside_each_other_move_at_once_unless_a_key_may_be_overtaken_or_claims
             assert_eq!(decide(order, Effect::ByKey, duplicates, true), order == Order::None);
         }
     }
+}
+
+#[tokio::test]
+async fn records_that_nothing_identifies_are_set_aside_each() {
+    let (tape, table) = (Tape::holding(&[1, 2, 3, 4, 5, 6]), Table::default());
+    tape.redelivers();
+    [1, 3, 4].into_iter().for_each(|ordinal| tape.spoil(ordinal));
+    let mut run = run_of(&tape, &table);
+    run.identity = Identity::Key(vec!["value".to_owned()]);
+    run.duplicates = Duplicates::Drop;
+    let summary = run.run().await.unwrap();
+    assert_eq!((summary.totals.set_aside, summary.totals.suppressed), (3, 0));
+    assert_eq!((table.letters().len(), table.values()), (3, vec![1, 3, 6]));
 }
 
 #[tokio::test]

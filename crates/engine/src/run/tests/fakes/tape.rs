@@ -33,6 +33,7 @@ struct Recorded {
     acknowledged: HashMap<SplitId, Position>,
     early: u64,
     grows: bool,
+    redelivers: bool,
     grown: Arc<Notify>,
 }
 
@@ -106,6 +107,11 @@ impl Tape {
         tape
     }
 
+    /// Its records may come back at other places.
+    pub fn redelivers(&self) {
+        self.0.lock().unwrap().redelivers = true;
+    }
+
     pub fn spoil(&self, ordinal: u64) {
         self.0.lock().unwrap().spoiled.insert(ordinal);
     }
@@ -133,9 +139,10 @@ impl Tape {
 
 impl Source for Tape {
     fn facts(&self) -> SourceFacts {
+        let redelivers = self.0.lock().unwrap().redelivers;
         SourceFacts {
             completeness: Completeness::Complete,
-            replay: Replay::Exact,
+            replay: if redelivers { Replay::Identified } else { Replay::Exact },
             retention: Retention::Unbounded,
             order: Order::PerKey,
             settle: Settle::Seek,
