@@ -111,6 +111,15 @@ pub struct CommitSize {
     pub interval_ms: u64,
 }
 
+/// What a key is to a destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keys {
+    /// Two records of a key cannot stand beside each other: a table's primary key.
+    Bind,
+    /// A key says where a record belongs, and any number of records have it: a message's key.
+    Name,
+}
+
 /// For whom a lease is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tenure {
@@ -139,6 +148,11 @@ impl Fault for NoGroups {
 pub trait Destination: Send + Sync {
     /// What it declares of itself.
     fn traits(&self) -> Traits;
+
+    /// What a key is to it.
+    fn keys(&self) -> Keys {
+        Keys::Bind
+    }
 
     /// How much it likes to have in one commit.
     fn commit_size(&self) -> CommitSize;

@@ -503,3 +503,48 @@ fn offsets_are_published_for_lag_tools_and_never_read() {
     database.number("DROP TABLE _hapax_positions, t");
     assert_eq!(moved(&file, &variables), 1_000);
 }
+
+#[test]
+fn a_redis_stream_goes_into_a_topic_killed_and_each_entry_is_there_once() {
+    let scene = Scene::new();
+    let (stream, topic) = (scene.name("stream"), scene.name("orders"));
+    let url = hapax_conformance::server::redis();
+    let mut redis = redis::Client::open(url.as_str()).unwrap().get_connection().unwrap();
+    let mut pipe = redis::pipe();
+    for id in 0..20_000_i64 {
+        let fields = ["id", &id.to_string(), "status", "new", "amount", "12.50"].map(str::to_owned);
+        pipe.cmd("XADD").arg(&stream).arg("*").arg(&fields[..]).ignore();
+    }
+    let () = pipe.query(&mut redis).unwrap();
+    // The example's own name would find what an earlier test run left in its state topic.
+    let folder = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(root().join("examples/redis-stream-to-kafka.yaml")).unwrap();
+    let file = folder.path().join("example.yaml");
+    let name = format!("name: orders-from-redis-{}", std::process::id());
+    std::fs::write(&file, text.replace("name: orders-from-redis", &name)).unwrap();
+    let file = file.display().to_string();
+    let variables = [
+        ("REDIS_URL", url.clone()),
+        ("ORDERS_STREAM", stream.clone()),
+        ("KAFKA_BROKERS", scene.brokers.clone()),
+        ("ORDERS_TOPIC", topic.clone()),
+    ];
+    let plan = done(&["plan", &file], &variables);
+    assert!(plan.contains("exactly-once"), "{plan}");
+    let there = || if scene.exists(&topic) { scene.messages(&topic).len() } else { 0 };
+    for _ in 0..2 {
+        let before = there();
+        let mut child = started(&["run", &file], &variables);
+        until("records arrive", || there() > before || child.is_over());
+        child.kill();
+    }
+    moved(&file, &variables);
+    let mut keys: Vec<i64> = scene
+        .messages(&topic)
+        .iter()
+        .map(|message| std::str::from_utf8(message.key().unwrap()).unwrap().parse().unwrap())
+        .collect();
+    keys.sort_unstable();
+    assert!(keys.iter().copied().eq(0..20_000), "{} messages", keys.len());
+    let () = redis::cmd("DEL").arg(&stream).query(&mut redis).unwrap();
+}

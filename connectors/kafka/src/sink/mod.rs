@@ -16,7 +16,9 @@ use hapax_engine::dead_letter::{DeadLetter, SettledLetter};
 use hapax_engine::fault::{SinkError, SinkErrorKind};
 use hapax_engine::history::{Remembered, Unfinished};
 use hapax_engine::message::UnknownFields;
-use hapax_engine::sink::{CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Tenure, Traits};
+use hapax_engine::sink::{
+    CoCommit, CoCommitSink, CommitSize, Destination, Keys, Shape, Sink, Tenure, Traits,
+};
 use hapax_engine::source::{Nothing, Source};
 use hapax_protocol::guarantee::{Durability, Effect, Fencing};
 use hapax_protocol::identity::{Place, RecordId};
@@ -254,6 +256,10 @@ impl Destination for Handle {
             readers: Some(READERS.to_owned()),
             ledger: None,
         }
+    }
+
+    fn keys(&self) -> Keys {
+        Keys::Name
     }
 
     fn commit_size(&self) -> CommitSize {

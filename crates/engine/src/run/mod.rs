@@ -42,7 +42,7 @@ use crate::fault::SinkError;
 use crate::identify::Identifier;
 use crate::ledger::Ledger;
 use crate::progress::Progress;
-use crate::sink::{CommitSize, Shape, Sink};
+use crate::sink::{CommitSize, Keys, Shape, Sink};
 use crate::source::{Arrangement, Extent, Source, Split};
 use crate::transform::Transform;
 use crate::wire::WireFormat;
@@ -199,7 +199,8 @@ fn one_by_one(
 
 /// What arrives at a sink. Where twins are kept beside each other the identity is no key of the destination.
 pub fn shape(schema: SchemaRef, identity: &Identity, duplicates: Duplicates, sink: &Sink) -> Shape {
-    let beside = duplicates == Duplicates::Keep && sink.facts().effect == Effect::Insert;
+    let binds = sink.destination().keys() == Keys::Bind;
+    let beside = binds && duplicates == Duplicates::Keep && sink.facts().effect == Effect::Insert;
     Shape { schema, key: if beside { Vec::new() } else { identity.columns().to_vec() } }
 }
 
