@@ -12,7 +12,6 @@
 
 mod scene;
 
-
 use arrow::datatypes::{DataType, Field, IntervalUnit, Schema, TimeUnit};
 use hapax_conformance::proxy::{Failure, Proxy};
 use hapax_conformance::server;

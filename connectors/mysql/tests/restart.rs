@@ -32,14 +32,11 @@ async fn a_killed_server_keeps_what_was_committed_and_nothing_else() {
     server.kill();
     let error = writer.write(&numbered(2000..3000)).await.map(|_| ()).unwrap_err();
     assert_eq!(error.kind, SinkErrorKind::Unavailable, "{error}");
-    let waiting = tokio::spawn(async move {
-        let standing = writer.take_over(&lease).await;
-        (writer, standing)
-    });
+    let error = writer.take_over(&lease).await.unwrap_err();
+    assert_eq!(error.kind, SinkErrorKind::Unavailable, "{error}");
     server.service("start");
     assert_eq!(format!("{}d", server.url()), url, "it has another address now");
-    let (mut writer, standing) = waiting.await.unwrap();
-    assert_eq!(standing.unwrap(), first.standing());
+    assert_eq!(writer.take_over(&lease).await.unwrap(), first.standing());
     writer.write(&numbered(1000..2000)).await.unwrap();
     writer.commit(&next(&first.standing(), 2)).await.unwrap();
     let mut connection = connect(&url).await;
