@@ -385,6 +385,39 @@ fn status_says_where_each_split_stands() {
 }
 
 #[test]
+fn a_ledger_beside_the_destination_remembers_and_is_missed() {
+    let place = orders();
+    place.write("orders.yaml", &format!("{PIPELINE}ledger: {{ embedded: {{ path: remembered }} }}\n"));
+    place.hapax(&["run", "orders.yaml"]).expect(0);
+    let ended = place.hapax(&["status", "orders.yaml"]).expect(0);
+    assert!(ended.stdout.contains("3 records moved, 1 suppressed"), "{ended}");
+    assert!(ended.stdout.contains("ledger: 3 identities"), "{ended}");
+    assert!(place.path("remembered").is_dir());
+    // A file of more orders, of which one was moved before.
+    place.write("orders.csv", &format!("{ORDERS}2,two,20\n9,nine,90\n"));
+    place.hapax(&["run", "orders.yaml"]).expect(0);
+    let ended = place.hapax(&["status", "orders.yaml"]).expect(0);
+    assert!(ended.stdout.contains("4 records moved, 2 suppressed"), "{ended}");
+    // Without what was claimed, records of before would pass again.
+    fs::remove_dir_all(place.path("remembered")).unwrap();
+    let ended = place.hapax(&["run", "orders.yaml"]).expect(1);
+    assert!(ended.stderr.contains("HX0683"), "{ended}");
+    // And another ledger is another pipeline.
+    place.write("orders.yaml", PIPELINE);
+    place.hapax(&["run", "orders.yaml"]).expect(1);
+}
+
+#[test]
+fn a_drill_uses_no_ledger_of_the_real_pipeline() {
+    let place = orders();
+    place.write("orders.yaml", &format!("{PIPELINE}ledger: {{ embedded: {{ path: remembered }} }}\n"));
+    // Its own is in a directory too, which one process has at a time: a second worker may be refused, and loses nothing.
+    let drilled = place.hapax(&["drill", "orders.yaml", "--kills", "3", "--json"]).json();
+    assert_eq!((&drilled["lost"], &drilled["duplicated"]), (&0.into(), &0.into()), "{drilled}");
+    assert!(!place.path("remembered").exists(), "the drill made the real ledger");
+}
+
+#[test]
 fn verify_ends_with_0_when_equal_and_with_4_when_not() {
     let place = orders();
     place.hapax(&["run", "orders.yaml"]).expect(0);

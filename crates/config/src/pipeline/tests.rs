@@ -232,6 +232,18 @@ fn numbers_have_limits() {
 }
 
 #[test]
+fn a_length_of_time_has_a_unit() {
+    assert_eq!(
+        mistakes(&good_with("outage_max: soon\n")),
+        [
+            "8:13 HX0013 `outage_max` is not a length of time: the text \"soon\" | here | Write 30s, 5m or 1h, for instance."
+        ]
+    );
+    let read = read_text(&good_with("outage_max: 5m\nfollow: true\n")).unwrap();
+    assert_eq!((read.outage_max, read.follow), (Some(Window(300_000)), true));
+}
+
+#[test]
 fn a_write_by_key_needs_a_key() {
     let text = "source:\n  files: { path: a }\nsink:\n  sqlite: { path: a, table: t, write: upsert }\n";
     assert_eq!(

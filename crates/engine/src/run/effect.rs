@@ -11,6 +11,7 @@ use super::prepare::{Prepared, count};
 use super::writer::SplitWriter;
 use super::{OnError, RunError};
 use crate::batch::Rejected;
+use crate::codes;
 use crate::crash::{self, Point};
 use crate::identify::digest;
 use crate::sink::{Arrival, Sent};
@@ -101,14 +102,15 @@ pub(super) async fn write(
 
 /// Claims, for refused records that may come back at another place, that they are set aside. Returns the numbers of
 /// those that were before: setting a record aside is an effect too. One that nothing identifies is none of them: two
-/// letters of it are harmless, and two records in one letter are not.
+/// letters of it are harmless, and two records in one letter are not. Nor is a twin: another record has its identity.
 pub(super) async fn refuse_once(
     writer: &mut SplitWriter,
     split: &SplitId,
     refused: &[Rejected],
 ) -> Result<BTreeSet<Ordinal>, RunError> {
+    let own = refused.iter().filter(|refused| refused.code != codes::TWIN);
     let known = |refused: &Rejected| Some(Arrival { id: aside(refused.id?), ordinal: refused.ordinal });
-    let arrivals: Vec<Arrival> = refused.iter().filter_map(known).collect();
+    let arrivals: Vec<Arrival> = own.filter_map(known).collect();
     if arrivals.is_empty() {
         return Ok(BTreeSet::new());
     }

@@ -330,6 +330,13 @@ mod tests {
     }
 
     #[test]
+    fn passwords_are_found_whatever_stands_around_their_urls() {
+        let text = "source: { postgres: { url: 'postgres://u:one@h/d' } }\n  url: \"redis://:two@h/0\"\n  url: \
+                    nats://u:${env:THREE}@h\n  brokers: h:9092\n  url: mysql://u:fo:ur@h/d, x: http://h/a@b\n";
+        assert_eq!(super::passwords_in(text).collect::<Vec<_>>(), ["one", "two", "fo:ur"]);
+    }
+
+    #[test]
     fn addresses_are_read() {
         let files = |path: &str| Endpoint { system: FILES, settings: vec![("path", path.into())] };
         for path in ["a.csv", "data/*.jsonl.gz", "s3://bucket/a.parquet", "A.CSV.ZST"] {

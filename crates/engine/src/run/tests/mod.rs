@@ -8,12 +8,15 @@ mod repair;
 
 use std::sync::Arc;
 
-use hapax_protocol::identity::{Duplicates, Identity};
+use hapax_protocol::identity::{Duplicates, Identity, Place, RecordId};
+use hapax_protocol::lease::PipelineName;
+use hapax_protocol::ledger::Claim;
 use hapax_protocol::position::Position;
 
 use super::*;
 use crate::dead_letter::Ending;
 use crate::fault::Fault;
+use crate::ledger::Statistics;
 use crate::source::Arrangement;
 use fakes::{Fault as Planned, Table, Tape, lease_of, run_of};
 
@@ -291,6 +294,85 @@ fn splits_beside_each_other_move_at_once_unless_a_key_may_be_overtaken_or_claims
             assert_eq!(decide(order, Effect::ByKey, duplicates, true), order == Order::None);
         }
     }
+}
+
+#[tokio::test]
+async fn where_places_move_each_twin_is_set_aside_and_a_refused_record_once() {
+    let (tape, table) = (Tape::holding(&[1, 1, 2, 1, 7, 7]), Table::default());
+    tape.redelivers();
+    table.refuse(7);
+    let mut run = run_of(&tape, &table);
+    run.identity = Identity::Key(vec!["value".to_owned()]);
+    run.duplicates = Duplicates::DeadLetter;
+    let summary = run.run().await.unwrap();
+    // Two twins of 1; of the two that are refused one, since nobody can tell the second from the first come again.
+    assert_eq!((summary.totals.set_aside, summary.totals.suppressed), (3, 1));
+    assert_eq!((table.letters().len(), table.values()), (3, vec![1, 2]));
+}
+
+#[tokio::test]
+async fn a_ledger_beside_is_refused_where_places_move_and_twins_where_a_record_is_its_own() {
+    struct Beside;
+    impl Ledger for Beside {
+        fn facts(&self) -> hapax_protocol::guarantee::LedgerFacts {
+            unreachable!("nobody derives a level here")
+        }
+        fn check(&self) -> crate::Fut<'_, Vec<String>, SinkError> {
+            unreachable!("refused before it is asked")
+        }
+        fn open<'a>(&'a self, _: &'a PipelineName, _: bool) -> crate::Fut<'a, (), SinkError> {
+            unreachable!("refused before it is opened")
+        }
+        fn claim<'a>(
+            &'a self,
+            _: &'a PipelineName,
+            _: &'a SplitId,
+            _: &'a [crate::sink::Arrival],
+        ) -> crate::Fut<'a, Vec<Claim<Place>>, SinkError> {
+            unreachable!("refused before anything is claimed")
+        }
+        fn withdraw<'a>(
+            &'a self,
+            _: &'a PipelineName,
+            _: &'a SplitId,
+            _: &'a [crate::sink::Arrival],
+        ) -> crate::Fut<'a, (), SinkError> {
+            unreachable!("refused before anything is claimed")
+        }
+        fn claimant<'a>(
+            &'a self,
+            _: &'a PipelineName,
+            _: &'a RecordId,
+        ) -> crate::Fut<'a, Option<Place>, SinkError> {
+            unreachable!("nobody asks")
+        }
+        fn statistics<'a>(&'a self, _: &'a PipelineName) -> crate::Fut<'a, Statistics, SinkError> {
+            unreachable!("nobody asks")
+        }
+    }
+    let (tape, table) = (Tape::holding(&[1, 2]), Table::default());
+    tape.redelivers();
+    let mut run = run_of(&tape, &table);
+    run.identity = Identity::Key(vec!["value".to_owned()]);
+    run.duplicates = Duplicates::Drop;
+    run.ledger = Some(Arc::new(Beside));
+    let error = run.run().await.unwrap_err();
+    assert!(matches!(error, RunError::LedgerBeside), "{error}");
+
+    tape.forgets();
+    let mut run = run_of(&tape, &table);
+    run.identity = Identity::Key(vec!["value".to_owned()]);
+    run.duplicates = Duplicates::DeadLetter;
+    let error = run.run().await.unwrap_err();
+    assert!(matches!(error, RunError::TwinOfItself), "{error}");
+    assert!(table.values().is_empty());
+
+    // Beside the destination claims do not meet: splits that never end may not move at once.
+    let growing = Tape::growing(&[("a", 0..1), ("b", 1..2)]);
+    let sink = Sink::CoCommit(Arc::new(table.clone()));
+    let beside: Arc<dyn Ledger> = Arc::new(Beside);
+    assert!(in_order(&growing, &sink, Some(&beside), Duplicates::Drop));
+    assert!(!in_order(&growing, &sink, None, Duplicates::Drop));
 }
 
 #[tokio::test]

@@ -34,6 +34,7 @@ struct Recorded {
     early: u64,
     grows: bool,
     redelivers: bool,
+    forgets: bool,
     grown: Arc<Notify>,
 }
 
@@ -112,6 +113,11 @@ impl Tape {
         self.0.lock().unwrap().redelivers = true;
     }
 
+    /// It forgets what it is told is done.
+    pub fn forgets(&self) {
+        self.0.lock().unwrap().forgets = true;
+    }
+
     pub fn spoil(&self, ordinal: u64) {
         self.0.lock().unwrap().spoiled.insert(ordinal);
     }
@@ -139,13 +145,16 @@ impl Tape {
 
 impl Source for Tape {
     fn facts(&self) -> SourceFacts {
-        let redelivers = self.0.lock().unwrap().redelivers;
+        let (redelivers, forgets) = {
+            let recorded = self.0.lock().unwrap();
+            (recorded.redelivers, recorded.forgets)
+        };
         SourceFacts {
             completeness: Completeness::Complete,
             replay: if redelivers { Replay::Identified } else { Replay::Exact },
             retention: Retention::Unbounded,
             order: Order::PerKey,
-            settle: Settle::Seek,
+            settle: if forgets { Settle::PerMessage } else { Settle::Seek },
             condition: None,
         }
     }
