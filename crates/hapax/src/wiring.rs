@@ -14,7 +14,9 @@ use hapax_engine::run::{self, CommitLimit, Limits, Run, Stop, Until};
 use hapax_engine::sink::{Shape, Sink};
 use hapax_engine::source::Source;
 use hapax_engine::transform::Transform;
-use hapax_protocol::guarantee::{Effect, Facts, IdentityKind, LedgerFacts, Level, Verdict, derive};
+use hapax_protocol::guarantee::{
+    Effect, Facts, IdentityKind, LedgerFacts, Level, Retention, Verdict, derive,
+};
 use hapax_protocol::identity::{Duplicates, Identity};
 use hapax_protocol::lease::Applicant;
 use hapax_transform::{Select, SelectError};
@@ -196,7 +198,7 @@ impl Loaded {
     pub fn ledger(&self) -> Result<Option<Arc<dyn Ledger>>, Failure> {
         let Some(section) = &self.pipeline.ledger else { return Ok(None) };
         let opened = match &self.scratch_ledger {
-            Some(path) => Ok(registry::embedded_ledger(path)),
+            Some(path) => Ok(registry::embedded_ledger(path, Retention::Unbounded)),
             None => registry::open_ledger(section),
         };
         opened.map(Some).map_err(|error| self.open_error(section, error))
