@@ -343,6 +343,12 @@ pub struct Opened {
 }
 
 impl Opened {
+    /// What remembers identities, whether at the destination or beside it.
+    pub fn ledger_facts(&self) -> Option<LedgerFacts> {
+        let beside = self.ledger.as_ref().map(|ledger| ledger.facts());
+        beside.or_else(|| self.sink.destination().traits().ledger)
+    }
+
     /// The least level that is accepted: as the file says, or that nothing is lost.
     pub fn required(&self) -> Level {
         self.loaded.pipeline.delivery.as_ref().map_or(Level::AtLeastOnce, |asked| asked.value)
