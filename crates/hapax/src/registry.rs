@@ -6,7 +6,7 @@ pub mod scratch;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hapax_config::schema::{System, compose};
+use hapax_config::schema::{Beside, System, compose};
 use hapax_config::{Mistake, Pipeline, Section, codes};
 use hapax_engine::fault::{SinkError, SourceError};
 use hapax_engine::ledger::Ledger;
@@ -86,7 +86,7 @@ pub fn schema() -> serde_json::Value {
     ledgers.insert(REDIS.into(), generator.subschema_for::<hapax_redis::ledger::LedgerConfig>().to_value());
     ledgers.insert(EMBEDDED.into(), embedded_schema());
     let definitions = generator.take_definitions(true);
-    compose(&systems, ledgers, definitions)
+    compose(&systems, Beside { ledgers, embedders: serde_json::Map::new() }, definitions)
 }
 
 fn embedded_schema() -> serde_json::Value {
