@@ -95,6 +95,14 @@ pub enum ReadFault {
         /// What it says.
         reason: String,
     },
+    /// The registry does not have what was asked for.
+    #[error("the schema registry {url} has no {what}")]
+    SchemaMissing {
+        /// Its address, without secrets.
+        url: String,
+        /// What was asked of it.
+        what: String,
+    },
     /// A schema that is no record.
     #[error("the registered schema {id} cannot be read as records: {reason}")]
     SchemaUnfit {
@@ -123,7 +131,7 @@ impl Fault for ReadFault {
             Self::ForeignPosition { .. } => codes::FOREIGN_POSITION,
             Self::NoSchema { .. } | Self::Bodies(_) | Self::Columns { .. } => codes::NO_SCHEMA,
             Self::RegistryAway { .. } => codes::REGISTRY_AWAY,
-            Self::RegistryRefused { .. } => codes::REGISTRY_REFUSED,
+            Self::RegistryRefused { .. } | Self::SchemaMissing { .. } => codes::REGISTRY_REFUSED,
             Self::SchemaUnfit { .. } => codes::SCHEMA_UNFIT,
             Self::Letter { .. } => codes::LETTER_UNREADABLE,
         }
@@ -161,7 +169,7 @@ impl Fault for ReadFault {
                 "Nothing was lost. Check `url` under `registry`, then run again: it goes on behind the last commit."
                     .to_owned()
             }
-            Self::RegistryRefused { .. } => {
+            Self::RegistryRefused { .. } | Self::SchemaMissing { .. } => {
                 "Check the subject (`TOPIC-value`, or `schema_id`) and `user` and `password` under `registry`."
                     .to_owned()
             }

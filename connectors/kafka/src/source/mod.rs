@@ -92,24 +92,24 @@ impl Kafka {
         let (low, high) = self.cluster.watermarks(&self.looker, topic, partition).await?;
         let (from, known) = match mark {
             None => (low, None),
-            Some(mark) if mark.next() > high => {
-                let how = format!("it ends at offset {high}, and was read to {}", mark.next());
+            Some(mark) if mark.next > high => {
+                let how = format!("it ends at offset {high}, and was read to {}", mark.next);
                 return Err(ReadFault::Recreated { split, how }.into());
             }
-            Some(mark) if mark.next() < low => {
+            Some(mark) if mark.next < low => {
                 let accepted = self.plan.accept_gap.get(split.as_str()).copied();
                 let accepted = accepted.and_then(|accepted| i64::try_from(accepted).ok()).unwrap_or(0);
                 if accepted < low {
-                    return Err(ReadFault::Gap { split, from: mark.next(), last: low - 1 }.into());
+                    return Err(ReadFault::Gap { split, from: mark.next, last: low - 1 }.into());
                 }
                 (low, None)
             }
             // The record before the position is deleted, and nothing behind it.
-            Some(mark) if mark.last < low => (low, None),
+            Some(mark) if mark.last < low => (mark.next, None),
             Some(mark) => (mark.last, Some(mark)),
         };
         let (topic, plan) = (topic.to_owned(), Arc::clone(&self.plan));
-        let entry = Entry { split, topic, partition, after, known, from, end: high };
+        let entry = Entry { split, topic, partition, after, mark, known, from, end: high };
         Ok(Box::new(Reader::open(&self.cluster, plan, entry, self.group.clone())?))
     }
 }
@@ -181,14 +181,14 @@ impl Source for Kafka {
         Box::pin(async move {
             let (topic, partition) = self.of(split)?;
             let (low, high) = self.cluster.watermarks(&self.looker, topic, partition).await?;
-            let next = after.and_then(Mark::decode).map_or(low, |mark| mark.next());
+            let next = after.and_then(Mark::decode).map_or(low, |mark| mark.next);
             Ok(Some(u64::try_from(high.saturating_sub(next)).unwrap_or(0)))
         })
     }
 
     fn describe(&self, position: &Position) -> String {
         match Mark::decode(position) {
-            Some(mark) => format!("offset {}", mark.next()),
+            Some(mark) => format!("offset {}", mark.next),
             None => format!("{position:?}, not a position of Kafka"),
         }
     }

@@ -69,7 +69,7 @@ pub(crate) struct Kept {
 }
 
 /// The settings of a consumer that reads.
-pub(super) fn reading<'a>(isolation: &'a str, group: &'a str) -> [(&'a str, &'a str); 8] {
+pub(super) fn reading<'a>(isolation: &'a str, group: &'a str) -> [(&'a str, &'a str); 9] {
     [
         ("group.id", group),
         ("isolation.level", isolation),
@@ -79,6 +79,8 @@ pub(super) fn reading<'a>(isolation: &'a str, group: &'a str) -> [(&'a str, &'a 
         ("auto.offset.reset", "error"),
         ("fetch.wait.max.ms", "100"),
         ("queued.max.messages.kbytes", "16384"),
+        // Whoever empties that queue is not kept waiting: by default nothing is fetched for a second once it was full.
+        ("fetch.queue.backoff.ms", "5"),
     ]
 }
 
