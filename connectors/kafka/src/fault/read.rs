@@ -111,6 +111,15 @@ pub enum ReadFault {
         /// Why.
         reason: String,
     },
+    /// A ledger beside the destination, and a topic that does not keep each message.
+    #[error(
+        "`ledger` and a compacted topic do not go together: {topic} removes a message for a later one of its key, also one \
+         that has claimed its identity and not arrived"
+    )]
+    LedgerBeside {
+        /// The topic.
+        topic: String,
+    },
     /// A dead letter that is not a record any more.
     #[error("dead letter {place} cannot be read again: {reason}")]
     Letter {
@@ -133,6 +142,7 @@ impl Fault for ReadFault {
             Self::RegistryAway { .. } => codes::REGISTRY_AWAY,
             Self::RegistryRefused { .. } | Self::SchemaMissing { .. } => codes::REGISTRY_REFUSED,
             Self::SchemaUnfit { .. } => codes::SCHEMA_UNFIT,
+            Self::LedgerBeside { .. } => codes::LEDGER_BESIDE,
             Self::Letter { .. } => codes::LETTER_UNREADABLE,
         }
     }
@@ -175,6 +185,11 @@ impl Fault for ReadFault {
             }
             Self::SchemaUnfit { .. } => {
                 "Name another registered schema with `schema_id`, or read `format: raw`.".to_owned()
+            }
+            Self::LedgerBeside { .. } => {
+                "Nothing was moved. Leave `ledger` out, or write to a destination that keeps the identities itself \
+                 (PostgreSQL, MySQL, SQLite, Redis)."
+                    .to_owned()
             }
             Self::Letter { .. } => "Correct `schema` so that it fits, or drop the letter.".to_owned(),
         }

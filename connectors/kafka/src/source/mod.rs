@@ -27,6 +27,7 @@ use crate::codes;
 use crate::config::{Isolation, SourceConfig};
 use crate::fault::ReadFault;
 use group::Member;
+pub(crate) use group::Offsets;
 use plan::{Error, Plan};
 pub(crate) use plan::{NO_GROUP, assign};
 use position::{Mark, partition_of, split_of};
@@ -65,6 +66,21 @@ impl Kafka {
         let member = |group: &String| Arc::new(Member::new(group, topics(), &cluster));
         let group = plan.group.as_ref().map(member);
         Ok(Self { cluster, looker, plan: Arc::new(plan), isolation: config.isolation, group })
+    }
+
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    pub(crate) fn looker(&self) -> &Arc<Reads> {
+        &self.looker
+    }
+
+    /// Leaves it to the sink to publish the group's offsets, if there is a group. Before anything is opened.
+    pub(crate) fn hand_over(&mut self) -> Option<Arc<Offsets>> {
+        let member = self.group.clone()?;
+        Arc::get_mut(&mut self.plan)?.publishes = false;
+        Some(Arc::new(Offsets::new(member)))
     }
 
     /// Topic and partition of a split of this source.
@@ -171,6 +187,14 @@ impl Source for Kafka {
     fn group(&self) -> Option<&dyn Group> {
         let member: &dyn Group = self.group.as_deref()?;
         Some(member)
+    }
+
+    fn suits_ledger_beside(&self) -> Result<(), SourceError> {
+        if !self.plan.retention.compacted {
+            return Ok(());
+        }
+        let topics: Vec<&str> = self.plan.topics.keys().map(String::as_str).collect();
+        Err(ReadFault::LedgerBeside { topic: topics.join(", ") }.into())
     }
 
     fn lag<'a>(

@@ -43,6 +43,8 @@ pub(crate) struct Plan {
     pub accept_gap: BTreeMap<String, u64>,
     /// To which group offsets are published.
     pub group: Option<String>,
+    /// Whether the readers do that, once what they read is committed.
+    pub publishes: bool,
     /// As librdkafka calls it.
     pub isolation: &'static str,
     /// How long topics keep their messages.
@@ -138,6 +140,7 @@ impl Plan {
             metadata,
             accept_gap: config.accept_gap.clone(),
             group: config.group.clone(),
+            publishes: config.group.is_some(),
             isolation: isolation(config),
             retention,
         })

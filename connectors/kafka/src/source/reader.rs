@@ -307,7 +307,7 @@ impl SplitReader for Reader {
     }
 
     fn acknowledge(&mut self, through: Durable<Position>) -> Fut<'_, (), SourceError> {
-        let published = self.plan.group.is_some().then(|| Mark::decode(through.get())).flatten();
+        let published = self.plan.publishes.then(|| Mark::decode(through.get())).flatten();
         if let (Some(mark), Some(member)) = (&published, &self.member) {
             member.publish(&self.topic, self.partition, mark.next);
         } else if let (Some(mark), Some(consumer)) = (published, self.consumer.get()) {
