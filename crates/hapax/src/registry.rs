@@ -14,7 +14,7 @@ use hapax_engine::sink::{Kept, Sink, Target};
 use hapax_engine::source::Source;
 use hapax_ledger::embedded::Embedded;
 use hapax_protocol::code::Code;
-use hapax_protocol::guarantee::InDoubt;
+use hapax_protocol::guarantee::{InDoubt, Retention};
 use hapax_protocol::lease::PipelineName;
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
@@ -93,25 +93,36 @@ fn embedded_schema() -> serde_json::Value {
     serde_json::json!({
         "type": "object", "additionalProperties": false, "required": ["path"],
         "description": "A ledger in a directory of this machine.",
-        "properties": {"path": {
-            "type": "string", "x-expected": "a path",
-            "description": "The directory. Created if it is missing; the one above it must exist. Losing it is losing what was remembered.",
-        }},
+        "properties": {
+            "path": {
+                "type": "string", "x-expected": "a path",
+                "description": "The directory. Created if it is missing; the one above it must exist. Losing it is losing what was remembered.",
+            },
+            "retention": {
+                "type": "string", "default": "unbounded", "x-expected": "`unbounded` or a time such as `7d`",
+                "description": "How long identities are remembered: `unbounded`, or a time such as `7d`, by this machine's clock.",
+            },
+        },
     })
 }
 
 /// Opens a ledger that stands beside a destination. Nothing is created yet.
 pub fn open_ledger(section: &Section) -> Result<Arc<dyn Ledger>, OpenError> {
     if section.system != REDIS {
-        return Ok(embedded_ledger(Path::new(section.text("path").unwrap_or_default())));
+        let retention = Retention::parse(section.text("retention").unwrap_or("unbounded"));
+        let retention = retention.ok_or_else(|| {
+            let message = "`retention` is neither `unbounded` nor a time such as `7d`";
+            Mistake::new(codes::SECTION, section.span, message.to_owned())
+        })?;
+        return Ok(embedded_ledger(Path::new(section.text("path").unwrap_or_default()), retention));
     }
     let ledger = hapax_redis::ledger::open(section.read()?, InDoubt::Resend);
     Ok(Arc::new(ledger.map_err(OpenError::Sink)?))
 }
 
 /// A ledger in a directory of this machine.
-pub fn embedded_ledger(path: &Path) -> Arc<dyn Ledger> {
-    Arc::new(Embedded::new(path, InDoubt::Resend))
+pub fn embedded_ledger(path: &Path, retention: Retention) -> Arc<dyn Ledger> {
+    Arc::new(Embedded::new(path, retention, InDoubt::Resend))
 }
 
 /// The name of a type, as `schema:` takes it.

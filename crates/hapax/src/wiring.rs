@@ -14,7 +14,9 @@ use hapax_engine::run::{self, CommitLimit, Limits, Run, Stop, Until};
 use hapax_engine::sink::{Shape, Sink};
 use hapax_engine::source::Source;
 use hapax_engine::transform::Transform;
-use hapax_protocol::guarantee::{Effect, Facts, IdentityKind, LedgerFacts, Level, Verdict, derive};
+use hapax_protocol::guarantee::{
+    Effect, Facts, IdentityKind, LedgerFacts, Level, Retention, Verdict, derive,
+};
 use hapax_protocol::identity::{Duplicates, Identity};
 use hapax_protocol::lease::Applicant;
 use hapax_transform::{Select, SelectError};
@@ -203,7 +205,7 @@ impl Loaded {
     pub fn ledger(&self) -> Result<Option<Arc<dyn Ledger>>, Failure> {
         let Some(section) = &self.pipeline.ledger else { return Ok(None) };
         let opened = match &self.scratch_ledger {
-            Some(path) => Ok(registry::embedded_ledger(path)),
+            Some(path) => Ok(registry::embedded_ledger(path, Retention::Unbounded)),
             None => registry::open_ledger(section),
         };
         opened.map(Some).map_err(|error| self.open_error(section, error))
@@ -348,6 +350,12 @@ pub struct Opened {
 }
 
 impl Opened {
+    /// What remembers identities, whether at the destination or beside it.
+    pub fn ledger_facts(&self) -> Option<LedgerFacts> {
+        let beside = self.ledger.as_ref().map(|ledger| ledger.facts());
+        beside.or_else(|| self.sink.destination().traits().ledger)
+    }
+
     /// The least level that is accepted: as the file says, or that nothing is lost.
     pub fn required(&self) -> Level {
         self.loaded.pipeline.delivery.as_ref().map_or(Level::AtLeastOnce, |asked| asked.value)

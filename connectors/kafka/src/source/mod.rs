@@ -17,7 +17,7 @@ use arrow::datatypes::SchemaRef;
 use hapax_engine::Fut;
 use hapax_engine::dead_letter::DeadLetter;
 use hapax_engine::fault::SourceError;
-use hapax_engine::source::{Arrangement, Extent, Group, Source, Split, SplitReader};
+use hapax_engine::source::{Arrangement, Extent, Group, Numbers, Source, Split, SplitReader};
 use hapax_protocol::code::Code;
 use hapax_protocol::guarantee::{Completeness, Order, Replay, Settle, SourceFacts};
 use hapax_protocol::position::{Position, SplitId};
@@ -178,6 +178,10 @@ impl Source for Kafka {
 
     fn arrangement(&self) -> Arrangement {
         Arrangement::Partitions
+    }
+
+    fn numbers(&self) -> Numbers {
+        Numbers::Ascending
     }
 
     fn extent(&self) -> Extent {
