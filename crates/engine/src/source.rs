@@ -68,6 +68,12 @@ pub trait Source: Send + Sync {
         None
     }
 
+    /// Whether a ledger beside the destination tells twins from replays here. A claim is made before its effect, so a
+    /// source refuses it where a record may be gone when it has to be read again, and a later one of its identity is not.
+    fn suits_ledger_beside(&self) -> Result<(), SourceError> {
+        Ok(())
+    }
+
     /// A position in words, for people: `byte 1048576, record 10240`.
     fn describe(&self, position: &Position) -> String;
 

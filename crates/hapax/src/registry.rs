@@ -216,17 +216,27 @@ pub async fn open_sink(section: &Section, name: &PipelineName, keeper: &Path) ->
     }
 }
 
-/// Opens both ends of a pipeline that moves within one database, where they may share its transactions; `None` if each is
+/// Opens both ends of a pipeline that moves within one system, where they may share its transactions; `None` if each is
 /// opened by itself.
 pub async fn open_joint(
     source: &Section,
     sink: &Section,
+    name: &PipelineName,
 ) -> Result<Option<(Arc<dyn Source>, Sink)>, OpenError> {
-    if source.system != sink.system || source.text("read") != Some("marked") {
+    if source.system != sink.system {
         return Ok(None);
     }
+    let is_marked = source.text("read") == Some("marked");
     match source.system.as_str() {
-        MYSQL => {
+        KAFKA if source.text("group").is_some() => {
+            let opened = hapax_kafka::joint::open(source.read()?, sink.read()?, name).await;
+            let (source, sink) = opened.map_err(|error| match error {
+                hapax_kafka::joint::OpenError::Source(error) => OpenError::Source(error),
+                hapax_kafka::joint::OpenError::Sink(error) => OpenError::Sink(error),
+            })?;
+            Ok(Some((Arc::new(source), sink)))
+        }
+        MYSQL if is_marked => {
             let opened = hapax_mysql::joint::open(source.read()?, sink.read()?).await;
             let (source, sink) = opened.map_err(|error| match error {
                 hapax_mysql::joint::OpenError::Source(error) => OpenError::Source(error),
@@ -234,7 +244,7 @@ pub async fn open_joint(
             })?;
             Ok(Some((Arc::new(source), sink)))
         }
-        POSTGRES => {
+        POSTGRES if is_marked => {
             let opened = hapax_postgres::joint::open(source.read()?, sink.read()?).await;
             let (source, sink) = opened.map_err(|error| match error {
                 hapax_postgres::joint::OpenError::Source(error) => OpenError::Source(error),

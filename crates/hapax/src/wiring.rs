@@ -130,7 +130,7 @@ impl Loaded {
     /// Opens both ends together, where they may share the transactions of one database. Nothing is created.
     async fn joint(&self) -> Result<Option<(Arc<dyn Source>, Sink)>, Failure> {
         let (source, sink) = (&self.pipeline.source, &self.pipeline.sink);
-        registry::open_joint(source, sink).await.map_err(|error| {
+        registry::open_joint(source, sink, &self.pipeline.name).await.map_err(|error| {
             let section = if matches!(error, OpenError::Sink(_)) { sink } else { source };
             self.open_error(section, error)
         })
@@ -183,6 +183,7 @@ impl Loaded {
         let duplicates = self.duplicates(&sink)?;
         let mut facts = facts(&*source, &self.pipeline.identity.value, &sink, duplicates);
         if let Some(beside) = ledger.as_ref().filter(|_| duplicates.need_ledger()) {
+            source.suits_ledger_beside().map_err(|error| self.unsuited(error.fault.as_ref()))?;
             // What is done about an effect whose end is unknown, a destination that keeps nothing says itself.
             let in_doubt = match &sink {
                 Sink::Kept(kept) => kept.target.repeat().in_doubt(),
@@ -192,6 +193,12 @@ impl Loaded {
         }
         let verdict = derive(&facts);
         Ok(Opened { loaded: self, source, transform, schema, sink, ledger, duplicates, verdict })
+    }
+
+    /// A ledger beside the destination that the source refuses.
+    fn unsuited(&self, fault: &dyn Fault) -> Failure {
+        let span = self.pipeline.ledger.as_ref().map_or(self.pipeline.source.span, |ledger| ledger.span);
+        self.mistake(Mistake::new(fault.code(), span, fault.to_string()).helped(fault.help()))
     }
 
     /// The ledger beside the destination, if the pipeline has one. Nothing is created.
