@@ -201,6 +201,10 @@ impl Source for Embedding {
         self.source.lag(split, after)
     }
 
+    fn suits_ledger_beside(&self) -> Result<(), SourceError> {
+        self.source.suits_ledger_beside()
+    }
+
     fn describe(&self, position: &Position) -> String {
         self.source.describe(position)
     }
