@@ -8,9 +8,9 @@ mod verdict;
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use hapax_engine::Fut;
-use hapax_engine::columns::Columns;
+use hapax_engine::columns::{Columns, parse_type, type_name};
 use hapax_engine::fault::SinkError;
 use hapax_engine::message::UnknownFields;
 use hapax_engine::sink::{CommitSize, Repeat, Sender, Shape, Target};
@@ -135,6 +135,13 @@ impl Target for Api {
             let Some(read) = &self.config.read else {
                 return Err(unread("the file does not say where the API lists it".to_owned()).into());
             };
+            // What a JSON page can be read as.
+            let is_known = |kind: &DataType| parse_type(&type_name(kind)).is_ok_and(|known| known == *kind);
+            if let Some(field) = schema.fields().iter().find(|field| !is_known(field.data_type())) {
+                let reason =
+                    format!("column {} is a {}, which no page is read as", field.name(), field.data_type());
+                return Err(unread(reason).into());
+            }
             let config = SourceConfig {
                 url: read.url.clone(),
                 records: read.records.clone(),

@@ -41,6 +41,11 @@ impl Paging {
         }
     }
 
+    /// Whether the last page gets more records, at the same number, while others follow it.
+    pub(super) fn fills_up(&self) -> bool {
+        matches!(self, Self::Number { .. })
+    }
+
     /// The URL of a page.
     pub(super) fn url(&self, first: &Url, page: &Page) -> Option<Url> {
         let mut url = first.clone();

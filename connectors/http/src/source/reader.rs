@@ -42,6 +42,8 @@ pub(super) struct Reader {
     stood: Option<Position>,
     /// The page that it is in.
     page: Option<Loaded>,
+    /// How many records a page has that is full, where pages are numbered and one is known.
+    full: Option<u64>,
 }
 
 /// A page that came.
@@ -59,6 +61,15 @@ enum Missing {
     Error(SourceError),
 }
 
+impl From<Missing> for SourceError {
+    fn from(missing: Missing) -> Self {
+        match missing {
+            Missing::Changed(fault) => fault.into(),
+            Missing::Error(error) => error,
+        }
+    }
+}
+
 impl From<ReadFault> for Missing {
     fn from(fault: ReadFault) -> Self {
         Self::Error(fault.into())
@@ -74,13 +85,13 @@ impl Reader {
         stood: Option<Position>,
     ) -> Self {
         let spot = if spot.is_over { next_pass(&plan, &spot) } else { spot };
-        Self { host, plan, split, spot, stood, page: None }
+        Self { host, plan, split, spot, stood, page: None, full: None }
     }
 
-    fn url(&self) -> Result<Url, ReadFault> {
-        let url = self.plan.paging.url(&self.plan.url, &self.spot.page);
+    fn url(&self, spot: &Spot) -> Result<Url, ReadFault> {
+        let url = self.plan.paging.url(&self.plan.url, &spot.page);
         let mut url = url.ok_or_else(|| ReadFault::ForeignPosition(self.split.clone()))?;
-        if let (Some(since), Some(ms)) = (&self.plan.since, self.spot.since_unix_ms) {
+        if let (Some(since), Some(ms)) = (&self.plan.since, spot.since_unix_ms) {
             let seconds = i64::try_from(ms / 1_000 * 1_000).unwrap_or(i64::MAX);
             let moment = timestamp_ms_to_datetime(seconds).map(|moment| format!("{moment:?}Z"));
             set(&mut url, &since.param, &moment.unwrap_or_default());
@@ -88,11 +99,11 @@ impl Reader {
         Ok(url)
     }
 
-    /// Asks for the page that it is in.
-    async fn load(&self) -> Result<Loaded, Missing> {
-        let url = self.url()?;
-        let name = shown(&url, &self.spot.page);
-        let answer = self.ask(&url, &name).await?;
+    /// Asks for the page of a place.
+    async fn load(&self, spot: &Spot) -> Result<Loaded, Missing> {
+        let url = self.url(spot)?;
+        let name = shown(&url, &spot.page);
+        let answer = self.ask(&url, &name, spot).await?;
         if !answer.is_whole {
             return Err(ReadFault::TooLarge { page: name, bytes_max: PAGE_BYTES_MAX }.into());
         }
@@ -110,18 +121,18 @@ impl Reader {
         }
         let records: Vec<String> = items(array).into_iter().map(str::to_owned).collect();
         let count = u64::try_from(records.len()).unwrap_or(u64::MAX);
-        let next = self.plan.paging.next(&self.plan.url, &url, &self.spot.page, &answer, &document, count)?;
-        let read = usize::try_from(self.spot.read).unwrap_or(usize::MAX);
-        let same = records.get(..read).is_some_and(|before| digest([0; 8], before) == self.spot.digest);
+        let next = self.plan.paging.next(&self.plan.url, &url, &spot.page, &answer, &document, count)?;
+        let read = usize::try_from(spot.read).unwrap_or(usize::MAX);
+        let same = records.get(..read).is_some_and(|before| digest([0; 8], before) == spot.digest);
         if read > 0 && !same {
-            return Err(Missing::Changed(ReadFault::Changed { page: name, records: self.spot.read }));
+            return Err(Missing::Changed(ReadFault::Changed { page: name, records: spot.read }));
         }
         let date_unix_ms = answer.date_unix_ms().unwrap_or_else(unix_ms);
         Ok(Loaded { records, next, date_unix_ms })
     }
 
     /// Asks for a page, again and again while it does not come.
-    async fn ask(&self, url: &Url, name: &str) -> Result<Answer, Missing> {
+    async fn ask(&self, url: &Url, name: &str, spot: &Spot) -> Result<Answer, Missing> {
         let request =
             Request { method: Method::GET, url: url.clone(), headers: self.plan.headers.clone(), body: None };
         let mut attempts = 0;
@@ -132,7 +143,7 @@ impl Reader {
             attempts += 1;
             let away = match answer {
                 Ok(answer) if answer.status.is_success() => return Ok(answer),
-                Ok(answer) => self.refused(&answer, name)?,
+                Ok(answer) => self.refused(&answer, name, spot)?,
                 Err(Lost::Never(fault)) => return Err(Missing::Error(fault.into())),
                 Err(lost @ (Lost::Unsent(_) | Lost::Unknown(_))) => {
                     SourceError::from(lost.into_fault(&self.host.place()))
@@ -146,7 +157,7 @@ impl Reader {
     }
 
     /// What a status means that is no success: an error, or, if it may pass, the error that it is in the end.
-    fn refused(&self, answer: &Answer, name: &str) -> Result<SourceError, Missing> {
+    fn refused(&self, answer: &Answer, name: &str, spot: &Spot) -> Result<SourceError, Missing> {
         let status = answer.status;
         let said = self.host.hide(answer.excerpt());
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
@@ -169,55 +180,59 @@ impl Reader {
         let fault = ReadFault::Refused { page: name.to_owned(), status: status.as_u16(), said };
         // A cursor that the API has forgotten.
         let forgotten = matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::GONE);
-        Err(match forgotten && self.spot.page != Page::First {
+        Err(match forgotten && spot.page != Page::First {
             true => Missing::Changed(fault),
             false => fault.into(),
         })
     }
 
-    /// Loads the page that it is in, if it is not there. A listing by time begins again where a page is another one.
+    /// Loads the page that it is in, if it is not there.
     async fn stay(&mut self) -> Result<(), SourceError> {
-        if self.page.is_some() {
-            return Ok(());
+        if self.page.is_none() {
+            self.reload().await?;
         }
-        let loaded = match self.load().await {
-            Ok(loaded) => loaded,
-            Err(Missing::Changed(_)) if self.plan.since.is_some() => {
-                let again = Spot {
-                    pass: self.spot.pass.saturating_add(1),
-                    ordinal: self.spot.ordinal,
-                    since_unix_ms: self.spot.since_unix_ms,
-                    ..Spot::default()
-                };
-                let begun = Self { spot: again.clone(), ..self.copied() };
-                match begun.load().await {
-                    Ok(loaded) => {
-                        self.spot = again;
-                        loaded
-                    }
-                    Err(Missing::Changed(fault)) => return Err(fault.into()),
-                    Err(Missing::Error(error)) => return Err(error),
-                }
-            }
-            Err(Missing::Changed(fault)) => return Err(fault.into()),
-            Err(Missing::Error(error)) => return Err(error),
-        };
-        if self.plan.since.is_some() && self.spot.begun_unix_ms.is_none() {
-            self.spot.begun_unix_ms = Some(loaded.date_unix_ms);
-        }
-        self.page = Some(loaded);
         Ok(())
     }
 
-    fn copied(&self) -> Self {
-        Self {
-            host: Arc::clone(&self.host),
-            plan: Arc::clone(&self.plan),
-            split: self.split.clone(),
-            spot: self.spot.clone(),
-            stood: None,
-            page: None,
+    /// Loads the page that it is in. A listing by time begins again where that is another one.
+    async fn reload(&mut self) -> Result<(), SourceError> {
+        let mut spot = self.spot.clone();
+        let loaded = match self.load(&spot).await {
+            Err(Missing::Changed(_)) if self.plan.since.is_some() => {
+                spot = Spot {
+                    pass: spot.pass.saturating_add(1),
+                    ordinal: spot.ordinal,
+                    since_unix_ms: spot.since_unix_ms,
+                    ..Spot::default()
+                };
+                self.load(&spot).await
+            }
+            other => other,
+        };
+        let loaded = loaded?;
+        if self.plan.since.is_some() && spot.begun_unix_ms.is_none() {
+            spot.begun_unix_ms = Some(loaded.date_unix_ms);
         }
+        (self.spot, self.page) = (spot, Some(loaded));
+        Ok(())
+    }
+
+    /// Goes on behind the last record of a numbered page, which may have got more since it was read. False at the end.
+    async fn look_on(&mut self) -> Result<bool, SourceError> {
+        let Some(next) = self.page.as_ref().and_then(|page| page.next.clone()) else { return Ok(false) };
+        let next = Spot { page: next, read: 0, digest: [0; 8], ..self.spot.clone() };
+        let loaded = self.load(&next).await?;
+        if loaded.records.is_empty() {
+            return Ok(false);
+        }
+        if self.full == Some(self.spot.read) {
+            (self.spot, self.page) = (next, Some(loaded));
+        } else {
+            // A page that another one follows is full.
+            self.reload().await?;
+            self.full = self.page.as_ref().and_then(|page| u64::try_from(page.records.len()).ok());
+        }
+        Ok(true)
     }
 
     /// Goes on to the next page, once this one was read. False at the end.
@@ -238,7 +253,11 @@ impl Reader {
             let read = usize::try_from(self.spot.read).unwrap_or(usize::MAX);
             let rest = page.records.get(read..).unwrap_or_default();
             if rest.is_empty() {
-                if self.turn_over() {
+                let goes_on = match self.plan.paging.fills_up() {
+                    true => self.look_on().await?,
+                    false => self.turn_over(),
+                };
+                if goes_on {
                     continue;
                 }
                 return self.end();
@@ -291,7 +310,8 @@ impl Reader {
         let taken = u64::try_from(taken).unwrap_or(u64::MAX);
         self.spot.read = self.spot.read.saturating_add(taken);
         self.spot.ordinal = self.spot.ordinal.saturating_add(taken);
-        if last_of_page && !self.turn_over() && self.plan.since.is_some() {
+        let looks_on = self.plan.paging.fills_up() && !self.spot.is_over;
+        if last_of_page && !looks_on && !self.turn_over() && self.plan.since.is_some() {
             self.spot.is_over = true;
         }
         batch.through = self.spot.encoded();
