@@ -63,4 +63,8 @@ codes! {
     PAGE_REFUSED = 777;
     /// A page is too large.
     PAGE_TOO_LARGE = 778;
+    /// An endpoint computes no vectors.
+    ENDPOINT_REFUSED = 779;
+    /// An endpoint answers with something else than vectors.
+    ENDPOINT_UNREAD = 780;
 }

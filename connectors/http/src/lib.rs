@@ -6,6 +6,7 @@
 
 pub mod codes;
 pub mod config;
+pub mod embed;
 pub mod fault;
 pub mod sink;
 pub mod source;

@@ -1,6 +1,7 @@
 //! The systems there are. Nothing else in the binary names a connector.
 
 pub mod address;
+pub mod embed;
 pub mod scratch;
 
 use std::path::{Path, PathBuf};
@@ -92,8 +93,9 @@ pub fn schema() -> serde_json::Value {
     let mut ledgers = serde_json::Map::new();
     ledgers.insert(REDIS.into(), generator.subschema_for::<hapax_redis::ledger::LedgerConfig>().to_value());
     ledgers.insert(EMBEDDED.into(), embedded_schema());
+    let embedders = embed::schema(&mut generator);
     let definitions = generator.take_definitions(true);
-    compose(&systems, Beside { ledgers, embedders: serde_json::Map::new() }, definitions)
+    compose(&systems, Beside { ledgers, embedders }, definitions)
 }
 
 fn embedded_schema() -> serde_json::Value {
@@ -470,6 +472,7 @@ pub fn blamed_key(code: Code, section: &Section) -> Option<&'static str> {
         | hapax_http::codes::TEMPLATE
         | hapax_http::codes::CONFIG => Some("url"),
         hapax_http::codes::NO_WINDOW => Some("idempotency"),
+        hapax_embed::codes::COLUMN => section.place("column").map(|_| "column"),
         hapax_kafka::codes::NO_TOPIC => section.place("topic").map(|_| "topic"),
         hapax_kafka::codes::NO_SCHEMA => Some("schema"),
         hapax_kafka::codes::NO_COLUMN => section.place("key").map(|_| "key"),

@@ -4,12 +4,13 @@ mod auth;
 mod guard;
 mod pace;
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use hapax_protocol::guarantee::Window;
-use reqwest::header::{DATE, HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::header::{DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Method, Response, StatusCode};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -121,6 +122,14 @@ pub(crate) fn place(url: &Url) -> String {
         Some(port) => format!("{host}:{port}"),
         None => host.to_owned(),
     }
+}
+
+/// Reads `headers`; `None` if a name or a value is none.
+pub(crate) fn headers(given: &BTreeMap<String, String>) -> Option<HeaderMap> {
+    let read = |(name, value): (&String, &String)| {
+        Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?))
+    };
+    given.iter().map(read).collect()
 }
 
 /// Reads a `timeout`.
@@ -279,7 +288,7 @@ impl Host {
 pub(crate) const SHORT: usize = 16 * 1024;
 
 impl Answer {
-    fn header(&self, name: &reqwest::header::HeaderName) -> Option<&str> {
+    fn header(&self, name: &HeaderName) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 

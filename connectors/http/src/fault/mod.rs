@@ -1,5 +1,6 @@
 //! What can go wrong with an HTTP API, described.
 
+mod endpoint;
 mod read;
 mod write;
 
@@ -7,6 +8,7 @@ use hapax_engine::fault::{Fault, SinkError, SourceError};
 use hapax_protocol::code::Code;
 
 use crate::codes;
+pub use endpoint::EndpointFault;
 pub use read::ReadFault;
 pub use write::WriteFault;
 

@@ -17,7 +17,7 @@ use hapax_engine::source::{Source, Split, SplitReader};
 use hapax_protocol::code::Code;
 use hapax_protocol::guarantee::{Completeness, Order, Replay, Retention, Settle, SourceFacts, Window};
 use hapax_protocol::position::{Position, SplitId};
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::HeaderMap;
 use url::Url;
 
 use crate::client::{self, Host, Manner};
@@ -86,14 +86,9 @@ impl Pages {
         if config.rate == Some(0) {
             return Err(wrong("`rate` is at least 1 request a second".to_owned()).into());
         }
-        let mut headers = HeaderMap::new();
-        for (name, value) in &config.headers {
-            let name = HeaderName::from_bytes(name.as_bytes());
-            let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) else {
-                return Err(wrong("`headers` has a name or a value that no header holds".to_owned()).into());
-            };
-            headers.insert(name, value);
-        }
+        let headers = client::headers(&config.headers);
+        let headers =
+            headers.ok_or_else(|| wrong("`headers` has a name or a value that no header holds".to_owned()))?;
         let bodies = Bodies::new(Format::Json, Some(&config.schema), config.unknown_fields);
         let bodies = bodies.map_err(|error| wrong(error.to_string()))?;
         let plan = Plan {
