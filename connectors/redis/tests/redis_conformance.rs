@@ -14,7 +14,7 @@ mod scene;
 
 use std::sync::Arc;
 
-use hapax_conformance::{sink, source};
+use hapax_conformance::{keyed, sink, source};
 use hapax_engine::sink::Sink;
 use hapax_engine::source::Source;
 use hapax_redis::config::{SinkConfig, SourceConfig};
@@ -60,6 +60,42 @@ impl sink::Subject for Keys {
         };
         ids.sort_unstable();
         ids
+    }
+}
+
+impl keyed::Scene for Keys {
+    async fn open(&self, name: &str) -> Sink {
+        let (key, state) =
+            (self.scene.key(&format!("{name}:{{id}}")), self.scene.key(&format!("{name}.state")));
+        let mut config =
+            serde_json::json!({ "url": self.scene.url(), "key": key, "write": self.write, "state": state });
+        if self.write == "string" {
+            config["value"] = "text".into();
+        }
+        let config: SinkConfig = serde_json::from_value(config).unwrap();
+        hapax_redis::sink::open(config).await.unwrap()
+    }
+
+    async fn state(&self, name: &str) -> Vec<(i64, String)> {
+        let prefix = self.scene.key(&format!("{name}:"));
+        let text = |key: &String| match self.write {
+            "string" => redis::cmd("GET").arg(key).query(&mut self.scene.connect()).unwrap(),
+            "hash" => redis::cmd("HGET").arg(key).arg("text").query(&mut self.scene.connect()).unwrap(),
+            _ => {
+                let object: String = redis::cmd("GET").arg(key).query(&mut self.scene.connect()).unwrap();
+                let object: serde_json::Value = serde_json::from_str(&object).unwrap();
+                object["text"].as_str().unwrap().to_owned()
+            }
+        };
+        let keys = self.scene.keys(&format!("{prefix}*"));
+        keys.iter().map(|key| (key.strip_prefix(&prefix).unwrap().parse().unwrap(), text(key))).collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_by_key_keeps_the_keyed_contract() {
+    for write in ["hash", "string", "json"] {
+        keyed::suite(&Keys { scene: Scene::new(), write }).await;
     }
 }
 

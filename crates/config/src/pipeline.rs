@@ -28,6 +28,8 @@ pub struct Pipeline {
     pub keeper: Option<Section>,
     /// Where identities are remembered beside the destination, if the file says.
     pub ledger: Option<Section>,
+    /// What computes vectors, if the file says.
+    pub embed: Option<Section>,
     /// What tells them apart.
     pub identity: Spanned<Identity>,
     /// The columns of the identity, each with its place.
@@ -125,6 +127,11 @@ impl Section {
     /// The value of a key inside the value of a key, if it is a text.
     pub fn inner_text(&self, key: &str, inner: &str) -> Option<&str> {
         self.node.get(key)?.get(inner)?.text()
+    }
+
+    /// The text at a path of keys, if there is one.
+    pub fn text_at(&self, path: &[&str]) -> Option<&str> {
+        path.iter().try_fold(&self.node, |node, key| node.get(key))?.text()
     }
 
     /// The texts inside the value of a key, by name.
@@ -280,6 +287,7 @@ fn pipeline(tree: &Node, name: PipelineName, secrets: Secrets) -> Option<Pipelin
         sink: section(tree.get("sink")?)?,
         ledger: tree.get("ledger").and_then(section),
         keeper: tree.get("keeper").and_then(section),
+        embed: tree.get("embed").and_then(section),
         identity,
         identity_columns,
         duplicates: spanned(tree, "duplicates", |text| match text {

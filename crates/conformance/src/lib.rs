@@ -1,11 +1,13 @@
 //! The suites that every source, sink and ledger must pass, on the real system.
 //!
-//! A connector's tests call [`source::suite`], [`sink::suite`] and [`ledger::suite`]. A suite panics at the first check that
+//! A connector's tests call [`source::suite`], [`sink::suite`], [`keyed::suite`] and [`ledger::suite`]. A suite panics at the first check that
 //! fails and names it.
 #![deny(missing_docs)]
 // This crate is test code that other crates' tests call: a failed check is a panic.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+pub mod http;
+pub mod keyed;
 pub mod ledger;
 pub mod memory;
 pub mod proxy;

@@ -181,6 +181,14 @@ impl Loaded {
         };
         let ledger = self.ledger()?;
         let duplicates = self.duplicates(&sink)?;
+        if let Sink::Kept(kept) = &sink
+            && registry::fits_by_file(&self.pipeline.sink)
+        {
+            let identity = &self.pipeline.identity.value;
+            let shape = run::shape(Arc::clone(&schema), identity, duplicates, &sink);
+            let checked = kept.target.check(&shape).await;
+            checked.map_err(|error| self.open_error(&self.pipeline.sink, OpenError::Sink(error)))?;
+        }
         let mut facts = facts(&*source, &self.pipeline.identity.value, &sink, duplicates);
         if let Some(beside) = ledger.as_ref().filter(|_| duplicates.need_ledger()) {
             source.suits_ledger_beside().map_err(|error| self.unsuited(error.fault.as_ref()))?;
