@@ -9,6 +9,7 @@
 pub mod keyed;
 pub mod ledger;
 pub mod memory;
+pub mod milvus;
 pub mod proxy;
 pub mod queue;
 pub mod server;
