@@ -216,8 +216,24 @@ impl Line {
         let request = self.of_collection(about);
         let answer: proto::Described =
             self.call("/milvus.proto.milvus.MilvusService/DescribeCollection", request, about).await?;
-        self.checked(answer.status.as_ref(), about)?;
-        Ok(answer.schema.unwrap_or_default())
+        match self.checked(answer.status.as_ref(), about) {
+            Ok(()) => Ok(answer.schema.unwrap_or_default()),
+            // Which of the two is missing, some versions do not say.
+            Err(ServerFault::NoCollection { place, .. }) if self.lacks_database(about).await => {
+                Err(ServerFault::NoDatabase { place, database: self.database() })
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    async fn lacks_database(&mut self, about: About<'_>) -> bool {
+        let database = self.database();
+        let answer: Result<proto::Databases, ServerFault> = self
+            .call("/milvus.proto.milvus.MilvusService/ListDatabases", proto::ListDatabases {}, about)
+            .await;
+        let is_missing =
+            answer.is_ok_and(|answer| !answer.db_names.is_empty() && !answer.db_names.contains(&database));
+        !database.is_empty() && is_missing
     }
 
     pub(crate) async fn load_state(&mut self, collection: &str) -> Result<i32, ServerFault> {

@@ -341,3 +341,14 @@ pub(crate) struct Queried {
     #[prost(message, repeated, tag = "2")]
     pub fields_data: Vec<FieldData>,
 }
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ListDatabases {}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Databases {
+    #[prost(message, optional, tag = "1")]
+    pub status: Option<Status>,
+    #[prost(string, repeated, tag = "2")]
+    pub db_names: Vec<String>,
+}

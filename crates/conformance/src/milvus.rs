@@ -130,8 +130,7 @@ impl Client {
             fields: made.fields.iter().enumerate().map(field).collect(),
             enable_dynamic_field: made.dynamic,
         };
-        let request =
-            Named { collection: name.to_owned(), schema: schema.encode_to_vec() };
+        let request = Named { collection: name.to_owned(), schema: schema.encode_to_vec() };
         succeeded(self.does("CreateCollection", request).await);
     }
 

@@ -91,10 +91,11 @@ impl Entities {
             KeyRule::Int(column) => {
                 let values = whole(column_of(records, *column)?)?;
                 let number = |row: usize| match values.is_valid(row) {
-                    // No expression of the server can name it.
-                    true if values.value(row) == i64::MIN => {
-                        Err("is a number too small to be named".to_owned())
-                    }
+                    // The server cannot name the one in a condition, and shows nobody the other.
+                    true if matches!(values.value(row), i64::MIN | i64::MAX) => Err(format!(
+                        "is {}, which the server takes and does not find again",
+                        values.value(row)
+                    )),
                     true => Ok(Key::Int(values.value(row))),
                     false => Err("is NULL, or too large".to_owned()),
                 };
