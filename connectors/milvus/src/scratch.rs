@@ -12,15 +12,15 @@ pub fn name(config: &SinkConfig, prefix: &str) -> String {
     format!("{prefix}{}", config.collection).chars().take(255).collect()
 }
 
-/// Makes a collection like the real one under the name of the scratch destination `config`, where the real one is there
-/// and the scratch destination would not make itself.
-pub async fn create(real: &SinkConfig, name: &str) -> Result<(), SinkError> {
+/// Makes a collection like the real one under the [name](name) of its scratch destination, unless the sink makes it itself.
+pub async fn create(real: &SinkConfig, prefix: &str) -> Result<(), SinkError> {
     if real.create.is_some() {
         return Ok(());
     }
+    let name = &name(real, prefix);
     let mut line = address(real)?.connect().await?;
     let mut schema = line.describe(&real.collection).await?;
-    schema.name = name.to_owned();
+    schema.name = name.clone();
     schema.fields.retain(|field| !field.is_dynamic);
     for field in &mut schema.fields {
         // What it is, nobody looked.

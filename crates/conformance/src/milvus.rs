@@ -167,6 +167,12 @@ impl Client {
         self.does("DropCollection", Named::of(name)).await;
     }
 
+    /// The names of all collections.
+    pub async fn collections(&mut self) -> Vec<String> {
+        let answer: messages::Names = self.call("ShowCollections", Named::of("")).await;
+        answer.names
+    }
+
     /// Writes what grew to files.
     pub async fn flush(&mut self, name: &str) {
         let request = messages::Flush { collections: vec![name.to_owned()] };

@@ -247,3 +247,9 @@ pub struct Searched {
     #[prost(message, optional, tag = "2")]
     pub results: Option<Results>,
 }
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Names {
+    #[prost(string, repeated, tag = "2")]
+    pub names: Vec<String>,
+}
