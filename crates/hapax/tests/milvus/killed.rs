@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use super::queue_kit::{Database, Hapax, POINTS, root};
 use super::scene::{MADE, Server, entity, is_equal, parquet, vector};
@@ -14,22 +15,39 @@ fn kills_wanted() -> i64 {
     std::env::var("HAPAX_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(8)
 }
 
-/// Kills runs while records arrive, each time somewhere else, and then runs to the end.
-fn killed(server: &mut Server, hapax: &Hapax, collection: &str) {
-    let wanted = kills_wanted();
-    let step = (RECORDS / (wanted * 2)).max(1);
+/// Kills runs at moments all over their length; one that was faster begins again from the start, so that all of it is sent
+/// again. Then runs to the end.
+pub fn killed_at_moments(hapax: &Hapax, wanted: i64) -> i64 {
     let mut kills = 0;
-    for round in 0..wanted {
-        let before = server.count(collection);
-        if before >= RECORDS {
+    for round in 0..wanted * 4 {
+        if kills >= wanted {
             break;
         }
-        let arrived = || server.count(collection) >= (before + 1 + step * (round % 3) / 3).min(RECORDS);
-        kills += i64::from(hapax.start().kill_once(arrived));
+        let (begun, moment) =
+            (Instant::now(), Duration::from_millis(60 + u64::try_from(round * 379 % 900).unwrap()));
+        let was_killed = hapax.start().kill_once(|| begun.elapsed() >= moment);
+        kills += i64::from(was_killed);
+        if !was_killed {
+            forget(hapax);
+        }
     }
-    assert!(kills * 2 >= wanted.min(16), "only {kills} runs were killed: {}", hapax.log());
+    assert!(kills >= wanted, "only {kills} runs were killed: {}", hapax.log());
     hapax.moved();
     assert_eq!(hapax.moved(), 0);
+    kills
+}
+
+/// Removes what keeps the positions.
+fn forget(hapax: &Hapax) {
+    for file in std::fs::read_dir(&hapax.folder).unwrap().map(|file| file.unwrap().path()) {
+        if file.to_string_lossy().contains(".hapax.db") {
+            std::fs::remove_file(file).unwrap();
+        }
+    }
+}
+
+fn killed(server: &mut Server, hapax: &Hapax, collection: &str) {
+    let kills = killed_at_moments(hapax, kills_wanted());
     is_equal(server, collection, 0..RECORDS, &format!("after {kills} kills"));
     eprintln!("{collection}: {kills} runs were killed");
 }
@@ -64,7 +82,7 @@ fn postgres_into_milvus_survives_kills() {
     ));
     let folder = tempfile::tempdir().unwrap();
     let source = "postgres: { url: \"${env:SOURCE_URL}\", table: documents, read: incremental, cursor: at }";
-    let more = format!("transform: SELECT id, text, embedding FROM record\n{MORE}");
+    let more = format!("transform: SELECT id, text, embedding FROM input\n{MORE}");
     let file = pipeline(folder.path(), source, &name, &more);
     let hapax = hapax(&server, folder.path(), file, Some(database.url()));
     killed(&mut server, &hapax, &name);
@@ -101,11 +119,7 @@ fn a_run_that_dies_at_any_point_is_made_good() {
         reached += i32::from(hapax.crash(point));
         hapax.moved();
         is_equal(&mut server, &name, 0..600, point);
-        for file in std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path()) {
-            if file.to_string_lossy().contains(".hapax.db") {
-                std::fs::remove_file(file).unwrap();
-            }
-        }
+        forget(&hapax);
     }
     assert!(reached >= 10, "only {reached} points were reached");
 }
@@ -157,13 +171,13 @@ fn a_server_that_is_killed_is_written_on_once_it_is_back() {
     }
     let mut server = Server::at(&url);
     let hapax = hapax(&server, folder.path(), file, None);
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(120);
+    let until = Instant::now() + Duration::from_secs(120);
     loop {
         let (code, said) = hapax.said(&["run"]);
         if code == 0 {
             break;
         }
-        assert!(std::time::Instant::now() < until, "{said}");
+        assert!(Instant::now() < until, "{said}");
     }
     is_equal(&mut server, "killed", 0..RECORDS, "after the server was killed");
 }

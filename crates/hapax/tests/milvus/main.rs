@@ -123,7 +123,7 @@ fn what_does_not_fit_is_set_aside_and_replayed_once_it_does() {
     ];
     std::fs::write(&input, rows.concat()).unwrap();
     let source = "files: { path: in.jsonl, schema: { id: int64, embedding: string, text: string } }";
-    let file = pipeline(folder.path(), source, &name, "on_error: dead-letter\n");
+    let file = pipeline(folder.path(), source, &name, "on_error: set-aside\n");
     let hapax = hapax(&server, folder.path(), file, None);
     let (code, said) = hapax.said(&["run"]);
     assert_eq!(code, 0, "{said}");
