@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,13 +17,16 @@ use tonic_prost::ProstCodec;
 use url::Url;
 
 use crate::fault::ServerFault;
-use crate::proto::{self, Status};
+use crate::proto::{self, Status, load};
 
 /// How long a connection may take.
 const CONNECT_S: u64 = 5;
 
 /// How long an answer may take. The server is told, and gives the request up as well.
 const ANSWER_S: u64 = 60;
+
+/// How long loading is waited for.
+const LOAD: Duration = Duration::from_secs(60);
 
 /// How large an answer may be. The server's own limit is lower.
 const ANSWER_BYTES_MAX: usize = 512 * 1024 * 1024;
@@ -282,7 +285,21 @@ impl Line {
         self.checked(Some(&status), about)
     }
 
+    /// Loads a collection, and waits until it is.
     pub(crate) async fn load(&mut self, collection: &str) -> Result<(), ServerFault> {
+        self.ask_to_load(collection).await?;
+        let begun = Instant::now();
+        while self.load_state(collection).await? != load::LOADED {
+            if begun.elapsed() > LOAD {
+                let (place, collection) = (self.place().to_owned(), collection.to_owned());
+                return Err(ServerFault::Loading { place, collection });
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    }
+
+    async fn ask_to_load(&mut self, collection: &str) -> Result<(), ServerFault> {
         let about = About { collection, doing: "loading the collection" };
         let request = self.of_collection(about);
         let status: Status =

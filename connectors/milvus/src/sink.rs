@@ -5,7 +5,6 @@ mod plan;
 mod sender;
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use arrow::datatypes::{DataType, SchemaRef};
 use hapax_engine::Fut;
@@ -28,9 +27,6 @@ use sender::Upserter;
 /// How much one commit takes.
 const COMMIT: CommitSize =
     CommitSize { records_max: 20_000, bytes_max: 64 * 1024 * 1024, interval_ms: 1_000 };
-
-/// How long loading is waited for.
-const LOAD: Duration = Duration::from_secs(60);
 
 /// What readers have to do to see what was written, and what the server has to.
 const READERS: &str = "they ask with Strong consistency: with another, what was acknowledged last may not be seen for a while; and the server's log keeps what it took (a standalone server with RocksMQ does through a kill, and Hapax knows no promise of it for a power loss)";
@@ -110,19 +106,10 @@ impl Milvus {
                 let parameters =
                     [("index_type", index), ("metric_type", create.metric.name()), ("params", parameters)];
                 line.index(name, &create.vector, &parameters).await?;
-                line.load(name).await?;
+                line.load(name).await
             }
-            loaded => loaded?,
+            loaded => loaded,
         }
-        let begun = Instant::now();
-        while line.load_state(name).await? != load::LOADED {
-            if begun.elapsed() > LOAD {
-                let place = line.place().to_owned();
-                return Err(ServerFault::Loading { place, collection: name.clone() });
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        Ok(())
     }
 
     fn plan(&self) -> Result<Arc<Plan>, WriteFault> {

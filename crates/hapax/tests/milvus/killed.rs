@@ -129,12 +129,8 @@ struct Own(tempfile::TempDir);
 
 impl Own {
     fn service(&self, command: &str) {
-        let run = Command::new(root().join("services/milvus"))
-            .arg(command)
-            .arg(self.0.path())
-            .env("HAPAX_MILVUS_CONFIG", "common.session.ttl=10")
-            .output()
-            .unwrap();
+        let run =
+            Command::new(root().join("services/milvus")).arg(command).arg(self.0.path()).output().unwrap();
         assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     }
 
@@ -171,13 +167,15 @@ fn a_server_that_is_killed_is_written_on_once_it_is_back() {
     }
     let mut server = Server::at(&url);
     let hapax = hapax(&server, folder.path(), file, None);
-    let until = Instant::now() + Duration::from_secs(120);
+    let until = Instant::now() + Duration::from_secs(150);
     loop {
         let (code, said) = hapax.said(&["run"]);
         if code == 0 {
             break;
         }
         assert!(Instant::now() < until, "{said}");
+        // One that a busy machine keeps waiting may take itself for lost once more.
+        own.service("start");
     }
     is_equal(&mut server, "killed", 0..RECORDS, "after the server was killed");
 }

@@ -31,6 +31,13 @@ fn hapax(server: &Server, folder: &Path, file: PathBuf, source: Option<String>) 
     Hapax { folder: folder.to_owned(), file, variables }
 }
 
+/// An example, where it may leave its positions beside itself.
+fn example(name: &str, folder: &Path) -> PathBuf {
+    let file = folder.join(name);
+    std::fs::copy(root().join("examples").join(name), &file).unwrap();
+    file
+}
+
 /// Writes a pipeline file.
 fn pipeline(folder: &Path, source: &str, collection: &str, more: &str) -> PathBuf {
     let text = format!(
@@ -52,7 +59,7 @@ fn the_parquet_example_runs() {
     std::fs::create_dir(folder.path().join("embeddings")).unwrap();
     let vectors: Vec<(i64, Vec<f32>)> = (0..500).map(|id| (id, vector(id, 384))).collect();
     parquet(&folder.path().join("embeddings/a.parquet"), &vectors);
-    let hapax = hapax(&server, folder.path(), root().join("examples/parquet-to-milvus.yaml"), None);
+    let hapax = hapax(&server, folder.path(), example("parquet-to-milvus.yaml", folder.path()), None);
     for command in ["validate", "plan"] {
         let (code, said) = hapax.said(&[command]);
         assert_eq!(code, 0, "{said}");
@@ -83,7 +90,7 @@ fn the_postgres_example_runs_and_follows_changes_and_deletions() {
     let sql = std::fs::read_to_string(root().join("examples/data/documents.sql")).unwrap();
     database.ask(&sql);
     let folder = tempfile::tempdir().unwrap();
-    let file = root().join("examples/postgres-to-milvus.yaml");
+    let file = example("postgres-to-milvus.yaml", folder.path());
     let hapax = hapax(&server, folder.path(), file, Some(database.url()));
     let (code, said) = hapax.said(&["plan"]);
     assert!(code == 0 && said.contains("effectively-once"), "{said}");

@@ -69,7 +69,11 @@ impl Server {
     /// How many entities there are, all versions counted; 0 where there is no collection yet.
     pub fn count(&mut self, name: &str) -> i64 {
         let rows = self.runtime.block_on(self.client.try_rows(name, "", &["count(*)"]));
-        rows.ok().and_then(|rows| rows[0]["count(*)"].as_i64()).unwrap_or(0)
+        match rows {
+            Ok(rows) => rows[0]["count(*)"].as_i64().unwrap(),
+            Err(said) if said.contains("not found") || said.contains("not loaded") => 0,
+            Err(said) => panic!("{name} cannot be counted: {said}"),
+        }
     }
 
     /// Every entity, by its key.
