@@ -1,6 +1,9 @@
-//! Writes the CSV that `bench/run` moves: eight mixed columns, the same bytes for the same arguments.
+//! Makes what the measurements move, and the plain programs that Hapax is measured beside.
 //!
-//! `hapax-bench FILE ROWS [TWIN_EVERY]`: with `TWIN_EVERY` n, every n-th row repeats the id of an earlier row.
+//! `hapax-bench FILE ROWS [TWIN_EVERY]` writes the CSV that `bench/run` moves: eight mixed columns, the same bytes for
+//! the same arguments; with `TWIN_EVERY` n, every n-th row repeats the id of an earlier row.
+//!
+//! `hapax-bench stream …` is what `bench/streams` needs, see [`stream`].
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -8,11 +11,18 @@ use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
 mod row;
+mod stream;
 
 use row::Rows;
 
 fn main() -> ExitCode {
-    match order(std::env::args_os().skip(1)).and_then(|order| order.write()) {
+    let mut arguments = std::env::args_os().skip(1).peekable();
+    let done = if arguments.next_if(|first| first == "stream").is_some() {
+        stream::run(arguments)
+    } else {
+        order(arguments).and_then(|order| order.write())
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "hapax-bench: {error}");

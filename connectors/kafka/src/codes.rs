@@ -47,6 +47,8 @@ codes! {
     SCHEMA_UNFIT = 616;
     /// A dead letter could not be read again.
     LETTER_UNREADABLE = 617;
+    /// A ledger beside the destination cannot be relied on, for the topic is compacted.
+    LEDGER_BESIDE = 618;
     /// The stored positions belong to another definition of the pipeline.
     OTHER_DEFINITION = 630;
     /// A later run has the lease.

@@ -7,6 +7,7 @@
 pub mod codes;
 pub mod config;
 pub mod fault;
+pub mod joint;
 pub mod scratch;
 pub mod sink;
 pub mod source;

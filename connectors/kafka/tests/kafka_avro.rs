@@ -60,9 +60,11 @@ impl Registry {
                     .cloned()
                     .unwrap_or((404, "{\"error_code\":40403,\"message\":\"not found\"}".to_owned()));
                 asking.lock().unwrap().push(request);
+                // Cut before its end: it says that it is longer.
+                let cut = usize::from(body.contains("CUT"));
                 let answer = format!(
                     "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-                    body.len()
+                    body.len() + cut
                 );
                 let _ = stream.write_all(answer.as_bytes()).await;
             }
@@ -226,4 +228,32 @@ async fn a_registry_that_goes_away_in_mid_run_is_waited_for_and_loses_nothing() 
     registry.schema(1, FIRST);
     let batch = reader.read(limit).await.unwrap().unwrap();
     assert_eq!(batch.records.column(0).as_primitive::<Int64Type>().value(0), 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_an_answer_that_is_whole_and_says_no_spoils_a_message() {
+    let (scene, registry) = (Scene::new(), Registry::start().await);
+    let topic = scene.topic("t", 1, &[]);
+    let latest = serde_json::json!({ "id": 2, "schema": SECOND });
+    registry.answer(&format!("subjects/{topic}-value/versions/latest"), 200, latest);
+    scene.write(&topic, [(0, None, Some(first(7, "x").as_slice()))]);
+    let source = open(&scene, &topic, serde_json::json!({ "url": registry.url })).await.unwrap();
+    let mut reader = source.open(&SplitId::new(format!("{topic}[0]")), None).await.unwrap();
+    let limit = ReadLimit { records_max: 10, bytes_max: 1 << 20 };
+    let passing = [
+        (200, serde_json::json!({ "schema": FIRST, "CUT": 1 }), codes::REGISTRY_AWAY),
+        (200, serde_json::json!("<html>"), codes::REGISTRY_AWAY),
+        (404, serde_json::json!("a proxy's page"), codes::REGISTRY_AWAY),
+        (502, serde_json::json!({}), codes::REGISTRY_AWAY),
+        (401, serde_json::json!({ "error_code": 401 }), codes::REGISTRY_REFUSED),
+    ];
+    for (status, body, code) in passing {
+        registry.answer("schemas/ids/1", status, body.clone());
+        let error =
+            reader.read(limit).await.err().unwrap_or_else(|| panic!("{status} {body} counts as a schema"));
+        assert_eq!(error.fault.code(), code, "{status} {body}: {error}");
+    }
+    registry.schema(1, FIRST);
+    let batch = reader.read(limit).await.unwrap().unwrap();
+    assert_eq!((batch.records.num_rows(), batch.rejected.len()), (1, 0));
 }

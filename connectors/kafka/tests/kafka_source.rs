@@ -404,3 +404,54 @@ async fn members_of_a_group_share_the_partitions_and_hand_them_over() {
     }
     two.group().unwrap().leave().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn markers_at_the_end_are_passed_so_that_nothing_seems_missing_once_they_are_gone() {
+    let scene = Scene::new();
+    let topic = scene.topic("t", 1, &[]);
+    let producer = scene.producer(&[("transactional.id", &topic)]);
+    producer.init_transactions(PATIENCE).unwrap();
+    let transaction = |ids: std::ops::Range<i64>, commits: bool| {
+        producer.begin_transaction().unwrap();
+        bodies(ids).iter().for_each(|body| send(&producer, &topic, 0, None, Some(body), &[]));
+        producer.flush(PATIENCE).unwrap();
+        match commits {
+            true => producer.commit_transaction(PATIENCE).unwrap(),
+            false => producer.abort_transaction(PATIENCE).unwrap(),
+        }
+    };
+    transaction(0..5, true);
+    transaction(100..103, false);
+    let source = open(&scene, serde_json::json!({ "topic": topic })).await.unwrap();
+    let id = split(&topic, 0);
+    let mut reader = source.open(&id, None).await.unwrap();
+    let batches = rest(reader.as_mut()).await;
+    assert_eq!(ids(&batches), (0..5).collect::<Vec<_>>());
+    let through = batches.last().unwrap().through.clone();
+    // Offsets 5 and 9 are markers, 6 to 8 were taken back.
+    assert_eq!(source.describe(&through), "offset 10");
+    assert_eq!(source.lag(&id, Some(&through)).await.unwrap(), Some(0));
+    // Whoever waits hears of a marker, too.
+    transaction(5..6, true);
+    tokio::time::timeout(PATIENCE, reader.more()).await.unwrap().unwrap();
+    let mut moved = rest(reader.as_mut()).await;
+    while source.describe(&moved.last().unwrap().through) != "offset 12" {
+        tokio::time::timeout(PATIENCE, reader.more()).await.unwrap().unwrap();
+        moved.extend(rest(reader.as_mut()).await);
+    }
+    assert_eq!(ids(&moved), [5]);
+    // Nothing is deleted yet: the record before the position is read again, and the position stays.
+    let again = moved.last().unwrap().through.clone();
+    let mut reader = source.open(&id, Some(&again)).await.unwrap();
+    assert!(reader.read(LIMIT).await.unwrap().is_none());
+    scene.delete_before(&topic, 0, 12);
+    let mut reader = source.open(&id, Some(&again)).await.unwrap();
+    assert!(reader.read(LIMIT).await.unwrap().is_none());
+    transaction(6..8, true);
+    tokio::time::timeout(PATIENCE, reader.more()).await.unwrap().unwrap();
+    assert_eq!(ids(&rest(reader.as_mut()).await), [6, 7]);
+    // What is missing is still told from markers.
+    scene.delete_before(&topic, 0, 13);
+    let gap = stops(source.open(&id, Some(&again)).await, codes::GAP);
+    assert!(gap.contains("12"), "{gap}");
+}

@@ -16,7 +16,7 @@ use hapax_engine::fault::SourceError;
 use hapax_engine::identify::digest;
 use hapax_engine::message::session::{self, Session};
 use hapax_engine::message::{Beside, Bodies, Gathering, Layout, Message, moment, number, text};
-use hapax_engine::source::{Arrangement, Extent, Source, Split, SplitReader};
+use hapax_engine::source::{Arrangement, Extent, Numbers, Source, Split, SplitReader};
 use hapax_protocol::code::Code;
 use hapax_protocol::guarantee::{Completeness, Order, Replay, Retention, Settle, SourceFacts, Window};
 use hapax_protocol::position::{Ordinal, Position, SplitId};
@@ -246,6 +246,10 @@ impl Source for Nats {
 
     fn arrangement(&self) -> Arrangement {
         Arrangement::Partitions
+    }
+
+    fn numbers(&self) -> Numbers {
+        Numbers::Ascending
     }
 
     fn extent(&self) -> Extent {

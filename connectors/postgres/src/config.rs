@@ -26,6 +26,10 @@ pub struct SinkConfig {
     /// How long the ledger remembers an identity: `30d`, `12h`. For ever if nothing is said.
     #[serde(default)]
     pub ledger_retention: Option<String>,
+    /// Whether positions, dead letters and the ledger are kept in the database (`_hapax_*` tables). `false` gives
+    /// at-least-once.
+    #[serde(default)]
+    pub positions: Option<bool>,
 }
 
 fn created() -> bool {

@@ -12,7 +12,7 @@ use hapax_engine::dead_letter::DeadLetter;
 use hapax_engine::fault::SourceError;
 use hapax_engine::message::session::{self, Session};
 use hapax_engine::message::{Bodies, Layout, moment, number, text};
-use hapax_engine::source::{Arrangement, Extent, Source, Split, SplitReader};
+use hapax_engine::source::{Arrangement, Extent, Numbers, Source, Split, SplitReader};
 use hapax_protocol::code::Code;
 use hapax_protocol::guarantee::{Completeness, Order, Replay, Retention, Settle, SourceFacts};
 use hapax_protocol::position::{Position, SplitId};
@@ -147,6 +147,10 @@ impl Source for Rabbitmq {
 
     fn arrangement(&self) -> Arrangement {
         Arrangement::Partitions
+    }
+
+    fn numbers(&self) -> Numbers {
+        Numbers::Ascending
     }
 
     fn extent(&self) -> Extent {

@@ -77,4 +77,6 @@ codes! {
     LEDGER_EMPTIED = 681;
     /// The server may forget what it was told.
     NOT_PERSISTENT = 682;
+    /// An entry has an id that no record can be numbered by.
+    LARGE_ID = 684;
 }

@@ -90,10 +90,9 @@ pub(crate) fn window(text: &str) -> Option<Window> {
 
 /// Reads `unbounded` or a length of time.
 pub(crate) fn retention(text: Option<&str>) -> Option<Retention> {
-    match text.map(str::trim) {
-        None | Some("unbounded") => Some(Retention::Unbounded),
-        Some(text) => window(text).map(Retention::For),
-    }
+    let retention = text.map_or(Some(Retention::Unbounded), Retention::parse)?;
+    (retention == Retention::Unbounded || retention <= Retention::For(Window(WINDOW_MS_MAX)))
+        .then_some(retention)
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ pub(crate) struct Server {
     pub replica: bool,
     /// What it does when its memory is full.
     pub eviction: String,
+    /// How many others follow it.
+    pub replicas: u64,
     /// Whether it appends what is written to a file.
     pub appends: bool,
 }
@@ -31,6 +33,7 @@ impl Server {
             version: (next()?, next()?),
             cluster: find("cluster_enabled") == Some("1"),
             replica: find("role") == Some("slave"),
+            replicas: find("connected_slaves").and_then(|count| count.parse().ok()).unwrap_or(0),
             eviction: find("maxmemory_policy").unwrap_or("unknown").to_owned(),
             appends: find("aof_enabled") == Some("1"),
         })
@@ -44,6 +47,11 @@ impl Server {
     /// Whether it keeps every key until somebody removes it.
     pub(crate) fn keeps_keys(&self) -> bool {
         self.eviction == "noeviction"
+    }
+
+    /// Whether it stands alone: nobody takes over from it who may lack what it had answered.
+    pub(crate) fn is_alone(&self) -> bool {
+        !self.cluster && self.replicas == 0
     }
 }
 
@@ -96,11 +104,12 @@ mod tests {
 
     #[test]
     fn servers_say_what_they_are() {
-        let info = "# Server\r\nredis_version:7.0.15\r\nrole:slave\r\ncluster_enabled:1\r\n\
+        let info = "# Server\r\nredis_version:7.0.15\r\nrole:slave\r\ncluster_enabled:1\r\nconnected_slaves:2\r\n\
                     maxmemory_policy:allkeys-lru\r\naof_enabled:1\r\n";
         let server = Server::of(&Value::BulkString(info.into())).unwrap();
         assert!(server.is_enough() && server.cluster && server.replica && server.appends);
-        assert!(!server.keeps_keys());
+        assert!(!server.keeps_keys() && !server.is_alone());
+        assert!(Server { replicas: 0, cluster: false, ..server }.is_alone());
         let old = Server::of(&Value::BulkString("redis_version:6.2.1\n".into())).unwrap();
         assert!(!old.is_enough());
         assert_eq!(Server::of(&Value::BulkString("valkey".into())), None);

@@ -414,8 +414,8 @@ async fn settings_that_contradict_themselves_are_refused() {
 async fn servers_that_cannot_be_used_are_refused() {
     let scene = Scene::new();
     let wrong = scene.url().replace("redis://:", "redis://:wrong");
-    let sink = pen::open(config(&scene, &wrong, "t:{id}", serde_json::json!({}))).await.unwrap();
-    let error = sink.prepare(&shape(&["id"])).await.unwrap_err();
+    let opened = pen::open(config(&scene, &wrong, "t:{id}", serde_json::json!({}))).await;
+    let error = opened.err().expect("it opens with a wrong password");
     assert_eq!(error.fault.code(), codes::WRONG_PASSWORD, "{error:?}");
     let secret = scene.url().split(['@', ':']).nth(2).unwrap().to_owned();
     assert!(secret.len() > 4 && !format!("{error} {error:?} {}", error.fault.help()).contains(&secret));

@@ -95,16 +95,26 @@ async fn what_was_read_may_be_trimmed() {
     let log = scene.key("log");
     scene.fill(&log, 0..50);
     let source = plain(&scene).await;
+    let all = reader(&source, &scene, None)
+        .await
+        .read(ReadLimit { records_max: 100, ..LIMIT })
+        .await
+        .unwrap()
+        .unwrap();
+    // A record has the same number whatever was removed before it.
+    let number = |id: usize| all.ordinals.of(id);
     let mut one = reader(&source, &scene, None).await;
     let first = ten(&mut one).await;
     scene.run(&["XTRIM", &log, "MAXLEN", "=", "40"]);
+    let anew = ten(&mut reader(&source, &scene, None).await).await;
+    assert_eq!((ids(&anew)[0], anew.ordinals.of(0)), (10, number(10)));
     let second = ten(&mut one).await;
-    assert_eq!((ids(&second)[0], second.ordinals.of(0)), (10, 10));
+    assert_eq!((ids(&second)[0], second.ordinals.of(0)), (10, number(10)));
     // Exactly what was read is gone.
     scene.run(&["XTRIM", &log, "MAXLEN", "=", "30"]);
     let mut two = reader(&source, &scene, Some(&second.through)).await;
     let third = ten(&mut two).await;
-    assert_eq!((ids(&third)[0], third.ordinals.of(0)), (20, 20));
+    assert_eq!((ids(&third)[0], third.ordinals.of(0)), (20, number(20)));
     assert_eq!(source.lag(&third.split, Some(&third.through)).await.unwrap(), Some(20));
     // One more is too many, for whoever stands before it.
     scene.run(&["XTRIM", &log, "MAXLEN", "=", "19"]);
@@ -118,7 +128,7 @@ async fn what_was_read_may_be_trimmed() {
     let source = opened(&scene, serde_json::json!({ "accept_gap": through })).await.unwrap();
     let mut accepted = reader(&source, &scene, Some(&third.through)).await;
     let fourth = ten(&mut accepted).await;
-    assert_eq!((ids(&fourth)[0], fourth.ordinals.of(0)), (31, 30));
+    assert_eq!((ids(&fourth)[0], fourth.ordinals.of(0)), (31, number(31)));
     assert_eq!(source.lag(&fourth.split, Some(&fourth.through)).await.unwrap(), Some(9));
     scene.run(&["XTRIM", &log, "MAXLEN", "=", "3"]);
     assert_eq!(fails(&mut accepted).await.0, codes::TRIMMED);
@@ -191,6 +201,22 @@ async fn another_stream_of_the_name_stops_the_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_id_that_numbers_no_record_stops_the_run_before_it() {
+    let scene = Scene::new();
+    let log = scene.key("log");
+    for id in ["0-2097151", "1-0"] {
+        scene.run(&["XADD", &log, id, "id", "1", "name", "x"]);
+    }
+    let source = plain(&scene).await;
+    let batch = ten(&mut reader(&source, &scene, None).await).await;
+    assert_eq!((batch.ordinals.of(0), batch.ordinals.of(1)), ((1 << 21) - 1, 1 << 21));
+    scene.run(&["XADD", &log, "1-2097152", "id", "1", "name", "x"]);
+    let (code, said) = fails(&mut reader(&source, &scene, Some(&batch.through)).await).await;
+    assert_eq!(code, codes::LARGE_ID, "{said}");
+    assert!(said.contains("1-2097152"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn entries_that_do_not_fit_are_read_again_by_the_schema_of_today() {
     let scene = Scene::new();
     let log = scene.key("log");
@@ -198,13 +224,13 @@ async fn entries_that_do_not_fit_are_read_again_by_the_schema_of_today() {
     scene.run(&["XADD", &log, "2-0", "id", "8", "name", "y"]);
     let source = plain(&scene).await;
     let batch = ten(&mut reader(&source, &scene, None).await).await;
-    assert_eq!((ids(&batch), batch.ordinals.of(0)), (vec![8], 1));
+    assert_eq!((ids(&batch), batch.ordinals.of(0)), (vec![8], 2 << 21));
     let rejected = &batch.rejected[0];
-    assert_eq!((rejected.ordinal, rejected.code), (0, codes::VALUE_MISFIT));
+    assert_eq!((rejected.ordinal, rejected.code), (1 << 21, codes::VALUE_MISFIT));
     assert!(rejected.reason.contains("1-0") && rejected.reason.contains("seven"), "{}", rejected.reason);
     assert!(source.rejects_with(rejected.code));
     let letter = |raw: &str| DeadLetter {
-        place: Place { split: batch.split.clone(), ordinal: 0 },
+        place: Place { split: batch.split.clone(), ordinal: rejected.ordinal },
         code: rejected.code,
         reason: rejected.reason.clone(),
         raw: raw.to_owned(),

@@ -28,6 +28,8 @@ pub struct Pipeline {
     pub keeper: Option<Section>,
     /// Where identities are remembered beside the destination, if the file says.
     pub ledger: Option<Section>,
+    /// What computes vectors, if the file says.
+    pub embed: Option<Section>,
     /// What tells them apart.
     pub identity: Spanned<Identity>,
     /// The columns of the identity, each with its place.
@@ -280,6 +282,7 @@ fn pipeline(tree: &Node, name: PipelineName, secrets: Secrets) -> Option<Pipelin
         sink: section(tree.get("sink")?)?,
         ledger: tree.get("ledger").and_then(section),
         keeper: tree.get("keeper").and_then(section),
+        embed: tree.get("embed").and_then(section),
         identity,
         identity_columns,
         duplicates: spanned(tree, "duplicates", |text| match text {

@@ -20,27 +20,25 @@ pub struct System {
     pub sink: Option<Value>,
 }
 
+/// What may stand beside both ends: the schema of each kind, by its name.
+#[derive(Debug, Clone, Default)]
+pub struct Beside {
+    /// Ledgers.
+    pub ledgers: Map<String, Value>,
+    /// What computes vectors.
+    pub embedders: Map<String, Value>,
+}
+
 /// The schema of the whole file, from the systems there are and the definitions their schemas share.
 ///
 /// Two keywords of its own help people: `x-expected` says in words what a value should be, `x-noun` what
 /// the keys of an object name.
-pub fn compose(systems: &[System], ledgers: Map<String, Value>, definitions: Map<String, Value>) -> Value {
+pub fn compose(systems: &[System], beside: Beside, definitions: Map<String, Value>) -> Value {
     let side = |what: &str, section: &dyn Fn(&System) -> Option<Value>| {
-        let sections: Map<String, Value> = systems
-            .iter()
-            .filter_map(|system| {
-                section(system).map(|schema| (system.name.to_owned(), described(schema, system)))
-            })
-            .collect();
-        json!({
-            "type": "object",
-            "description": what,
-            "properties": sections,
-            "additionalProperties": false,
-            "minProperties": 1,
-            "maxProperties": 1,
-            "x-noun": "system",
-        })
+        let sections = systems.iter().filter_map(|system| {
+            section(system).map(|schema| (system.name.to_owned(), described(schema, system)))
+        });
+        one_of("system", what, sections.collect())
     };
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -64,29 +62,23 @@ pub fn compose(systems: &[System], ledgers: Map<String, Value>, definitions: Map
                 "description": "What happens to a record whose identity was moved before: it is dropped and counted, kept, or set aside.",
                 "enum": ["drop", "keep", "dead-letter"],
             },
-            "ledger": {
-                "type": "object", "additionalProperties": false, "minProperties": 1, "maxProperties": 1, "x-noun": "kind of ledger",
-                "description": "Where identities are remembered for a destination that cannot remember them. Only for sources that can be read again from a position.",
-                "properties": ledgers,
-            },
+            "ledger": one_of(
+                "kind of ledger",
+                "Where identities are remembered for a destination that cannot remember them. Only for sources that can be read again from a position.",
+                beside.ledgers,
+            ),
+            "embed": one_of(
+                "kind of endpoint",
+                "A column of vectors that is computed from a column of text, where it is missing. Each text is computed once: its vector is kept in a file.",
+                beside.embedders,
+            ),
             "transform": {
                 "type": "string",
                 "x-expected": "one SQL statement, `SELECT … FROM input`",
                 "description": "One SQL SELECT over each record: projection, filter, casts, expressions.",
             },
             "sink": side("Where records go: one system.", &|system| system.sink.clone()),
-            "keeper": {
-                "type": "object", "additionalProperties": false, "minProperties": 1, "maxProperties": 1, "x-noun": "system",
-                "description": "Where positions, claims and dead letters are kept for a destination that keeps nothing itself (a web service, a message queue). A file NAME.hapax.db beside the pipeline file by default.",
-                "properties": {"sqlite": {
-                    "type": "object", "additionalProperties": false, "required": ["path"],
-                    "description": "A SQLite database.",
-                    "properties": {"path": {
-                        "type": "string", "x-expected": "a path",
-                        "description": "The database file. Created if it is missing; its directory must exist. Losing it is losing the positions.",
-                    }},
-                }},
-            },
+            "keeper": keeper(),
             "delivery": {
                 "description": "The least guarantee that is accepted. The run does not start if the pair cannot give it.",
                 "enum": ["exactly-once", "effectively-once", "at-least-once", "at-most-once"],
@@ -119,6 +111,35 @@ pub fn compose(systems: &[System], ledgers: Map<String, Value>, definitions: Map
         },
         "$defs": definitions,
     })
+}
+
+/// An object with one key, which names what the value is for.
+fn one_of(noun: &str, what: &str, sections: Map<String, Value>) -> Value {
+    json!({
+        "type": "object",
+        "description": what,
+        "properties": sections,
+        "additionalProperties": false,
+        "minProperties": 1,
+        "maxProperties": 1,
+        "x-noun": noun,
+    })
+}
+
+fn keeper() -> Value {
+    let sqlite = json!({
+        "type": "object", "additionalProperties": false, "required": ["path"],
+        "description": "A SQLite database.",
+        "properties": {"path": {
+            "type": "string", "x-expected": "a path",
+            "description": "The database file. Created if it is missing; its directory must exist. Losing it is losing the positions.",
+        }},
+    });
+    one_of(
+        "system",
+        "Where positions, claims and dead letters are kept for a destination that keeps nothing itself (a web service, a message queue). A file NAME.hapax.db beside the pipeline file by default.",
+        Map::from_iter([("sqlite".to_owned(), sqlite)]),
+    )
 }
 
 fn identity() -> Value {

@@ -1,5 +1,6 @@
 //! What every ledger must do that stands beside the destination.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use hapax_engine::ledger::Ledger;
@@ -27,6 +28,7 @@ pub trait Subject {
 pub async fn suite(subject: &impl Subject) {
     Case { subject, name: "claims" }.a_place_passes_again_and_no_other().await;
     Case { subject, name: "call" }.twins_within_one_call_are_told_apart().await;
+    Case { subject, name: "mixed" }.a_call_of_old_and_new_is_answered_in_its_order().await;
     Case { subject, name: "many" }.many_claims_are_all_kept().await;
     Case { subject, name: "pipelines" }.pipelines_and_splits_stand_by_themselves().await;
     Case { subject, name: "withdrawn" }.only_own_claims_are_withdrawn().await;
@@ -101,6 +103,36 @@ impl<S: Subject> Case<'_, S> {
         // The whole call again, as after a crash: what passed passes.
         let claims = claim(&ledger, &call).await;
         assert_eq!(claims, [Claim::Replay, twin(5), Claim::Replay, Claim::Replay, twin(7)]);
+    }
+
+    async fn a_call_of_old_and_new_is_answered_in_its_order(&self) {
+        let ledger = self.open(false).await;
+        let mut first: HashMap<u64, u64> = HashMap::new();
+        let mut ordinal = 0_u64;
+        // Few are old at first, and most at the end; in each call some come twice, far from each other.
+        for call in 0..12_u64 {
+            let numbers = (0..1_000_u64).map(|n| match n % 97 {
+                0..=3 if n > 500 => call * 1_000 + n - 500,
+                rest if rest < call * 9 => n,
+                _ => call * 1_000 + n,
+            });
+            let arrivals: Vec<Arrival> = numbers
+                .map(|number| {
+                    ordinal += 1;
+                    arrival(number, ordinal)
+                })
+                .collect();
+            let answers = claim(&ledger, &arrivals).await;
+            for (answer, arrival) in answers.iter().zip(&arrivals) {
+                let number = u64::try_from(u128::MAX ^ u128::from_be_bytes(arrival.id.0)).unwrap();
+                let expected = match first.get(&number) {
+                    None => Claim::New,
+                    Some(first) => twin(*first),
+                };
+                assert_eq!(*answer, expected, "call {call}, identity {number}");
+                first.entry(number).or_insert(arrival.ordinal);
+            }
+        }
     }
 
     async fn many_claims_are_all_kept(&self) {

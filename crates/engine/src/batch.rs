@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, SchemaRef};
+use arrow::error::ArrowError;
 use hapax_protocol::code::Code;
 use hapax_protocol::identity::RecordId;
 use hapax_protocol::position::{Ordinal, Position, SplitId};
@@ -84,6 +86,49 @@ impl Rejected {
         let cut = bytes.get(..Self::RAW_MAX_BYTES).unwrap_or(bytes);
         String::from_utf8_lossy(cut).into_owned()
     }
+
+    /// Text for `raw`: a record as a JSON object with every column.
+    pub fn record(records: &RecordBatch, row: usize) -> Result<String, ArrowError> {
+        if let Some(column) = not_finite(records, row) {
+            // JSON would say null, and a replay would believe it.
+            let column = records.schema().field(column).name().clone();
+            return Ok(format!("column {column} is not a finite number, which JSON cannot say"));
+        }
+        let mut bytes = Vec::new();
+        let mut writer = arrow::json::WriterBuilder::new()
+            .with_explicit_nulls(true)
+            .build::<_, arrow::json::writer::LineDelimited>(&mut bytes);
+        writer.write(&records.slice(row, 1))?;
+        writer.finish()?;
+        drop(writer);
+        let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+        Ok(Self::excerpt(line))
+    }
+
+    /// Reads what [`record`](Self::record) wrote, by these columns; `None` if it is no such record.
+    pub fn read_record(schema: SchemaRef, raw: &str) -> Option<RecordBatch> {
+        if !raw.starts_with('{') {
+            return None;
+        }
+        let mut decoder =
+            arrow::json::ReaderBuilder::new(schema).with_strict_mode(true).build_decoder().ok()?;
+        decoder.decode(raw.as_bytes()).ok()?;
+        let records = decoder.flush().ok()??;
+        (records.num_rows() == 1).then_some(records)
+    }
+}
+
+/// The first column with a NaN or an infinity in this row.
+fn not_finite(records: &RecordBatch, row: usize) -> Option<usize> {
+    records.columns().iter().position(|column| match column.data_type() {
+        DataType::Float32 => {
+            column.is_valid(row) && !column.as_primitive::<Float32Type>().value(row).is_finite()
+        }
+        DataType::Float64 => {
+            column.is_valid(row) && !column.as_primitive::<Float64Type>().value(row).is_finite()
+        }
+        _ => false,
+    })
 }
 
 /// How much one read may bring.

@@ -38,6 +38,11 @@ pub trait Source: Send + Sync {
         Arrangement::Sequence
     }
 
+    /// What the numbers of its records say.
+    fn numbers(&self) -> Numbers {
+        Numbers::Counted
+    }
+
     /// Whether its splits go on after what there is now.
     fn extent(&self) -> Extent {
         Extent::Bounded
@@ -63,6 +68,12 @@ pub trait Source: Send + Sync {
         None
     }
 
+    /// Whether a ledger beside the destination tells twins from replays here. A claim is made before its effect, so a
+    /// source refuses it where a record may be gone when it has to be read again, and a later one of its identity is not.
+    fn suits_ledger_beside(&self) -> Result<(), SourceError> {
+        Ok(())
+    }
+
     /// A position in words, for people: `byte 1048576, record 10240`.
     fn describe(&self, position: &Position) -> String;
 
@@ -82,6 +93,15 @@ pub enum Arrangement {
     /// Beside each other, as the partitions of a topic: a key is in one of them, and no record of one comes before a
     /// record of another.
     Partitions,
+}
+
+/// What the numbers of a split's records say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Numbers {
+    /// 0, 1, 2, … with none left out: a number is how many records come before.
+    Counted,
+    /// They ascend, and some are nobody's, as the offsets of a topic: how many come before, they do not say.
+    Ascending,
 }
 
 /// Whether splits go on.

@@ -6,7 +6,7 @@ pub mod scratch;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hapax_config::schema::{System, compose};
+use hapax_config::schema::{Beside, System, compose};
 use hapax_config::{Mistake, Pipeline, Section, codes};
 use hapax_engine::fault::{SinkError, SourceError};
 use hapax_engine::ledger::Ledger;
@@ -14,7 +14,7 @@ use hapax_engine::sink::{Kept, Sink, Target};
 use hapax_engine::source::Source;
 use hapax_ledger::embedded::Embedded;
 use hapax_protocol::code::Code;
-use hapax_protocol::guarantee::InDoubt;
+use hapax_protocol::guarantee::{InDoubt, Retention};
 use hapax_protocol::lease::PipelineName;
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
@@ -95,32 +95,43 @@ pub fn schema() -> serde_json::Value {
     ledgers.insert(REDIS.into(), generator.subschema_for::<hapax_redis::ledger::LedgerConfig>().to_value());
     ledgers.insert(EMBEDDED.into(), embedded_schema());
     let definitions = generator.take_definitions(true);
-    compose(&systems, ledgers, definitions)
+    compose(&systems, Beside { ledgers, embedders: serde_json::Map::new() }, definitions)
 }
 
 fn embedded_schema() -> serde_json::Value {
     serde_json::json!({
         "type": "object", "additionalProperties": false, "required": ["path"],
         "description": "A ledger in a directory of this machine.",
-        "properties": {"path": {
-            "type": "string", "x-expected": "a path",
-            "description": "The directory. Created if it is missing; the one above it must exist. Losing it is losing what was remembered.",
-        }},
+        "properties": {
+            "path": {
+                "type": "string", "x-expected": "a path",
+                "description": "The directory. Created if it is missing; the one above it must exist. Losing it is losing what was remembered.",
+            },
+            "retention": {
+                "type": "string", "default": "unbounded", "x-expected": "`unbounded` or a time such as `7d`",
+                "description": "How long identities are remembered: `unbounded`, or a time such as `7d`, by this machine's clock.",
+            },
+        },
     })
 }
 
 /// Opens a ledger that stands beside a destination. Nothing is created yet.
 pub fn open_ledger(section: &Section) -> Result<Arc<dyn Ledger>, OpenError> {
     if section.system != REDIS {
-        return Ok(embedded_ledger(Path::new(section.text("path").unwrap_or_default())));
+        let retention = Retention::parse(section.text("retention").unwrap_or("unbounded"));
+        let retention = retention.ok_or_else(|| {
+            let message = "`retention` is neither `unbounded` nor a time such as `7d`";
+            Mistake::new(codes::SECTION, section.span, message.to_owned())
+        })?;
+        return Ok(embedded_ledger(Path::new(section.text("path").unwrap_or_default()), retention));
     }
     let ledger = hapax_redis::ledger::open(section.read()?, InDoubt::Resend);
     Ok(Arc::new(ledger.map_err(OpenError::Sink)?))
 }
 
 /// A ledger in a directory of this machine.
-pub fn embedded_ledger(path: &Path) -> Arc<dyn Ledger> {
-    Arc::new(Embedded::new(path, InDoubt::Resend))
+pub fn embedded_ledger(path: &Path, retention: Retention) -> Arc<dyn Ledger> {
+    Arc::new(Embedded::new(path, retention, InDoubt::Resend))
 }
 
 /// The name of a type, as `schema:` takes it.
@@ -222,17 +233,27 @@ pub async fn open_sink(section: &Section, name: &PipelineName, keeper: &Path) ->
     }
 }
 
-/// Opens both ends of a pipeline that moves within one database, where they may share its transactions; `None` if each is
+/// Opens both ends of a pipeline that moves within one system, where they may share its transactions; `None` if each is
 /// opened by itself.
 pub async fn open_joint(
     source: &Section,
     sink: &Section,
+    name: &PipelineName,
 ) -> Result<Option<(Arc<dyn Source>, Sink)>, OpenError> {
-    if source.system != sink.system || source.text("read") != Some("marked") {
+    if source.system != sink.system {
         return Ok(None);
     }
+    let is_marked = source.text("read") == Some("marked");
     match source.system.as_str() {
-        MYSQL => {
+        KAFKA if source.text("group").is_some() => {
+            let opened = hapax_kafka::joint::open(source.read()?, sink.read()?, name).await;
+            let (source, sink) = opened.map_err(|error| match error {
+                hapax_kafka::joint::OpenError::Source(error) => OpenError::Source(error),
+                hapax_kafka::joint::OpenError::Sink(error) => OpenError::Sink(error),
+            })?;
+            Ok(Some((Arc::new(source), sink)))
+        }
+        MYSQL if is_marked => {
             let opened = hapax_mysql::joint::open(source.read()?, sink.read()?).await;
             let (source, sink) = opened.map_err(|error| match error {
                 hapax_mysql::joint::OpenError::Source(error) => OpenError::Source(error),
@@ -240,7 +261,7 @@ pub async fn open_joint(
             })?;
             Ok(Some((Arc::new(source), sink)))
         }
-        POSTGRES => {
+        POSTGRES if is_marked => {
             let opened = hapax_postgres::joint::open(source.read()?, sink.read()?).await;
             let (source, sink) = opened.map_err(|error| match error {
                 hapax_postgres::joint::OpenError::Source(error) => OpenError::Source(error),

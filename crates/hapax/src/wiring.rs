@@ -14,7 +14,9 @@ use hapax_engine::run::{self, CommitLimit, Limits, Run, Stop, Until};
 use hapax_engine::sink::{Shape, Sink};
 use hapax_engine::source::Source;
 use hapax_engine::transform::Transform;
-use hapax_protocol::guarantee::{Effect, Facts, IdentityKind, LedgerFacts, Level, Verdict, derive};
+use hapax_protocol::guarantee::{
+    Effect, Facts, IdentityKind, LedgerFacts, Level, Retention, Verdict, derive,
+};
 use hapax_protocol::identity::{Duplicates, Identity};
 use hapax_protocol::lease::Applicant;
 use hapax_transform::{Select, SelectError};
@@ -128,7 +130,7 @@ impl Loaded {
     /// Opens both ends together, where they may share the transactions of one database. Nothing is created.
     async fn joint(&self) -> Result<Option<(Arc<dyn Source>, Sink)>, Failure> {
         let (source, sink) = (&self.pipeline.source, &self.pipeline.sink);
-        registry::open_joint(source, sink).await.map_err(|error| {
+        registry::open_joint(source, sink, &self.pipeline.name).await.map_err(|error| {
             let section = if matches!(error, OpenError::Sink(_)) { sink } else { source };
             self.open_error(section, error)
         })
@@ -181,6 +183,7 @@ impl Loaded {
         let duplicates = self.duplicates(&sink)?;
         let mut facts = facts(&*source, &self.pipeline.identity.value, &sink, duplicates);
         if let Some(beside) = ledger.as_ref().filter(|_| duplicates.need_ledger()) {
+            source.suits_ledger_beside().map_err(|error| self.unsuited(error.fault.as_ref()))?;
             // What is done about an effect whose end is unknown, a destination that keeps nothing says itself.
             let in_doubt = match &sink {
                 Sink::Kept(kept) => kept.target.repeat().in_doubt(),
@@ -192,11 +195,17 @@ impl Loaded {
         Ok(Opened { loaded: self, source, transform, schema, sink, ledger, duplicates, verdict })
     }
 
+    /// A ledger beside the destination that the source refuses.
+    fn unsuited(&self, fault: &dyn Fault) -> Failure {
+        let span = self.pipeline.ledger.as_ref().map_or(self.pipeline.source.span, |ledger| ledger.span);
+        self.mistake(Mistake::new(fault.code(), span, fault.to_string()).helped(fault.help()))
+    }
+
     /// The ledger beside the destination, if the pipeline has one. Nothing is created.
     pub fn ledger(&self) -> Result<Option<Arc<dyn Ledger>>, Failure> {
         let Some(section) = &self.pipeline.ledger else { return Ok(None) };
         let opened = match &self.scratch_ledger {
-            Some(path) => Ok(registry::embedded_ledger(path)),
+            Some(path) => Ok(registry::embedded_ledger(path, Retention::Unbounded)),
             None => registry::open_ledger(section),
         };
         opened.map(Some).map_err(|error| self.open_error(section, error))
@@ -341,6 +350,12 @@ pub struct Opened {
 }
 
 impl Opened {
+    /// What remembers identities, whether at the destination or beside it.
+    pub fn ledger_facts(&self) -> Option<LedgerFacts> {
+        let beside = self.ledger.as_ref().map(|ledger| ledger.facts());
+        beside.or_else(|| self.sink.destination().traits().ledger)
+    }
+
     /// The least level that is accepted: as the file says, or that nothing is lost.
     pub fn required(&self) -> Level {
         self.loaded.pipeline.delivery.as_ref().map_or(Level::AtLeastOnce, |asked| asked.value)

@@ -8,8 +8,12 @@
     clippy::unwrap_used
 )]
 
+#[path = "kafka/beside.rs"]
+mod beside;
 #[path = "../../../connectors/kafka/tests/scene/mod.rs"]
 mod scene;
+#[path = "kafka/within.rs"]
+mod within;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

@@ -236,3 +236,28 @@ fn a_wrong_password_is_said_and_not_shown() {
     let said = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
     assert!(status.code() == Some(1) && said.contains("HX0651") && !said.contains("wr0ng-"), "{said}");
 }
+
+#[test]
+fn an_entry_is_traced_to_its_commit_by_its_place() {
+    let case = Case::new();
+    case.pipeline("", "", "");
+    // Three commits, of entries whose numbers are their ids.
+    for from in [0, 10, 20] {
+        case.fill(from..from + 10);
+        let (code, said) = case.hapax(&["run", "p.yaml"]);
+        assert_eq!(code, 0, "{said}");
+    }
+    case.fill(30..40);
+    let traced = |id: u64| {
+        let (code, said) = case.hapax(&["trace", "p.yaml", &format!("id={id}"), "--json"]);
+        assert_eq!(code, 0, "{said}");
+        let trace: serde_json::Value = serde_json::from_str(said.trim()).unwrap();
+        let arrival = &trace["arrivals"][0];
+        (arrival["decision"].as_str().unwrap().to_owned(), arrival["commit"]["number"].as_u64())
+    };
+    for (id, commit) in [(0, 1), (9, 1), (10, 2), (19, 2), (20, 3), (29, 3)] {
+        assert_eq!(traced(id), ("moved".to_owned(), Some(commit)), "record {id}");
+    }
+    assert_eq!(traced(30), ("not-reached".to_owned(), None));
+    assert_eq!(traced(39), ("not-reached".to_owned(), None));
+}

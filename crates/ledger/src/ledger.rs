@@ -189,6 +189,24 @@ impl<S: SegmentStore> Ledger<S> {
         Ok(firsts)
     }
 
+    /// Who claimed each of these identities. Nothing is claimed.
+    pub fn claimants(&mut self, ids: &[RecordId]) -> Result<Vec<Option<Place>>, Error<S::Error>> {
+        self.unsettle()?;
+        let mut claimants = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(ARRIVALS_AT_ONCE) {
+            let asked: Vec<(RecordId, Ordinal)> = ids.iter().map(|id| (*id, 0)).collect();
+            for (id, committed) in ids.iter().zip(self.committed_claims(&asked)?) {
+                let spot = committed.or_else(|| self.pending.get(&Key::of(id)).copied());
+                claimants.push(match spot {
+                    Some(spot) => Some(Place { split: self.split(spot.split)?, ordinal: spot.ordinal }),
+                    None => None,
+                });
+            }
+        }
+        self.settled = true;
+        Ok(claimants)
+    }
+
     fn twin(&mut self, of: Spot) -> Result<Claim<Place>, Error<S::Error>> {
         self.suppressed_pending = self.suppressed_pending.saturating_add(1);
         Ok(Claim::Twin { of: Place { split: self.split(of.split)?, ordinal: of.ordinal } })

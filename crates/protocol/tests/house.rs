@@ -52,6 +52,7 @@ fn each_crate_knows_only_whom_it_may() {
         ("hapax-ledger", &["hapax-protocol", "hapax-engine", "hapax-planted"]),
         ("hapax-config", &["hapax-protocol"]),
         ("hapax-transform", &["hapax-protocol", "hapax-engine"]),
+        ("hapax-embed", &["hapax-protocol", "hapax-engine"]),
         ("hapax-conformance", &["hapax-protocol", "hapax-engine"]),
         ("hapax-sim", &["hapax-protocol", "hapax-engine", "hapax-ledger", "hapax-planted", "hapax-checker"]),
     ]);

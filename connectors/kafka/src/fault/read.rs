@@ -95,6 +95,14 @@ pub enum ReadFault {
         /// What it says.
         reason: String,
     },
+    /// The registry does not have what was asked for.
+    #[error("the schema registry {url} has no {what}")]
+    SchemaMissing {
+        /// Its address, without secrets.
+        url: String,
+        /// What was asked of it.
+        what: String,
+    },
     /// A schema that is no record.
     #[error("the registered schema {id} cannot be read as records: {reason}")]
     SchemaUnfit {
@@ -102,6 +110,15 @@ pub enum ReadFault {
         id: u32,
         /// Why.
         reason: String,
+    },
+    /// A ledger beside the destination, and a topic that does not keep each message.
+    #[error(
+        "`ledger` and a compacted topic do not go together: {topic} removes a message for a later one of its key, also one \
+         that has claimed its identity and not arrived"
+    )]
+    LedgerBeside {
+        /// The topic.
+        topic: String,
     },
     /// A dead letter that is not a record any more.
     #[error("dead letter {place} cannot be read again: {reason}")]
@@ -123,8 +140,9 @@ impl Fault for ReadFault {
             Self::ForeignPosition { .. } => codes::FOREIGN_POSITION,
             Self::NoSchema { .. } | Self::Bodies(_) | Self::Columns { .. } => codes::NO_SCHEMA,
             Self::RegistryAway { .. } => codes::REGISTRY_AWAY,
-            Self::RegistryRefused { .. } => codes::REGISTRY_REFUSED,
+            Self::RegistryRefused { .. } | Self::SchemaMissing { .. } => codes::REGISTRY_REFUSED,
             Self::SchemaUnfit { .. } => codes::SCHEMA_UNFIT,
+            Self::LedgerBeside { .. } => codes::LEDGER_BESIDE,
             Self::Letter { .. } => codes::LETTER_UNREADABLE,
         }
     }
@@ -161,12 +179,17 @@ impl Fault for ReadFault {
                 "Nothing was lost. Check `url` under `registry`, then run again: it goes on behind the last commit."
                     .to_owned()
             }
-            Self::RegistryRefused { .. } => {
+            Self::RegistryRefused { .. } | Self::SchemaMissing { .. } => {
                 "Check the subject (`TOPIC-value`, or `schema_id`) and `user` and `password` under `registry`."
                     .to_owned()
             }
             Self::SchemaUnfit { .. } => {
                 "Name another registered schema with `schema_id`, or read `format: raw`.".to_owned()
+            }
+            Self::LedgerBeside { .. } => {
+                "Nothing was moved. Leave `ledger` out, or write to a destination that keeps the identities itself \
+                 (PostgreSQL, MySQL, SQLite, Redis)."
+                    .to_owned()
             }
             Self::Letter { .. } => "Correct `schema` so that it fits, or drop the letter.".to_owned(),
         }

@@ -1,15 +1,16 @@
 //! The topic that a pipeline keeps its state in, and what is read of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hapax_engine::fault::SinkError;
 use hapax_protocol::position::SplitId;
-use rdkafka::Message;
 use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::util::Timeout;
+use rdkafka::{Message, Offset};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::pen::Pen;
@@ -84,12 +85,9 @@ impl Desk {
             return Err(unfit(format!("it has {} partitions", partitions.len())).into());
         }
         let settings = self.cluster.settings(&[&self.topic]).await?.into_iter().next().flatten();
-        let policy = settings.as_ref().and_then(|settings| settings.get("cleanup.policy"));
-        match policy {
-            Some(policy) if policy != "compact" => {
-                Err(unfit(format!("its cleanup.policy is {policy}")).into())
-            }
-            _ => Ok(true),
+        match self::unfit(settings.as_ref()) {
+            Some(why) => Err(unfit(why).into()),
+            None => Ok(true),
         }
     }
 
@@ -246,6 +244,7 @@ fn messages(seen: &mut Seen, cluster: &Cluster, topic: &str, to: i64) -> Result<
     ];
     let reads: Reads = cluster.native(&settings)?;
     assign(&reads, topic, 0, seen.next)?;
+    let mut confirmed = false;
     let until = Instant::now() + READING_MAX;
     while Instant::now() < until {
         match reads.poll(Duration::from_millis(100)) {
@@ -259,15 +258,56 @@ fn messages(seen: &mut Seen, cluster: &Cluster, topic: &str, to: i64) -> Result<
                     return Ok(None);
                 }
             }
-            // The end is a marker of a transaction, or what compaction left nothing of.
             Some(Err(KafkaError::PartitionEOF(_))) => {
-                seen.next = seen.next.max(to);
-                return Ok(None);
+                let position = reads.position()?;
+                let element = position.find_partition(topic, 0);
+                match at_end(element.map(|element| element.offset()), to, confirmed) {
+                    AtEnd::There => {
+                        seen.next = seen.next.max(to);
+                        return Ok(None);
+                    }
+                    AtEnd::Ask => {
+                        // A broker that does not know yet how far the partition goes does not answer this.
+                        confirmed = reads.fetch_watermarks(topic, 0, PATIENCE).is_ok_and(|ends| ends.1 >= to);
+                        assign(&reads, topic, 0, seen.next)?;
+                    }
+                }
             }
             Some(Err(_)) | None => {}
         }
     }
     Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut))
+}
+
+/// What an end that the client reports is.
+#[derive(Debug, PartialEq, Eq)]
+enum AtEnd {
+    /// Everything before the wanted offset was given.
+    There,
+    /// Perhaps only the end that this broker knows of: one that has just begun to lead may not know all yet.
+    Ask,
+}
+
+/// Looks at an end by what the client has passed. Markers of transactions are counted there; what compaction left nothing
+/// of is not, so where the broker has `confirmed` before this reading that it knows the wanted offset, nothing is left.
+fn at_end(passed: Option<Offset>, to: i64, confirmed: bool) -> AtEnd {
+    match passed {
+        Some(Offset::Offset(passed)) if passed >= to => AtEnd::There,
+        _ if confirmed => AtEnd::There,
+        _ => AtEnd::Ask,
+    }
+}
+
+/// Why the topic does not do, by its settings as far as they may be read.
+fn unfit(settings: Option<&BTreeMap<String, String>>) -> Option<String> {
+    match settings.and_then(|settings| settings.get("cleanup.policy")).map(String::as_str) {
+        Some("compact") => None,
+        Some(policy) => Some(format!("its cleanup.policy is {policy}")),
+        None => Some(
+            "whether it is compacted may not be looked at (the user needs `DescribeConfigs` on it)"
+                .to_owned(),
+        ),
+    }
 }
 
 /// Makes a topic, and waits until the brokers know it. One that is there is left as it is.
@@ -304,5 +344,30 @@ pub(crate) async fn create(
             });
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_counts_where_the_client_or_the_broker_knows_of_all() {
+        assert_eq!(at_end(Some(Offset::Offset(7)), 7, false), AtEnd::There);
+        // A new leader whose high watermark lags reports an end before what was asked for.
+        assert_eq!(at_end(Some(Offset::Offset(6)), 7, false), AtEnd::Ask);
+        assert_eq!(at_end(Some(Offset::Invalid), 7, false), AtEnd::Ask);
+        assert_eq!(at_end(None, 7, false), AtEnd::Ask);
+        assert_eq!(at_end(Some(Offset::Offset(6)), 7, true), AtEnd::There);
+    }
+
+    #[test]
+    fn a_topic_that_may_not_be_looked_at_is_not_taken_for_compacted() {
+        let of = |policy: &str| BTreeMap::from([("cleanup.policy".to_owned(), policy.to_owned())]);
+        assert_eq!(unfit(Some(&of("compact"))), None);
+        assert!(unfit(Some(&of("delete"))).unwrap().contains("delete"));
+        assert!(unfit(Some(&of("compact,delete"))).is_some());
+        assert!(unfit(Some(&BTreeMap::new())).unwrap().contains("DescribeConfigs"));
+        assert!(unfit(None).unwrap().contains("DescribeConfigs"));
     }
 }

@@ -30,7 +30,7 @@ use crate::client::Cluster;
 use crate::codes;
 use crate::config::{Format, Isolation, Metadata, SinkConfig, SinkFormat, SourceConfig};
 use crate::fault::{ClusterFault, WriteFault};
-use crate::source::Kafka;
+use crate::source::{Kafka, Offsets};
 use desk::{Desk, Far};
 use pen::Pen;
 use plan::Plan;
@@ -55,6 +55,15 @@ const READERS: &str = "readers use isolation.level=read_committed, the brokers k
 
 /// A topic that records are written to, by one pipeline. Touches nothing before it is prepared or asked for the lease.
 pub fn open(config: SinkConfig, name: &PipelineName) -> Result<Sink, SinkError> {
+    with_offsets(config, name, None)
+}
+
+/// As [`open`], and the offsets of the source's group go into the transactions.
+pub(crate) fn with_offsets(
+    config: SinkConfig,
+    name: &PipelineName,
+    offsets: Option<Arc<Offsets>>,
+) -> Result<Sink, SinkError> {
     if config.topic.is_empty() {
         return Err(WriteFault::Config("`topic` is empty").into());
     }
@@ -64,13 +73,15 @@ pub fn open(config: SinkConfig, name: &PipelineName) -> Result<Sink, SinkError> 
         return Err(WriteFault::Config("`state` and `topic` are the same").into());
     }
     let desk = Desk::new(cluster, state)?;
-    Ok(Sink::CoCommit(Arc::new(Handle(Arc::new(Topic { config, desk, plan: Mutex::new(None) })))))
+    Ok(Sink::CoCommit(Arc::new(Handle(Arc::new(Topic { config, desk, offsets, plan: Mutex::new(None) })))))
 }
 
 /// A topic that is written, and the one with the state.
 pub(crate) struct Topic {
     config: SinkConfig,
     desk: Desk,
+    /// Offsets of the source's group, where it is in this cluster.
+    offsets: Option<Arc<Offsets>>,
     plan: Mutex<Option<Arc<Plan>>>,
 }
 
@@ -134,6 +145,12 @@ impl Handle {
         }
         let plan = Plan::make(&topic.config, shape, topic.message_bytes_max(is_there).await?)?;
         lines.push(plan.words());
+        if let Some(offsets) = &topic.offsets {
+            lines.push(format!(
+                "publish offsets to the group {} in the transaction of the records",
+                offsets.group()
+            ));
+        }
         let has_state = topic.desk.exists().await?;
         if !has_state {
             lines.push(format!("create the topic {} for positions and dead letters", topic.desk.topic));

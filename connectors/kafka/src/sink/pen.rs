@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -11,6 +12,7 @@ use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, T
 
 use crate::client::{Aside, Cluster, Watch};
 use crate::fault::ClusterFault;
+use crate::source::Offsets;
 
 /// How long a step of a transaction may take.
 const STEP: Duration = Duration::from_secs(30);
@@ -177,6 +179,14 @@ impl Pen {
             Some(torn) => Err(torn),
             None => flushed,
         }
+    }
+
+    /// Publishes offsets to a group within the transaction.
+    pub(super) async fn publish(&self, offsets: &Arc<Offsets>, list: TopicPartitionList) -> Result<(), Torn> {
+        let offsets = Arc::clone(offsets);
+        let publish =
+            move |producer: &Writes| producer.send_offsets_to_transaction(&list, &offsets.speaker()?, STEP);
+        self.step(publish).await
     }
 
     /// Ends the transaction. An error does not say how it ended.

@@ -18,7 +18,9 @@ use super::Topic;
 use super::desk::Far;
 use super::pen::{Pen, Torn};
 use super::state::{Entry, Letters};
+use crate::codes;
 use crate::fault::{ClusterFault, WriteFault};
+use crate::source::Offsets;
 
 /// Where this writer stands between two commits.
 enum Hold {
@@ -92,6 +94,18 @@ impl SplitWriter {
             // The producer is thrown away: a new one may do.
             ClusterFault::Failed { source, .. } => self.lost(&source.to_string()),
             fault => fault.into(),
+        }
+    }
+
+    /// What became of a transaction that the group took no offsets in. A group that is being shared anew, or has given
+    /// the partition to another member, refuses them: what was read is moved again by whoever has it next.
+    async fn unpublished(&self, group: &str, pen: &Pen, torn: Torn) -> SinkError {
+        let words = torn.0.to_string();
+        match self.torn(pen, torn).await {
+            error if error.fault.code() == codes::TRANSACTION_LOST => {
+                self.lost(&format!("the group {group} does not take its offsets: {words}"))
+            }
+            other => other,
         }
     }
 
@@ -175,10 +189,17 @@ impl SplitWriter {
             desk.send(pen, &entries).await?;
             pen.flush().await
         };
-        match written.await {
-            Ok(()) => Ok(()),
-            Err(torn) => Err(self.torn(pen, torn).await),
+        if let Err(torn) = written.await {
+            return Err(self.torn(pen, torn).await);
         }
+        let offsets = self.topic.offsets.as_ref();
+        if let Some(offsets) = offsets
+            && let Some(list) = Offsets::of(&self.split, &checkpoint.through)
+            && let Err(torn) = pen.publish(offsets, list).await
+        {
+            return Err(self.unpublished(offsets.group(), pen, torn).await);
+        }
+        Ok(())
     }
 
     /// Ends the transaction, and says honestly what became of it.

@@ -98,11 +98,12 @@ impl Avro {
                         }
                     }
                 }
-                Err(ReadFault::RegistryRefused { reason, .. }) => {
-                    Writer::Bad(format!("the registry does not give its schema {id}: {reason}"))
+                Err(ReadFault::SchemaMissing { .. }) => {
+                    Writer::Bad(format!("the registry has no schema {id}"))
                 }
                 Err(ReadFault::SchemaUnfit { reason, .. }) => Writer::Bad(reason),
-                Err(away) => return Err(away),
+                // Whatever may pass says nothing of the schema.
+                Err(fault) => return Err(fault),
             };
             self.writers.lock().unwrap_or_else(PoisonError::into_inner).insert(*id, writer);
         }

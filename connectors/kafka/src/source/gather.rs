@@ -15,7 +15,7 @@ use rdkafka::Message;
 use super::avro::Framed;
 use super::beside::Beside;
 use super::plan::{Plan, Values};
-use super::position::{Mark, Seen, split_of};
+use super::position::{Glance, Mark, split_of};
 use crate::codes;
 use crate::config::Metadata;
 
@@ -26,8 +26,8 @@ pub(super) struct Gather {
     takes_tombstones: bool,
     ordinals: Vec<Ordinal>,
     rejected: Vec<Rejected>,
-    /// The place behind the last message.
-    pub mark: Option<Mark>,
+    /// The last message.
+    last: Option<(i64, Glance)>,
     /// How many there are.
     pub count: usize,
     /// How many bytes keys and values have.
@@ -47,6 +47,14 @@ pub(super) struct Gathered {
     pub rejected: Vec<Rejected>,
 }
 
+impl Gathered {
+    /// No records.
+    pub(super) fn nothing(plan: &Plan) -> Self {
+        let records = RecordBatch::new_empty(SchemaRef::clone(&plan.schema));
+        Self { records, ordinals: Ordinals::From(0), rejected: Vec::new() }
+    }
+}
+
 impl Gather {
     pub(super) fn new(plan: &Plan) -> Self {
         let body = match &plan.values {
@@ -59,7 +67,7 @@ impl Gather {
             takes_tombstones: plan.metadata.contains(&Metadata::Deleted),
             ordinals: Vec::new(),
             rejected: Vec::new(),
-            mark: None,
+            last: None,
             count: 0,
             bytes: 0,
         }
@@ -70,7 +78,9 @@ impl Gather {
         let (key, value) = (message.key().unwrap_or_default(), message.payload());
         self.count = self.count.saturating_add(1);
         self.bytes = self.bytes.saturating_add(key.len()).saturating_add(value.map_or(0, <[u8]>::len));
-        self.mark = Some(Mark { last: message.offset(), seen: Seen::of(message) });
+        let mut glance = self.last.take().map(|(_, glance)| glance).unwrap_or_default();
+        glance.take(message);
+        self.last = Some((message.offset(), glance));
         if let Err((code, reason)) = self.add(message) {
             self.rejected.push(rejected(message, code, &reason));
         }
@@ -95,6 +105,11 @@ impl Gather {
         self.beside.push(message, &texts);
         self.ordinals.push(ordinal(message));
         Ok(())
+    }
+
+    /// The place behind the last message.
+    pub(super) fn mark(&self) -> Option<Mark> {
+        self.last.as_ref().map(|(last, glance)| Mark::behind(*last, glance.seen()))
     }
 
     /// The ids of the schemas that values are written by.

@@ -3,21 +3,23 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use hapax_engine::Fut;
 use hapax_engine::fault::SourceError;
 use hapax_engine::source::{Group, Shift, Split};
-use hapax_protocol::position::SplitId;
+use hapax_protocol::position::{Position, SplitId};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
+use rdkafka::consumer::{
+    BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata, Rebalance,
+};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::position::split_of;
+use super::position::{Mark, partition_of, split_of};
 use crate::client::{Cluster, Watch};
 use crate::fault::ClusterFault;
 
@@ -175,6 +177,47 @@ impl Member {
     /// Whether this process is a member now.
     pub(super) fn is_joined(&self) -> bool {
         self.consumer.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+}
+
+/// Offsets that a sink publishes to the group, in its own transactions.
+pub(crate) struct Offsets {
+    member: Arc<Member>,
+    /// Speaks for a group that nobody is a member of.
+    outside: OnceLock<BaseConsumer<Watch>>,
+}
+
+impl Offsets {
+    pub(super) fn new(member: Arc<Member>) -> Self {
+        Self { member, outside: OnceLock::new() }
+    }
+
+    /// The group's name.
+    pub(crate) fn group(&self) -> &str {
+        &self.member.name
+    }
+
+    /// What a split's position is to the group; `None` if it is none of Kafka.
+    pub(crate) fn of(split: &SplitId, through: &Position) -> Option<TopicPartitionList> {
+        let (topic, partition) = partition_of(split)?;
+        let mark = Mark::decode(through)?;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(mark.next)).ok()?;
+        Some(list)
+    }
+
+    /// Who speaks: the member as it is now, so that the group refuses one that has lost its partitions.
+    pub(crate) fn speaker(&self) -> Result<ConsumerGroupMetadata, KafkaError> {
+        let none = || KafkaError::ClientCreation("the group is not known".to_owned());
+        let consumer = self.member.consumer.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(consumer) = consumer {
+            return consumer.group_metadata().ok_or_else(none);
+        }
+        if self.outside.get().is_none() {
+            let consumer = self.member.cluster.native(&[("group.id", self.group())])?;
+            let _ = self.outside.set(consumer);
+        }
+        self.outside.get().and_then(Consumer::group_metadata).ok_or_else(none)
     }
 }
 

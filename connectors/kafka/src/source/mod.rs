@@ -17,7 +17,7 @@ use arrow::datatypes::SchemaRef;
 use hapax_engine::Fut;
 use hapax_engine::dead_letter::DeadLetter;
 use hapax_engine::fault::SourceError;
-use hapax_engine::source::{Arrangement, Extent, Group, Source, Split, SplitReader};
+use hapax_engine::source::{Arrangement, Extent, Group, Numbers, Source, Split, SplitReader};
 use hapax_protocol::code::Code;
 use hapax_protocol::guarantee::{Completeness, Order, Replay, Settle, SourceFacts};
 use hapax_protocol::position::{Position, SplitId};
@@ -27,6 +27,7 @@ use crate::codes;
 use crate::config::{Isolation, SourceConfig};
 use crate::fault::ReadFault;
 use group::Member;
+pub(crate) use group::Offsets;
 use plan::{Error, Plan};
 pub(crate) use plan::{NO_GROUP, assign};
 use position::{Mark, partition_of, split_of};
@@ -67,6 +68,21 @@ impl Kafka {
         Ok(Self { cluster, looker, plan: Arc::new(plan), isolation: config.isolation, group })
     }
 
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    pub(crate) fn looker(&self) -> &Arc<Reads> {
+        &self.looker
+    }
+
+    /// Leaves it to the sink to publish the group's offsets, if there is a group. Before anything is opened.
+    pub(crate) fn hand_over(&mut self) -> Option<Arc<Offsets>> {
+        let member = self.group.clone()?;
+        Arc::get_mut(&mut self.plan)?.publishes = false;
+        Some(Arc::new(Offsets::new(member)))
+    }
+
     /// Topic and partition of a split of this source.
     fn of<'a>(&self, split: &'a SplitId) -> Result<(&'a str, i32), SourceError> {
         // A group gives partitions that were not there yet when the topic was looked at.
@@ -92,24 +108,24 @@ impl Kafka {
         let (low, high) = self.cluster.watermarks(&self.looker, topic, partition).await?;
         let (from, known) = match mark {
             None => (low, None),
-            Some(mark) if mark.next() > high => {
-                let how = format!("it ends at offset {high}, and was read to {}", mark.next());
+            Some(mark) if mark.next > high => {
+                let how = format!("it ends at offset {high}, and was read to {}", mark.next);
                 return Err(ReadFault::Recreated { split, how }.into());
             }
-            Some(mark) if mark.next() < low => {
+            Some(mark) if mark.next < low => {
                 let accepted = self.plan.accept_gap.get(split.as_str()).copied();
                 let accepted = accepted.and_then(|accepted| i64::try_from(accepted).ok()).unwrap_or(0);
                 if accepted < low {
-                    return Err(ReadFault::Gap { split, from: mark.next(), last: low - 1 }.into());
+                    return Err(ReadFault::Gap { split, from: mark.next, last: low - 1 }.into());
                 }
                 (low, None)
             }
             // The record before the position is deleted, and nothing behind it.
-            Some(mark) if mark.last < low => (low, None),
+            Some(mark) if mark.last < low => (mark.next, None),
             Some(mark) => (mark.last, Some(mark)),
         };
         let (topic, plan) = (topic.to_owned(), Arc::clone(&self.plan));
-        let entry = Entry { split, topic, partition, after, known, from, end: high };
+        let entry = Entry { split, topic, partition, after, mark, known, from, end: high };
         Ok(Box::new(Reader::open(&self.cluster, plan, entry, self.group.clone())?))
     }
 }
@@ -164,6 +180,10 @@ impl Source for Kafka {
         Arrangement::Partitions
     }
 
+    fn numbers(&self) -> Numbers {
+        Numbers::Ascending
+    }
+
     fn extent(&self) -> Extent {
         Extent::Growing
     }
@@ -171,6 +191,14 @@ impl Source for Kafka {
     fn group(&self) -> Option<&dyn Group> {
         let member: &dyn Group = self.group.as_deref()?;
         Some(member)
+    }
+
+    fn suits_ledger_beside(&self) -> Result<(), SourceError> {
+        if !self.plan.retention.compacted {
+            return Ok(());
+        }
+        let topics: Vec<&str> = self.plan.topics.keys().map(String::as_str).collect();
+        Err(ReadFault::LedgerBeside { topic: topics.join(", ") }.into())
     }
 
     fn lag<'a>(
@@ -181,14 +209,14 @@ impl Source for Kafka {
         Box::pin(async move {
             let (topic, partition) = self.of(split)?;
             let (low, high) = self.cluster.watermarks(&self.looker, topic, partition).await?;
-            let next = after.and_then(Mark::decode).map_or(low, |mark| mark.next());
+            let next = after.and_then(Mark::decode).map_or(low, |mark| mark.next);
             Ok(Some(u64::try_from(high.saturating_sub(next)).unwrap_or(0)))
         })
     }
 
     fn describe(&self, position: &Position) -> String {
         match Mark::decode(position) {
-            Some(mark) => format!("offset {}", mark.next()),
+            Some(mark) => format!("offset {}", mark.next),
             None => format!("{position:?}, not a position of Kafka"),
         }
     }

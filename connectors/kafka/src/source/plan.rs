@@ -43,6 +43,8 @@ pub(crate) struct Plan {
     pub accept_gap: BTreeMap<String, u64>,
     /// To which group offsets are published.
     pub group: Option<String>,
+    /// Whether the readers do that, once what they read is committed.
+    pub publishes: bool,
     /// As librdkafka calls it.
     pub isolation: &'static str,
     /// How long topics keep their messages.
@@ -69,7 +71,7 @@ pub(crate) struct Kept {
 }
 
 /// The settings of a consumer that reads.
-pub(super) fn reading<'a>(isolation: &'a str, group: &'a str) -> [(&'a str, &'a str); 8] {
+pub(super) fn reading<'a>(isolation: &'a str, group: &'a str) -> [(&'a str, &'a str); 9] {
     [
         ("group.id", group),
         ("isolation.level", isolation),
@@ -79,6 +81,8 @@ pub(super) fn reading<'a>(isolation: &'a str, group: &'a str) -> [(&'a str, &'a 
         ("auto.offset.reset", "error"),
         ("fetch.wait.max.ms", "100"),
         ("queued.max.messages.kbytes", "16384"),
+        // Whoever empties that queue is not kept waiting: by default nothing is fetched for a second once it was full.
+        ("fetch.queue.backoff.ms", "5"),
     ]
 }
 
@@ -136,6 +140,7 @@ impl Plan {
             metadata,
             accept_gap: config.accept_gap.clone(),
             group: config.group.clone(),
+            publishes: config.group.is_some(),
             isolation: isolation(config),
             retention,
         })

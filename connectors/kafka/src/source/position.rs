@@ -11,9 +11,12 @@ const VERSION: u8 = 1;
 ///
 /// Its encoding begins with the next offset, eight bytes, most significant first, so the order of the bytes is the
 /// order of the partition. The record before it is known by its timestamp and a digest of key and value: an offset
-/// alone says nothing once a topic was made anew under the same name.
+/// alone says nothing once a topic was made anew under the same name. The offset of that record is told only where it
+/// is not the one before the next: markers that end transactions stand in between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mark {
+    /// The offset that is read next.
+    pub next: i64,
     /// The offset of the record before it.
     pub last: i64,
     /// That record.
@@ -29,30 +32,53 @@ pub(crate) struct Seen {
     pub digest: [u8; 16],
 }
 
+/// A record that will be remembered if no other follows: the digest is made once, and not for each record.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Glance {
+    unix_ms: i64,
+    bytes: Vec<u8>,
+}
+
+impl Glance {
+    /// Looks at a record instead of the one before.
+    pub(crate) fn take(&mut self, message: &impl Message) {
+        self.unix_ms = message.timestamp().to_millis().unwrap_or(-1);
+        self.bytes.clear();
+        for part in [message.key(), message.payload()] {
+            self.bytes.push(u8::from(part.is_some()));
+            let part = part.unwrap_or_default();
+            self.bytes.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+            self.bytes.extend_from_slice(part);
+        }
+    }
+
+    pub(crate) fn seen(&self) -> Seen {
+        Seen { unix_ms: self.unix_ms, digest: digest(&self.bytes).0 }
+    }
+}
+
 impl Seen {
     pub(crate) fn of(message: &impl Message) -> Self {
-        let mut bytes = Vec::new();
-        for part in [message.key(), message.payload()] {
-            bytes.push(u8::from(part.is_some()));
-            let part = part.unwrap_or_default();
-            bytes.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
-            bytes.extend_from_slice(part);
-        }
-        Self { unix_ms: message.timestamp().to_millis().unwrap_or(-1), digest: digest(&bytes).0 }
+        let mut glance = Glance::default();
+        glance.take(message);
+        glance.seen()
     }
 }
 
 impl Mark {
-    /// The offset that is read next.
-    pub(crate) fn next(&self) -> i64 {
-        self.last.saturating_add(1)
+    /// The place directly behind a record.
+    pub(crate) fn behind(last: i64, seen: Seen) -> Self {
+        Self { next: last.saturating_add(1), last, seen }
     }
 
     pub(crate) fn encode(&self) -> Position {
         let mut bytes = vec![VERSION];
-        bytes.extend_from_slice(&self.next().to_be_bytes());
+        bytes.extend_from_slice(&self.next.to_be_bytes());
         bytes.extend_from_slice(&self.seen.unix_ms.to_be_bytes());
         bytes.extend_from_slice(&self.seen.digest);
+        if self.last.checked_add(1) != Some(self.next) {
+            bytes.extend_from_slice(&self.last.to_be_bytes());
+        }
         Position::new(bytes)
     }
 
@@ -61,10 +87,14 @@ impl Mark {
         let (version, rest) = position.as_bytes().split_first()?;
         let (next, rest) = rest.split_first_chunk::<8>()?;
         let (unix_ms, rest) = rest.split_first_chunk::<8>()?;
-        let digest: [u8; 16] = rest.try_into().ok()?;
-        let last = i64::from_be_bytes(*next).checked_sub(1).filter(|last| *last >= 0)?;
-        let seen = Seen { unix_ms: i64::from_be_bytes(*unix_ms), digest };
-        (*version == VERSION).then_some(Self { last, seen })
+        let (digest, rest) = rest.split_first_chunk::<16>()?;
+        let next = i64::from_be_bytes(*next);
+        let last = match rest {
+            [] => next.checked_sub(1)?,
+            rest => i64::from_be_bytes(rest.try_into().ok()?),
+        };
+        let seen = Seen { unix_ms: i64::from_be_bytes(*unix_ms), digest: *digest };
+        (*version == VERSION && last >= 0 && last < next).then_some(Self { next, last, seen })
     }
 }
 
@@ -85,10 +115,13 @@ mod tests {
 
     #[test]
     fn marks_come_back_and_grow() {
-        let at = |last| Mark { last, seen: Seen { unix_ms: -1, digest: [7; 16] } };
+        let at = |last| Mark::behind(last, Seen { unix_ms: -1, digest: [7; 16] });
         assert_eq!(Mark::decode(&at(255).encode()), Some(at(255)));
         assert!(at(256).encode() > at(255).encode());
         assert!(at(i64::MAX - 1).encode() > at(1 << 40).encode());
+        let later = Mark { next: 300, ..at(255) };
+        assert_eq!(Mark::decode(&later.encode()), Some(later));
+        assert!(later.encode() > at(255).encode() && later.encode() < at(300).encode());
         for wrong in [&b""[..], &[1; 32], &[2; 33], &[1, 0, 0, 0, 0, 0, 0, 0, 0], &[0; 33]] {
             assert_eq!(Mark::decode(&Position::new(wrong)), None);
         }

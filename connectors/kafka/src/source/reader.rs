@@ -16,7 +16,7 @@ use rdkafka::message::OwnedMessage;
 use rdkafka::{Message, Offset, TopicPartitionList};
 use tokio::sync::Notify;
 
-use super::gather::Gather;
+use super::gather::{Gather, Gathered};
 use super::group::Member;
 use super::plan::{NO_GROUP, Plan, Values, assign, reading};
 use super::position::{Mark, Seen};
@@ -40,6 +40,8 @@ pub(super) struct Reader {
     member: Option<Arc<Member>>,
     wake: Arc<Notify>,
     after: Option<Position>,
+    /// The same, if it is one.
+    mark: Option<Mark>,
     /// The record before the position, until it was seen to be the one it was.
     known: Option<Mark>,
     /// Offsets before this one are not expected.
@@ -62,6 +64,7 @@ pub(super) struct Entry {
     pub topic: String,
     pub partition: i32,
     pub after: Option<Position>,
+    pub mark: Option<Mark>,
     pub known: Option<Mark>,
     pub from: i64,
     pub end: i64,
@@ -92,6 +95,7 @@ impl Reader {
             member: member.filter(|member| member.is_joined()),
             wake,
             after: entry.after,
+            mark: entry.mark,
             known: entry.known,
             next: entry.from,
             end: entry.end,
@@ -138,6 +142,8 @@ impl Reader {
                 if Seen::of(message) != known.seen {
                     return Err(self.recreated(format!("the message at offset {offset} is another one")));
                 }
+                // Behind it stand markers, as far as was read.
+                self.next = known.next;
                 return Ok(());
             }
             // Compaction removes a message for a later one of its key; nothing else does, behind the first offset.
@@ -158,6 +164,7 @@ impl Reader {
         use RDKafkaErrorCode as C;
         if matches!(error, KafkaError::PartitionEOF(_)) {
             (self.ended, self.silent_since) = (true, None);
+            self.pass_markers();
             return Ok(());
         }
         match error.rdkafka_error_code() {
@@ -175,6 +182,26 @@ impl Reader {
                 if fault.may_pass() { Ok(()) } else { Err(fault.into()) }
             }
         }
+    }
+
+    /// At the end of what there is, markers that end transactions were passed: retention may remove them, and they are
+    /// nothing that is missed. The client has counted them in their order, behind all messages that it gave.
+    fn pass_markers(&mut self) {
+        // Without the record before the position nothing says that this is the partition it was.
+        if self.known.is_some() {
+            return;
+        }
+        let position = self.consumer.get().and_then(|consumer| consumer.position().ok());
+        let element = position.as_ref().and_then(|list| list.find_partition(&self.topic, self.partition));
+        if let Some(Offset::Offset(at)) = element.map(|element| element.offset()) {
+            self.next = self.next.max(at);
+        }
+    }
+
+    /// The position, where it moved on without a record.
+    fn moved(&self) -> Option<Mark> {
+        let next = self.next;
+        self.mark.filter(|mark| mark.next < next).map(|mark| Mark { next, ..mark })
     }
 
     fn is_at_end(&self) -> bool {
@@ -200,14 +227,21 @@ impl Reader {
             avro.learn(&gather.schemas()).await?;
         }
         let Some(gather) = self.gather.take() else { return Ok(None) };
-        let Some(mark) = gather.mark else { return Ok(None) };
+        let Some(mark) = gather.mark() else { return Ok(None) };
+        let mark = Mark { next: self.next.max(mark.next), ..mark };
         let source_bytes = u64::try_from(gather.bytes).unwrap_or(u64::MAX);
         let gathered = gather
             .finish(&self.plan, (&self.topic, self.partition))
             .map_err(|source| ReadFault::Columns { split: self.split.clone(), source })?;
+        Ok(Some(self.through(mark, gathered, source_bytes)))
+    }
+
+    /// A batch from the position to this place.
+    fn through(&mut self, mark: Mark, gathered: Gathered, source_bytes: u64) -> Batch {
         let through = mark.encode();
         let after = self.after.replace(through.clone());
-        Ok(Some(Batch {
+        self.mark = Some(mark);
+        Batch {
             split: self.split.clone(),
             after,
             through,
@@ -215,7 +249,7 @@ impl Reader {
             ordinals: gathered.ordinals,
             rejected: gathered.rejected,
             source_bytes,
-        }))
+        }
     }
 }
 
@@ -238,6 +272,10 @@ impl SplitReader for Reader {
                 if self.gather.is_some() {
                     return self.batch().await;
                 }
+                if let Some(mark) = self.moved() {
+                    let nothing = Gathered::nothing(&self.plan);
+                    return Ok(Some(self.through(mark, nothing, 0)));
+                }
                 if self.is_at_end() {
                     return Ok(None);
                 }
@@ -249,7 +287,8 @@ impl SplitReader for Reader {
     fn more(&mut self) -> Fut<'_, (), SourceError> {
         Box::pin(async move {
             loop {
-                if self.gather.is_some() || self.broken.is_some() || !self.waiting.is_empty() {
+                let moved = self.moved().is_some();
+                if moved || self.gather.is_some() || self.broken.is_some() || !self.waiting.is_empty() {
                     return Ok(());
                 }
                 let polled =
@@ -268,13 +307,13 @@ impl SplitReader for Reader {
     }
 
     fn acknowledge(&mut self, through: Durable<Position>) -> Fut<'_, (), SourceError> {
-        let published = self.plan.group.is_some().then(|| Mark::decode(through.get())).flatten();
+        let published = self.plan.publishes.then(|| Mark::decode(through.get())).flatten();
         if let (Some(mark), Some(member)) = (&published, &self.member) {
-            member.publish(&self.topic, self.partition, mark.next());
+            member.publish(&self.topic, self.partition, mark.next);
         } else if let (Some(mark), Some(consumer)) = (published, self.consumer.get()) {
             let mut list = TopicPartitionList::new();
             // For people's tools only: nothing is lost where it fails.
-            if list.add_partition_offset(&self.topic, self.partition, Offset::Offset(mark.next())).is_ok() {
+            if list.add_partition_offset(&self.topic, self.partition, Offset::Offset(mark.next)).is_ok() {
                 let _ = consumer.commit(&list, CommitMode::Async);
             }
         }

@@ -39,6 +39,12 @@ struct Answer {
     references: Vec<serde_json::Value>,
 }
 
+/// What a registry says beside a status.
+#[derive(Deserialize)]
+struct Refusal {
+    error_code: u32,
+}
+
 impl Registry {
     pub(super) fn read(config: &config::Registry) -> Result<Self, ReadFault> {
         let wrong = |what: String| ReadFault::Config { key: "registry", what };
@@ -113,10 +119,22 @@ impl Registry {
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
             return Err(away(format!("HTTP status {status}")));
         }
-        if !status.is_success() {
+        // A connection that ends in the middle of an answer says nothing.
+        let body = answer.bytes().await.map_err(|error| away(cause(&error.without_url())))?;
+        if status.is_success() {
+            return serde_json::from_slice(&body)
+                .map_err(|error| away(format!("no answer of a registry: {error}")));
+        }
+        if status != StatusCode::NOT_FOUND {
             return Err(refused(format!("HTTP status {status}")));
         }
-        answer.json().await.map_err(|error| refused(cause(&error.without_url())))
+        // Whoever stands before a registry also says 404 while there is none.
+        match serde_json::from_slice::<Refusal>(&body) {
+            Ok(Refusal { error_code: 40401..=40403 }) => {
+                Err(ReadFault::SchemaMissing { url: self.url.to_string(), what: path.join("/") })
+            }
+            _ => Err(away("HTTP status 404, without the words of a registry".to_owned())),
+        }
     }
 }
 

@@ -21,14 +21,16 @@ use hapax_engine::dead_letter::{DeadLetter, SettledLetter};
 use hapax_engine::fault::SinkError;
 use hapax_engine::history::{Remembered, Unfinished};
 use hapax_engine::ledger::Statistics;
-use hapax_engine::sink::{CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Tenure, Traits};
+use hapax_engine::sink::{
+    Append, AppendSink, CoCommit, CoCommitSink, CommitSize, Destination, Shape, Sink, Tenure, Traits,
+};
 use hapax_engine::source::{Nothing, Source};
 use hapax_engine::wire::WireFormat;
 use hapax_protocol::guarantee::{
     Durability, Effect, Fencing, InDoubt, LedgerFacts, LedgerPlace, Retention, Window,
 };
 use hapax_protocol::identity::{Place, RecordId};
-use hapax_protocol::lease::{Applicant, Lease, PipelineName};
+use hapax_protocol::lease::{Applicant, FencingToken, Lease, PipelineName};
 use hapax_protocol::position::{SplitId, Standing};
 use tokio::sync::OnceCell;
 
@@ -122,7 +124,14 @@ impl Target {
     }
 
     pub(crate) fn sink(self: Arc<Self>) -> Sink {
-        Sink::CoCommit(Arc::new(Handle(self)))
+        let keeps = self.keeps();
+        let handle = Arc::new(Handle(self));
+        if keeps { Sink::CoCommit(handle) } else { Sink::Append(handle) }
+    }
+
+    /// Whether `_hapax_*` tables are kept.
+    fn keeps(&self) -> bool {
+        self.config.positions.unwrap_or(true)
     }
 
     fn written(&self) -> Option<Arc<Written>> {
@@ -195,7 +204,10 @@ impl Target {
         let fields = shape.schema.fields().iter().map(AsRef::as_ref);
         let known = Known::look_up(&session, fields).await.map_err(&looked)?;
         let mut preparation = plan::prepare(&self.config, shape, &known, &name.sql(), table.as_ref())?;
-        let missing = tables.missing(&session).await.map_err(&looked)?;
+        let missing = match self.keeps() {
+            true => tables.missing(&session).await.map_err(&looked)?,
+            false => Vec::new(),
+        };
         let staged = match &table {
             Some(table) if preparation.statements.is_empty() => {
                 Plan::make(&self.config, shape, &known, table)?.stage.is_some()
@@ -252,8 +264,10 @@ impl Target {
         for statement in &preparation.statements {
             session.batch_execute(statement).await.map_err(&made)?;
         }
-        tables.create(&session).await.map_err(&made)?;
-        if self.retention.is_some() && !tables.finds_by_age(&session).await.map_err(&made)? {
+        if self.keeps() {
+            tables.create(&session).await.map_err(&made)?;
+        }
+        if self.keeps() && self.retention.is_some() && !tables.finds_by_age(&session).await.map_err(&made)? {
             tables.index_by_age(&session).await.map_err(&made)?;
         }
         let none = || WriteFault::NoTable { table: name.sql() };
@@ -272,6 +286,9 @@ impl Target {
     }
 
     async fn acquire(&self, applicant: &Applicant, tenure: Tenure) -> Result<Lease, SinkError> {
+        if !self.keeps() {
+            return Ok(Lease { pipeline: applicant.pipeline.clone(), token: FencingToken::NOBODY.next() });
+        }
         let tables = self.tables().await?;
         let session = self.session().await?;
         let failed = session.fault("acquiring the lease");
@@ -293,7 +310,7 @@ impl Target {
 
     /// Lets identities go that are too old, step by step, each in a transaction of its own.
     async fn prune(&self, lease: &Lease) -> Result<(), SinkError> {
-        let Some(retention) = self.retention else { return Ok(()) };
+        let Some(retention) = self.retention.filter(|_| self.keeps()) else { return Ok(()) };
         let tables = self.tables().await?;
         let session = self.session().await?;
         let failed = session.fault("shortening the ledger");
@@ -356,10 +373,10 @@ impl Destination for Handle {
         Traits {
             effect,
             replaces: self.0.config.write == Write::Upsert,
-            fencing: Fencing::Token,
+            fencing: if self.0.keeps() { Fencing::Token } else { Fencing::None },
             durability: Durability::Durable,
             readers: None,
-            ledger: Some(ledger),
+            ledger: self.0.keeps().then_some(ledger),
         }
     }
 
@@ -461,6 +478,13 @@ impl Destination for Handle {
 impl CoCommitSink for Handle {
     fn writer(&self, split: &SplitId) -> Fut<'_, Box<dyn CoCommit>, SinkError> {
         let writer: Box<dyn CoCommit> = Box::new(SplitWriter::new(Arc::clone(&self.0), split.clone()));
+        Box::pin(std::future::ready(Ok(writer)))
+    }
+}
+
+impl AppendSink for Handle {
+    fn writer(&self, split: &SplitId) -> Fut<'_, Box<dyn Append>, SinkError> {
+        let writer: Box<dyn Append> = Box::new(SplitWriter::new(Arc::clone(&self.0), split.clone()));
         Box::pin(std::future::ready(Ok(writer)))
     }
 }

@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use hapax_engine::Fut;
 use hapax_engine::dead_letter::{DeadLetter, Settlement};
 use hapax_engine::fault::{CommitError, SinkError};
-use hapax_engine::sink::{Arrival, CoCommit, Writer};
+use hapax_engine::sink::{Append, Arrival, CoCommit, Writer};
 use hapax_engine::transform::RefusedRow;
 use hapax_engine::wire::{Taken, WireBatch};
 use hapax_planted::{Mistake, planted};
@@ -114,7 +114,12 @@ impl SplitWriter {
         {
             session.stage(&stage.create).await?;
         }
-        hold(self.session()?, &tables, &lease, &self.split).await
+        let session = self.session()?;
+        if self.target.keeps() {
+            return hold(session, &tables, &lease, &self.split).await;
+        }
+        let begun = session.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await;
+        Ok(begun.map_err(session.fault("opening a transaction"))?)
     }
 
     /// Keeps the transaction open if what was done in it went well. Whatever went wrong takes all of it back at once:
@@ -308,7 +313,10 @@ impl Writer for SplitWriter {
                 None => self.target.session().await?,
             };
             let tables = self.target.tables().await?;
-            let standing = take_over(&session, &tables, lease, &self.split).await?;
+            let standing = match self.target.keeps() {
+                true => take_over(&session, &tables, lease, &self.split).await?,
+                false => Standing::default(),
+            };
             if let Some(desks) = &self.target.desks {
                 desks.taken(&self.split, lease);
             }
@@ -415,6 +423,27 @@ impl CoCommit for SplitWriter {
                 return Err(CommitError::Refused(error));
             }
             self.end().await
+        })
+    }
+}
+
+impl Append for SplitWriter {
+    fn flush(&mut self) -> Fut<'_, (), SinkError> {
+        Box::pin(async move {
+            match self.hold {
+                Hold::Free => return Ok(()),
+                Hold::Open => {}
+                Hold::Lost => return Err(self.lost()),
+            }
+            self.hold = Hold::Lost;
+            let session = self.session()?;
+            if let Some(written) = self.target.written() {
+                written.unchanged(session).await?;
+            }
+            match self.end().await {
+                Ok(()) => Ok(()),
+                Err(CommitError::Refused(error) | CommitError::Unknown(error)) => Err(error),
+            }
         })
     }
 }

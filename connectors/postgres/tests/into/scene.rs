@@ -30,6 +30,7 @@ impl Scene {
             create: true,
             schema_changes: SchemaChanges::Refuse,
             ledger_retention: None,
+            positions: None,
         }
     }
 

@@ -56,6 +56,14 @@ pub enum ReadFault {
         /// How it is known.
         reason: String,
     },
+    /// An entry whose id is no number of a record.
+    #[error("entry {id} of stream {stream:?} has an id that is too large to number its record by")]
+    LargeId {
+        /// The stream.
+        stream: String,
+        /// The id.
+        id: String,
+    },
     /// A column cannot be made.
     #[error("the entries could not be turned into records")]
     Conversion(#[from] arrow::error::ArrowError),
@@ -78,6 +86,7 @@ impl Fault for ReadFault {
             Self::ForeignPosition { .. } => codes::FOREIGN_POSITION,
             Self::Trimmed { .. } => codes::TRIMMED,
             Self::Recreated { .. } => codes::RECREATED,
+            Self::LargeId { .. } => codes::LARGE_ID,
             Self::Conversion(_) => codes::VALUE_MISFIT,
             Self::Letter { .. } => codes::LETTER_UNREADABLE,
         }
@@ -101,6 +110,11 @@ impl Fault for ReadFault {
             ),
             Self::Recreated { .. } => {
                 "Give the pipeline another `name` to read the new stream from its beginning.".into()
+            }
+            Self::LargeId { .. } => {
+                "Nothing was lost. Ids that Redis gives always fit; give own ones milliseconds below 2^42 and a number \
+                 below 2^21, or copy the stream with `XADD … *`."
+                    .into()
             }
             Self::Conversion(_) => "Give the fields other types under `schema`.".into(),
             Self::Letter { .. } => "Mend the record at its source, or drop the dead letter.".into(),

@@ -1,13 +1,15 @@
 //! A ledger that stands beside a destination which cannot keep one.
 //!
-//! Each claim is one command, `SET key place NX GET`, which claims and tells the earlier claimant in one atomic step.
+//! A claim takes its key if it is free and tells the earlier claimant if it is not, in one atomic step (`claims`).
 //! A random marker stands beside the claims: a server that was restarted empty, flushed, or exchanged has another one, or
 //! none, and that stops the run instead of letting every record pass again.
 
+mod claims;
 mod spot;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hapax_engine::Fut;
@@ -27,11 +29,11 @@ use crate::client::{Address, Session, bytes, list, number, text};
 use crate::config::retention;
 use crate::fault::{ServerFault, WriteFault};
 use crate::server::Persistence;
+use claims::Claiming;
 pub(crate) use spot::Spot;
 
-/// How many claims are sent together: enough for the way there and back not to count, and few enough for the server to
-/// serve others in between.
-const CLAIMS_AT_ONCE: usize = 2_048;
+/// How many claims are taken back in one step. The server does nothing else meanwhile.
+const WITHDRAWN_AT_ONCE: usize = 2_048;
 
 const WITHDRAW: &str = include_str!("withdraw.lua");
 const NUMBER: &str = include_str!("number.lua");
@@ -60,6 +62,8 @@ pub struct RedisLedger {
     idle: Mutex<Vec<Session>>,
     /// What is known of each pipeline.
     known: Mutex<HashMap<PipelineName, Known>>,
+    /// Whether most of the identities that were claimed last were new.
+    mostly_new: AtomicBool,
 }
 
 /// What this process knows of a pipeline's ledger.
@@ -75,8 +79,8 @@ pub fn open(config: LedgerConfig, in_doubt: InDoubt) -> Result<RedisLedger, Sink
     let wrong =
         || WriteFault::Config("`retention` is neither `unbounded` nor a time such as `7d`".to_owned());
     let retention = retention(config.retention.as_deref()).ok_or_else(wrong)?;
-    let (idle, known) = (Mutex::default(), Mutex::default());
-    Ok(RedisLedger { address, retention, accept_loss: config.accept_loss, in_doubt, idle, known })
+    let (idle, known, mostly_new) = (Mutex::default(), Mutex::default(), AtomicBool::new(true));
+    Ok(RedisLedger { address, retention, accept_loss: config.accept_loss, in_doubt, idle, known, mostly_new })
 }
 
 /// A name of a key of a pipeline. They share a hash slot.
@@ -196,41 +200,9 @@ impl RedisLedger {
         split: &SplitId,
         arrivals: &[Arrival],
     ) -> Result<Vec<Claim<Place>>, SinkError> {
-        let doing = "claiming identities";
         let (number, marker) = self.number(session, pipeline, split).await?;
-        let mut firsts: Vec<Option<Spot>> = Vec::with_capacity(arrivals.len());
-        let (marked, prefix) = (key(pipeline, "marker"), key(pipeline, "").into_bytes());
-        // They leave in their order on one connection, and the server works on one while the next is written.
-        let calls = arrivals.chunks(CLAIMS_AT_ONCE).map(|arrivals| {
-            let mut ask = redis::Pipeline::with_capacity(arrivals.len().saturating_add(1));
-            ask.cmd("GET").arg(&marked);
-            for arrival in arrivals {
-                let spot = Spot { split: number, ordinal: arrival.ordinal }.encode();
-                let claimed = [prefix.as_slice(), arrival.id.0.as_slice()].concat();
-                ask.cmd("SET").arg(claimed).arg(spot.as_slice()).arg("NX").arg("GET");
-                if let Retention::For(window) = self.retention {
-                    ask.arg("PX").arg(window.0);
-                }
-            }
-            let mut session = session.again();
-            async move { session.all(doing, &ask).await }
-        });
-        for answers in futures::future::try_join_all(calls).await? {
-            let Some((found, answers)) = answers.split_first() else {
-                return Err(session.misunderstood(doing).into());
-            };
-            if bytes(found) != Some(marker.as_slice()) {
-                return Err(emptied(session, pipeline, "is gone, or another one"));
-            }
-            for answer in answers {
-                firsts.push(match answer {
-                    Value::Nil => None,
-                    other => Some(
-                        bytes(other).and_then(Spot::decode).ok_or_else(|| session.misunderstood(doing))?,
-                    ),
-                });
-            }
-        }
+        let claiming = Claiming { pipeline, split: number, marker: &marker };
+        let firsts = self.firsts(session, &claiming, arrivals).await?;
         self.count(session, pipeline, arrivals, &firsts).await?;
         self.answers(session, pipeline, (split, number), arrivals, firsts).await
     }
@@ -389,7 +361,7 @@ impl Ledger for RedisLedger {
             let doing = "withdrawing claims";
             let mut session = self.enter(pipeline).await?;
             let (of, _) = self.number(&mut session, pipeline, split).await?;
-            for arrivals in arrivals.chunks(CLAIMS_AT_ONCE) {
+            for arrivals in arrivals.chunks(WITHDRAWN_AT_ONCE) {
                 let mut call = redis::cmd("EVAL");
                 call.arg(WITHDRAW).arg(arrivals.len());
                 for arrival in arrivals {

@@ -2,9 +2,6 @@
 
 use hapax_protocol::position::Ordinal;
 
-/// How many bytes it takes.
-const BYTES: usize = 12;
-
 /// Where a claimant stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Spot {
@@ -13,8 +10,11 @@ pub(crate) struct Spot {
 }
 
 impl Spot {
-    pub(crate) fn encode(self) -> [u8; BYTES] {
-        let mut bytes = [0; BYTES];
+    /// How many bytes it takes.
+    pub(crate) const BYTES: usize = 12;
+
+    pub(crate) fn encode(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
         let (split, ordinal) = bytes.split_at_mut(4);
         split.copy_from_slice(&self.split.to_be_bytes());
         ordinal.copy_from_slice(&self.ordinal.to_be_bytes());

@@ -26,6 +26,7 @@ use hapax_protocol::position::{SplitId, Standing};
 use crate::client::{Address, Session, text};
 use crate::config::{SinkConfig, SourceConfig, Write};
 use crate::fault::{ServerFault, WriteFault};
+use crate::server::Persistence;
 use crate::source::Streams;
 use plan::{Plan, Settings, kind, word};
 use state::{Application, Keys};
@@ -36,12 +37,20 @@ use writer::SplitWriter;
 /// How much belongs into one commit: a script keeps everybody else waiting.
 const COMMIT: CommitSize = CommitSize { records_max: 5_000, bytes_max: 4 * 1024 * 1024, interval_ms: 1_000 };
 
-/// Keys that records are written to. Touches nothing before it is prepared or asked for the lease.
+/// Keys that records are written to. Looks how the server keeps them, and changes nothing.
 pub async fn open(config: SinkConfig) -> Result<Sink, SinkError> {
     let settings = Settings::read(&config)?;
     let address = Address::read(&config.url)?;
+    let mut session = address.connect().await?;
+    let persistence = session.persistence().await?;
+    // A failover, or a power loss, sets a server back as a whole: positions go with the records.
+    let durability = match persistence == Persistence::Always && session.server.is_alone() {
+        true => Durability::Durable,
+        false => Durability::WithPosition,
+    };
     let (plan, looks_first) = (Mutex::new(None), AtomicBool::new(false));
-    Ok(Sink::CoCommit(Arc::new(Handle(Arc::new(Store { config, settings, address, plan, looks_first })))))
+    let store = Store { config, settings, address, persistence, durability, plan, looks_first };
+    Ok(Sink::CoCommit(Arc::new(Handle(Arc::new(store)))))
 }
 
 /// One server with the keys that are written.
@@ -49,6 +58,8 @@ pub(crate) struct Store {
     config: SinkConfig,
     settings: Settings,
     address: Address,
+    persistence: Persistence,
+    durability: Durability,
     plan: Mutex<Option<Arc<Plan>>>,
     /// Whether keys are looked at before they are written, because one was found to be something else.
     looks_first: AtomicBool,
@@ -121,12 +132,14 @@ impl Handle {
             "keep positions, dead letters and claims under {}:*, in the same database",
             store.config.state
         ));
-        let persistence = session.persistence().await?;
-        lines.push(format!(
-            "a power loss takes {}, records and positions together; a failover may take what its replica had not \
-             received: what the source has forgotten by then is lost",
-            persistence.words()
-        ));
+        let words = store.persistence.words();
+        lines.push(match store.durability {
+            Durability::Durable => format!("a power loss takes {words}"),
+            _ => format!(
+                "a power loss takes {words}, records and positions together; a failover may take what its replica had \
+                 not received: what the source has forgotten by then is lost"
+            ),
+        });
         Ok((plan, lines))
     }
 }
@@ -154,15 +167,20 @@ impl Destination for Handle {
             Some(_) => " until their `ttl` is over",
             None => "",
         };
+        let takes_over = match self.0.durability {
+            Durability::Durable => {
+                "; no replica takes over from the server, and its `appendfsync` stays `always`"
+            }
+            Durability::WithPosition | Durability::MayForget => "",
+        };
         Traits {
             effect: if is_stream { Effect::Insert } else { Effect::ByKey },
             replaces: !is_stream,
             fencing: Fencing::Token,
-            // A failover, or a power loss, sets the server back as a whole: positions go with the records.
-            durability: Durability::WithPosition,
+            durability: self.0.durability,
             readers: Some(format!(
                 "nobody but Hapax writes or removes keys that begin with {state}:, and records stay where they were \
-                 written{stay}"
+                 written{stay}{takes_over}"
             )),
             ledger: Some(LedgerFacts {
                 place: LedgerPlace::InsideCommit,

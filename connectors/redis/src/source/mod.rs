@@ -11,7 +11,7 @@ use arrow::datatypes::SchemaRef;
 use hapax_engine::Fut;
 use hapax_engine::dead_letter::DeadLetter;
 use hapax_engine::fault::SourceError;
-use hapax_engine::source::{Arrangement, Extent, Source, Split, SplitReader};
+use hapax_engine::source::{Arrangement, Extent, Numbers, Source, Split, SplitReader};
 use hapax_protocol::code::Code;
 use hapax_protocol::guarantee::{Completeness, Order, Replay, Retention, Settle, SourceFacts};
 use hapax_protocol::position::{Position, SplitId};
@@ -157,6 +157,10 @@ impl Source for Streams {
         Arrangement::Partitions
     }
 
+    fn numbers(&self) -> Numbers {
+        Numbers::Ascending
+    }
+
     fn extent(&self) -> Extent {
         Extent::Growing
     }
@@ -176,7 +180,7 @@ impl Source for Streams {
 
     fn describe(&self, position: &Position) -> String {
         match Mark::decode(position) {
-            Some(mark) => format!("behind record {}, id {}", mark.ordinal, mark.id),
+            Some(mark) => format!("behind entry {}", mark.id),
             None => format!("{position:?}, not a position of a stream"),
         }
     }

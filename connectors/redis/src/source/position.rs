@@ -7,7 +7,14 @@ use hapax_protocol::identity::RecordId;
 use hapax_protocol::position::{Ordinal, Position};
 
 /// The first byte of a position of this encoding.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+
+/// How many bits of a record's number hold the number of its id; the milliseconds stand in the bits above.
+const SEQ_BITS: u32 = 21;
+
+/// The greatest milliseconds that fit above them, in the year 2109. The topmost bit stays free: destinations keep numbers
+/// of records as they keep other numbers, with a sign.
+const MS_MAX: u64 = (1 << 42) - 1;
 
 /// The id of an entry: milliseconds and a number. A stream's ids ascend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -17,6 +24,13 @@ pub(crate) struct Id {
 }
 
 impl Id {
+    /// The number of the entry's record: its id, in one number. So it is the same whenever it is read, whatever was
+    /// removed before it. `None` for an id that is too large.
+    pub(crate) fn ordinal(self) -> Option<Ordinal> {
+        let fits = self.ms <= MS_MAX && self.seq < 1 << SEQ_BITS;
+        fits.then_some((self.ms << SEQ_BITS) | self.seq)
+    }
+
     /// The greatest id below this one.
     fn before(self) -> Self {
         match self.seq.checked_sub(1) {
@@ -44,21 +58,19 @@ impl FromStr for Id {
 /// A place behind an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mark {
-    /// How many entries were read before it.
-    pub ordinal: Ordinal,
-    /// How many entries the stream had been given, in all its life, when this one was its last.
-    pub added: u64,
     /// The last entry that was read.
     pub id: Id,
+    /// How many entries the stream had been given, in all its life, when this one was its last.
+    pub added: u64,
     /// What it held.
     pub digest: RecordId,
 }
 
 impl Mark {
-    /// It begins with the number of entries before it: the order of the bytes is the order of reading.
+    /// It begins with the id: the order of the bytes is the order of reading.
     pub(crate) fn encode(&self) -> Position {
         let mut bytes = vec![VERSION];
-        for number in [self.ordinal, self.added, self.id.ms, self.id.seq] {
+        for number in [self.id.ms, self.id.seq, self.added] {
             bytes.extend_from_slice(&number.to_be_bytes());
         }
         bytes.extend_from_slice(&self.digest.0);
@@ -73,9 +85,9 @@ impl Mark {
             rest = behind;
             Some(u64::from_be_bytes(*number))
         };
-        let (ordinal, added, ms, seq) = (next()?, next()?, next()?, next()?);
+        let (ms, seq, added) = (next()?, next()?, next()?);
         let digest = RecordId(rest.try_into().ok()?);
-        (*version == VERSION).then_some(Self { ordinal, added, id: Id { ms, seq }, digest })
+        (*version == VERSION).then_some(Self { id: Id { ms, seq }, added, digest })
     }
 }
 
@@ -159,7 +171,7 @@ mod tests {
     }
 
     fn behind(read: u64) -> Stand {
-        Stand::Behind(Mark { ordinal: read, added: read, id: id(read), digest: RecordId([7; 16]) })
+        Stand::Behind(Mark { id: id(read), added: read, digest: RecordId([7; 16]) })
     }
 
     /// A stream of `added` entries with the ids 1, 2, …, of which the first `gone` are gone.
@@ -172,15 +184,26 @@ mod tests {
 
     #[test]
     fn marks_come_back_and_grow() {
-        let mark =
-            Mark { ordinal: 255, added: 300, id: Id { ms: 5, seq: u64::MAX }, digest: RecordId([9; 16]) };
+        let mark = Mark { id: Id { ms: 5, seq: 255 }, added: 300, digest: RecordId([9; 16]) };
         assert_eq!(Mark::decode(&mark.encode()), Some(mark));
-        assert!(Mark { ordinal: 256, added: 0, ..mark }.encode() > mark.encode());
-        for wrong in [&b""[..], &[1, 0], &[2; 49], &[1; 48], &[1; 50]] {
+        assert!(Mark { id: Id { ms: 5, seq: 256 }, added: 0, ..mark }.encode() > mark.encode());
+        for wrong in [&b""[..], &[2, 0], &[1; 41], &[2; 40], &[2; 42]] {
             assert_eq!(Mark::decode(&Position::new(wrong)), None);
         }
         assert_eq!("5-7".parse(), Ok(Id { ms: 5, seq: 7 }));
         assert_eq!(Id { ms: 5, seq: 0 }.before(), Id { ms: 4, seq: u64::MAX });
+    }
+
+    #[test]
+    fn an_id_is_a_number_and_the_order_stays() {
+        let ids =
+            [(0, 1), (0, (1 << SEQ_BITS) - 1), (1, 0), (1_795_884_850_492, 3), (MS_MAX, (1 << SEQ_BITS) - 1)];
+        let numbers = ids.map(|(ms, seq)| Id { ms, seq }.ordinal().unwrap());
+        assert!(numbers.is_sorted_by(|one, next| one < next), "{numbers:?}");
+        assert!(i64::try_from(numbers[4]).is_ok());
+        for (ms, seq) in [(MS_MAX + 1, 0), (0, 1 << SEQ_BITS)] {
+            assert_eq!(Id { ms, seq }.ordinal(), None);
+        }
     }
 
     #[test]

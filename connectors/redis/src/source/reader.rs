@@ -168,10 +168,10 @@ impl Reader {
         };
         self.check(&found)?;
         let Look { state, entries, .. } = found;
-        let (ordinal, added) = match self.stand {
-            Some(Stand::Behind(mark)) => (mark.ordinal, mark.added),
-            Some(Stand::Start(then)) => (0, then.removed()),
-            None => (0, state.removed()),
+        let added = match self.stand {
+            Some(Stand::Behind(mark)) => mark.added,
+            Some(Stand::Start(then)) => then.removed(),
+            None => state.removed(),
         };
         let Some(last) = entries.last() else {
             if self.stand.is_none() {
@@ -183,8 +183,8 @@ impl Reader {
         // At the end of the stream it is known exactly; before it, nothing in between was removed.
         let at_end = last.id >= state.last;
         let added = if at_end { state.added } else { added.max(state.removed()).saturating_add(read) };
-        let mark = Mark { ordinal: ordinal.saturating_add(read), added, id: last.id, digest: last.digest() };
-        let batch = self.batch(&entries, ordinal, mark.encode())?;
+        let mark = Mark { id: last.id, added, digest: last.digest() };
+        let batch = self.batch(&entries, mark.encode())?;
         let bytes: usize = entries.iter().map(Entry::bytes).sum();
         self.entry_bytes = bytes.checked_div(entries.len()).unwrap_or(ENTRY_BYTES).max(1);
         self.stand = Some(Stand::Behind(mark));
@@ -192,9 +192,16 @@ impl Reader {
         Ok(Some(batch))
     }
 
-    fn batch(&self, entries: &[Entry], first: u64, through: Position) -> Result<Batch, ReadFault> {
+    fn batch(&self, entries: &[Entry], through: Position) -> Result<Batch, ReadFault> {
         let (records, misfits) = self.shape.records(entries)?;
-        let all = Ordinals::From(first);
+        let number = |entry: &Entry| {
+            let stream = || self.split.to_string();
+            entry
+                .id
+                .ordinal()
+                .ok_or_else(|| ReadFault::LargeId { stream: stream(), id: entry.id.to_string() })
+        };
+        let all = Ordinals::Each(entries.iter().map(number).collect::<Result<_, _>>()?);
         let ordinals = match misfits.is_empty() {
             true => all.clone(),
             false => {

@@ -4,7 +4,7 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde::Deserialize;
 
 use super::*;
-use crate::schema::{System, compose};
+use crate::schema::{Beside, System, compose};
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -80,7 +80,7 @@ fn schema() -> serde_json::Value {
         System { name: "files", summary: "Files.", source: Some(files.clone()), sink: Some(files) },
         System { name: "sqlite", summary: "SQLite.", source: Some(sqlite.clone()), sink: Some(sqlite) },
     ];
-    compose(&systems, serde_json::Map::new(), generator.take_definitions(true))
+    compose(&systems, Beside::default(), generator.take_definitions(true))
 }
 
 fn read_text(text: &str) -> Result<Pipeline, Vec<Mistake>> {
@@ -134,7 +134,7 @@ fn an_unknown_key_gets_the_one_that_was_meant() {
     assert_eq!(
         mistakes("soruce:\n  files: { path: a }\nsink:\n  sqlite: { path: a, tabel: t }\n"),
         [
-            "1:1 HX0003 unknown key `soruce` | did you mean `source`? | The keys here are `commit`, `delivery`, `duplicates`, `follow`, `identity`, `keeper`, `ledger`, `name`, `on_error`, `outage_max`, `parallel`, `sink`, `source`, `transform`, `version`.",
+            "1:1 HX0003 unknown key `soruce` | did you mean `source`? | The keys here are `commit`, `delivery`, `duplicates`, `embed`, `follow`, `identity`, `keeper`, `ledger`, `name`, `on_error`, `outage_max`, `parallel`, `sink`, `source`, `transform`, `version`.",
             "1:1 HX0005 a pipeline file needs `source` | `source` is missing | Add `source: …`. Where records come from: one system.",
             "4:3 HX0005 `sink.sqlite` needs `table` | `table` is missing | Add `table: …`.",
             "4:22 HX0003 unknown key `tabel` | did you mean `table`? | The keys here are `columns`, `path`, `table`, `timeout_ms`, `write`.",

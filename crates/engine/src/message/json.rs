@@ -26,7 +26,7 @@ pub(super) struct Member<'a> {
 }
 
 /// Cuts an object into its fields; an error says why it is not one.
-pub(super) fn members(body: &[u8]) -> Result<Vec<Member<'_>>, String> {
+pub(super) fn members(body: &[u8]) -> Result<impl Iterator<Item = Member<'_>>, String> {
     let text = std::str::from_utf8(body)
         .map_err(|error| format!("not UTF-8 behind byte {}", error.valid_up_to()))?;
     // What follows may rely on it.
@@ -35,15 +35,16 @@ pub(super) fn members(body: &[u8]) -> Result<Vec<Member<'_>>, String> {
     if !cursor.take(b'{') {
         return Err("a JSON value that is not an object".to_owned());
     }
-    let mut members = Vec::new();
-    while !cursor.take(b'}') {
+    Ok(std::iter::from_fn(move || {
+        if cursor.take(b'}') {
+            return None;
+        }
         let name = cursor.string();
         cursor.take(b':');
-        let (form, value) = cursor.value();
+        let (form, text) = cursor.value();
         cursor.take(b',');
-        members.push(Member { name: unescaped(name), form, text: value });
-    }
-    Ok(members)
+        Some(Member { name: unescaped(name), form, text })
+    }))
 }
 
 /// The text of a string that was given without its quotes.

@@ -1,5 +1,6 @@
 //! Bodies put into columns, one after the other.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -24,7 +25,7 @@ pub struct Rows {
 }
 
 /// One value on its way into a column.
-enum Cell {
+enum Cell<'a> {
     Null,
     Boolean(bool),
     Signed(i64),
@@ -32,8 +33,8 @@ enum Cell {
     Single(f32),
     Double(f64),
     Decimal(i128),
-    Text(String),
-    Bytes(Vec<u8>),
+    Text(Cow<'a, str>),
+    Bytes(Cow<'a, [u8]>),
 }
 
 enum Column {
@@ -64,12 +65,18 @@ impl Rows {
 
     /// Adds a body. One that is no record adds nothing, and the error says why.
     pub fn push(&mut self, body: &[u8]) -> Result<(), String> {
-        let cells = match self.bodies.format {
-            Format::Raw => vec![Cell::Bytes(body.to_vec())],
-            Format::Json => self.cells(body)?,
-        };
-        for (column, cell) in self.columns.iter_mut().zip(cells) {
-            column.append(cell);
+        match self.bodies.format {
+            Format::Raw => {
+                for column in &mut self.columns {
+                    column.append(Cell::Bytes(Cow::Borrowed(body)));
+                }
+            }
+            Format::Json => {
+                let cells = self.bodies.cells(body)?;
+                for (column, cell) in self.columns.iter_mut().zip(cells) {
+                    column.append(cell.unwrap_or(Cell::Null));
+                }
+            }
         }
         self.rows = self.rows.saturating_add(1);
         self.bytes = self.bytes.saturating_add(body.len());
@@ -103,16 +110,19 @@ impl Rows {
     pub fn finish(self) -> Vec<ArrayRef> {
         self.columns.into_iter().map(Column::finish).collect()
     }
+}
 
-    fn cells(&self, body: &[u8]) -> Result<Vec<Cell>, String> {
-        let fields = &self.bodies.fields;
-        let mut cells: Vec<Option<Cell>> = fields.iter().map(|_| None).collect();
-        for (at, member) in members(body)?.into_iter().enumerate() {
+impl Bodies {
+    /// The values of an object, one per column; nothing for a field that it does not have.
+    fn cells<'a>(&self, body: &'a [u8]) -> Result<Vec<Option<Cell<'a>>>, String> {
+        let fields = &self.fields;
+        let mut cells: Vec<Option<Cell<'a>>> = fields.iter().map(|_| None).collect();
+        for (at, member) in members(body)?.enumerate() {
             // Producers keep the order of their fields, mostly that of the schema.
             let is_it = |at: &usize| fields.get(*at).is_some_and(|field| *field.name() == member.name);
             let known = Some(at).filter(is_it).or_else(|| (0..fields.len()).find(is_it));
             let Some((field, cell)) = known.and_then(|at| Some((fields.get(at)?, cells.get_mut(at)?))) else {
-                match self.bodies.unknown {
+                match self.unknown {
                     UnknownFields::Ignore => continue,
                     UnknownFields::Reject => {
                         return Err(format!("the schema has no field {}", shown(&member.name)));
@@ -132,7 +142,7 @@ impl Rows {
             };
             *cell = Some(read(&member, field.data_type()).ok_or_else(unfit)?);
         }
-        Ok(cells.into_iter().map(|cell| cell.unwrap_or(Cell::Null)).collect())
+        Ok(cells)
     }
 }
 
@@ -145,21 +155,21 @@ fn shown(value: &str) -> String {
 }
 
 /// Reads a value, exactly. `None` if it does not fit.
-fn read(member: &Member<'_>, wanted: &DataType) -> Option<Cell> {
+fn read<'a>(member: &Member<'a>, wanted: &DataType) -> Option<Cell<'a>> {
     use DataType as D;
     if member.form == Form::Null {
         return Some(Cell::Null);
     }
     let text = match member.form {
         Form::Quoted => unescaped(member.text),
-        _ => member.text.into(),
+        _ => Cow::Borrowed(member.text),
     };
     let bytes = text.as_bytes();
     let (bare, quoted) = (member.form == Form::Bare, member.form == Form::Quoted);
     let strict = Strictness::Declared;
     Some(match wanted {
         // Objects and arrays are kept as their text, which says what they are.
-        D::Utf8 if member.form != Form::Bare => Cell::Text(text.into_owned()),
+        D::Utf8 if member.form != Form::Bare => Cell::Text(text),
         D::Boolean if bare => Cell::Boolean(exact::boolean(bytes, strict)?),
         D::UInt64 if bare => Cell::Unsigned(match exact::uint(bytes, strict) {
             Some(number) => number,
@@ -183,7 +193,7 @@ fn read(member: &Member<'_>, wanted: &DataType) -> Option<Cell> {
             let moment = exact::moment(bytes).filter(|moment| moment.zoned == zone.is_some())?;
             Cell::Signed(moment.micros)
         }
-        D::Binary if quoted => Cell::Bytes(exact::hex(bytes)?),
+        D::Binary if quoted => Cell::Bytes(exact::hex(bytes)?.into()),
         _ => return None,
     })
 }
@@ -227,7 +237,7 @@ impl Column {
         }
     }
 
-    fn append(&mut self, cell: Cell) {
+    fn append(&mut self, cell: Cell<'_>) {
         let signed = match &cell {
             Cell::Signed(number) => Some(*number),
             _ => None,

@@ -1,10 +1,7 @@
 //! Dead letters: moved after all, or given up.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
 use hapax_protocol::identity::Place;
 use hapax_protocol::position::{SplitId, Totals};
 
@@ -13,7 +10,7 @@ use super::kept::Fate;
 use super::prepare::{Prepared, count};
 use super::writer::SplitWriter;
 use super::{Job, OnError, Run, RunError, effect, in_place};
-use crate::batch::{Batch, Ordinals};
+use crate::batch::{Batch, Ordinals, Rejected};
 use crate::dead_letter::{DeadLetter, Ending, Settlement};
 use crate::identify::Identifier;
 use crate::sink::Sink;
@@ -137,7 +134,7 @@ enum Outcome {
 async fn move_one(job: &Job, writer: &mut SplitWriter, letter: &DeadLetter) -> Result<Outcome, RunError> {
     let as_json = match job.run.source.rejects_with(letter.code) {
         true => None,
-        false => json_record(job.run.source.schema(), &letter.raw),
+        false => Rejected::read_record(job.run.source.schema(), &letter.raw),
     };
     let records = match as_json {
         Some(records) => records,
@@ -171,16 +168,4 @@ async fn move_one(job: &Job, writer: &mut SplitWriter, letter: &DeadLetter) -> R
     // One that is refused again holds no claim: a twin of it on the list has its chance.
     let refused = effect.refused.into_iter().next();
     Ok(refused.map_or(Outcome::Moved, |refused| Outcome::Remains(refused.reason)))
-}
-
-/// A record that the engine itself had set aside is kept as a JSON object with every column.
-fn json_record(schema: SchemaRef, raw: &str) -> Option<RecordBatch> {
-    if !raw.starts_with('{') {
-        return None;
-    }
-    let mut decoder =
-        arrow::json::ReaderBuilder::new(Arc::clone(&schema)).with_strict_mode(true).build_decoder().ok()?;
-    decoder.decode(raw.as_bytes()).ok()?;
-    let records = decoder.flush().ok()??;
-    (records.num_rows() == 1).then_some(records)
 }

@@ -1,6 +1,5 @@
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use arrow::error::ArrowError;
 use hapax_protocol::identity::RecordId;
 use hapax_protocol::position::{Position, SplitId, Totals};
@@ -111,8 +110,8 @@ impl Prepared {
     /// A row of the records as a refused record: what the source had read of it, as JSON.
     pub fn refusal(&self, row: &RefusedRow) -> Result<Rejected, ArrowError> {
         let raw = match &self.origin {
-            None => json(&self.records, row.row)?,
-            Some((input, rows)) => json(input, rows.get(row.row).copied().unwrap_or(0))?,
+            None => Rejected::record(&self.records, row.row)?,
+            Some((input, rows)) => Rejected::record(input, rows.get(row.row).copied().unwrap_or(0))?,
         };
         let id = self.ids.as_ref().and_then(|ids| ids.get(row.row)).copied();
         Ok(Rejected {
@@ -127,7 +126,7 @@ impl Prepared {
     /// Rows of the input that the transform failed on.
     fn refuse_input(&mut self, rows: &[RefusedRow]) -> Result<(), ArrowError> {
         for row in rows {
-            let raw = json(&self.records, row.row)?;
+            let raw = Rejected::record(&self.records, row.row)?;
             let ordinal = self.ordinals.of(row.row);
             self.refused.push(Rejected {
                 ordinal,
@@ -142,36 +141,6 @@ impl Prepared {
 }
 
 /// One row as a JSON object, nulls included.
-fn json(records: &RecordBatch, row: usize) -> Result<String, ArrowError> {
-    if let Some(column) = not_finite(records, row) {
-        // JSON would say null, and a replay would believe it.
-        let column = records.schema().field(column).name().clone();
-        return Ok(format!("column {column} is not a finite number, which JSON cannot say"));
-    }
-    let mut bytes = Vec::new();
-    let mut writer = arrow::json::WriterBuilder::new()
-        .with_explicit_nulls(true)
-        .build::<_, arrow::json::writer::LineDelimited>(&mut bytes);
-    writer.write(&records.slice(row, 1))?;
-    writer.finish()?;
-    drop(writer);
-    let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-    Ok(Rejected::excerpt(line))
-}
-
-/// The first column with a NaN or an infinity in this row.
-fn not_finite(records: &RecordBatch, row: usize) -> Option<usize> {
-    records.columns().iter().position(|column| match column.data_type() {
-        DataType::Float32 => {
-            column.is_valid(row) && !column.as_primitive::<Float32Type>().value(row).is_finite()
-        }
-        DataType::Float64 => {
-            column.is_valid(row) && !column.as_primitive::<Float64Type>().value(row).is_finite()
-        }
-        _ => false,
-    })
-}
-
 pub(super) fn count(n: usize) -> u64 {
     u64::try_from(n).unwrap_or(u64::MAX)
 }

@@ -7,6 +7,7 @@ fn every_code_has_a_page_and_every_page_a_code() {
     let all: Vec<String> = [
         super::ALL,
         hapax_config::codes::ALL,
+        hapax_embed::codes::ALL,
         hapax_engine::codes::ALL,
         hapax_files::codes::ALL,
         hapax_kafka::codes::ALL,

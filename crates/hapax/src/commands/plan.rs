@@ -7,6 +7,8 @@ use hapax_config::Section;
 use hapax_engine::progress::Progress;
 use hapax_engine::run::{Stop, in_order};
 use hapax_engine::source::Split;
+use hapax_protocol::guarantee::Retention;
+use hapax_protocol::identity::Duplicates;
 use serde_json::{Value, json};
 
 use super::Standings;
@@ -100,15 +102,15 @@ impl<'a> Plan<'a> {
         format!("one after another: {why}")
     }
 
-    fn twins(&self) -> &'static str {
+    fn twins(&self) -> String {
+        let later = match self.opened.ledger_facts().map(|ledger| ledger.retention) {
+            Some(Retention::For(window)) => format!("later ones within {window}"),
+            Some(Retention::Unbounded) | None => "later ones".to_owned(),
+        };
         match self.opened.duplicates {
-            hapax_protocol::identity::Duplicates::Drop => {
-                "the first of its identity moves, later ones are dropped and counted"
-            }
-            hapax_protocol::identity::Duplicates::Keep => "all of them move",
-            hapax_protocol::identity::Duplicates::DeadLetter => {
-                "the first of its identity moves, later ones are set aside"
-            }
+            Duplicates::Drop => format!("the first of its identity moves, {later} are dropped and counted"),
+            Duplicates::Keep => "all of them move".to_owned(),
+            Duplicates::DeadLetter => format!("the first of its identity moves, {later} are set aside"),
         }
     }
 

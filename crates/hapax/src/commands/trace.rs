@@ -1,5 +1,6 @@
 //! `hapax trace`.
 
+mod committed;
 mod gather;
 mod print;
 

@@ -59,6 +59,19 @@ impl Traced {
     }
 }
 
+/// On which side of the committed position of its split a record stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stands {
+    /// Before it.
+    Before,
+    /// Behind it.
+    Behind,
+    /// It cannot be told: the source gives the record at other places each time, or was not read.
+    Unknown,
+    /// The destination keeps no positions.
+    NoPositions,
+}
+
 /// What there is to decide by.
 #[derive(Debug, Clone)]
 pub struct Evidence {
@@ -66,8 +79,8 @@ pub struct Evidence {
     pub place: Place,
     /// How far it comes today; `None` if the source was not read.
     pub passage: Option<Passage>,
-    /// How many records of its split are committed; `None` if the destination keeps no positions.
-    pub committed_records: Option<u64>,
+    /// On which side of the committed position it stands.
+    pub stands: Stands,
     /// What the destination remembers of the place.
     pub remembered: Remembered,
     /// The place that claimed its identity.
@@ -79,20 +92,22 @@ pub struct Evidence {
 /// Decides what became of an arrival. What was written down goes before what follows from today's source and
 /// transform.
 pub fn decide(evidence: Evidence) -> Traced {
-    let Evidence { place, passage, committed_records, remembered, claimant, has_ledger } = evidence;
+    let Evidence { place, passage, stands, remembered, claimant, has_ledger } = evidence;
     let Remembered { commit, letter, settled, settled_in, again } = remembered;
     let decision = match (letter, settled, passage) {
-        _ if committed_records.is_some_and(|records| place.ordinal >= records) => Decision::NotReached,
+        _ if stands == Stands::Behind => Decision::NotReached,
         (Some(letter), _, _) => Decision::SetAside(letter),
         (None, Some(settled), _) => Decision::Settled(settled),
         (None, None, _) if !again.is_empty() => Decision::Moved,
         (None, None, Some(Passage::LeftOut)) => Decision::LeftOut,
         (None, None, Some(Passage::Refused)) => Decision::Unrecorded,
-        _ if committed_records.is_none() => Decision::Unrecorded,
+        _ if stands == Stands::NoPositions => Decision::Unrecorded,
         (None, None, passage) => match claimant {
             Some(of) if of == place => Decision::Moved,
             Some(of) if has_ledger => Decision::Suppressed { of },
-            _ if !has_ledger && passage == Some(Passage::Passes) => Decision::Moved,
+            _ if stands == Stands::Before && !has_ledger && passage == Some(Passage::Passes) => {
+                Decision::Moved
+            }
             _ => Decision::Unrecorded,
         },
     };

@@ -8,10 +8,10 @@ use arrow::error::ArrowError;
 use hapax_engine::batch::{Batch, Ordinals, ReadLimit};
 use hapax_engine::fault::SourceError;
 use hapax_engine::identify::{Identifier, IdentifierError};
-use hapax_engine::source::Source;
+use hapax_engine::source::{Numbers, Source};
 use hapax_engine::transform::Transform;
 use hapax_protocol::identity::{Place, RecordId};
-use hapax_protocol::position::SplitId;
+use hapax_protocol::position::{Ordinal, Position, SplitId};
 
 const LIMIT: ReadLimit = ReadLimit { records_max: 16 * 1024, bytes_max: 2 << 20 };
 
@@ -50,6 +50,8 @@ pub struct Arrival {
     pub id: Option<RecordId>,
     /// What becomes of it before the sink, as source and transform are today.
     pub passage: Passage,
+    /// The position right behind it, where its number does not say on which side of a position it stands.
+    pub through: Option<Position>,
 }
 
 /// How far a record comes before the sink.
@@ -102,7 +104,13 @@ impl Going<'_> {
                 let records = count(batch.records.num_rows()).saturating_add(count(batch.rejected.len()));
                 scanned.records.fetch_add(records, Ordering::Relaxed);
                 scanned.bytes.fetch_add(batch.source_bytes, Ordering::Relaxed);
-                self.look_at(batch, &mut arrivals)?;
+                let known = arrivals.found.len();
+                self.look_at(&batch, &mut arrivals)?;
+                if self.source.numbers() == Numbers::Ascending {
+                    for arrival in arrivals.found.iter_mut().skip(known) {
+                        arrival.through = self.behind(&batch, arrival.place.ordinal).await?;
+                    }
+                }
                 if only.is_some() && !arrivals.found.is_empty() {
                     break;
                 }
@@ -111,12 +119,30 @@ impl Going<'_> {
         Ok(arrivals)
     }
 
-    fn look_at(&self, batch: Batch, arrivals: &mut Arrivals) -> Result<(), ScanError> {
-        let split = batch.split;
-        let wanted = self.place.as_ref().filter(|place| place.split == split).map(|place| place.ordinal);
+    /// The position right behind one record of a batch, found by reading the batch again in parts. `None` if the source
+    /// does not give it by itself.
+    async fn behind(&self, batch: &Batch, ordinal: Ordinal) -> Result<Option<Position>, ScanError> {
+        let opened = self.source.open(&batch.split, batch.after.as_ref()).await;
+        let mut reader = opened.map_err(ScanError::Read)?;
+        let mut before = numbers(batch).filter(|number| *number < ordinal).count();
+        loop {
+            let limit = ReadLimit { records_max: before.max(1), ..LIMIT };
+            let Some(part) = reader.read(limit).await.map_err(ScanError::Read)? else { return Ok(None) };
+            if numbers(&part).any(|number| number >= ordinal) {
+                return Ok((numbers(&part).max() == Some(ordinal)).then_some(part.through));
+            }
+            before = before.saturating_sub(numbers(&part).count());
+        }
+    }
+
+    fn look_at(&self, batch: &Batch, arrivals: &mut Arrivals) -> Result<(), ScanError> {
+        let split = &batch.split;
+        let wanted = self.place.as_ref().filter(|place| place.split == *split).map(|place| place.ordinal);
         let mut found: Vec<Arrival> = Vec::new();
-        let arrival =
-            |ordinal, id, passage| Arrival { place: Place { split: split.clone(), ordinal }, id, passage };
+        let arrival = |ordinal, id, passage| {
+            let place = Place { split: split.clone(), ordinal };
+            Arrival { place, id, passage, through: None }
+        };
         for rejected in batch.rejected.iter().filter(|rejected| Some(rejected.ordinal) == wanted) {
             found.push(arrival(rejected.ordinal, None, Passage::Refused));
         }
@@ -127,7 +153,7 @@ impl Going<'_> {
             let refused: HashSet<usize> = out.refused.iter().map(|refused| refused.row).collect();
             let passed: HashSet<usize> = rows.iter().copied().collect();
             let of_input = match &self.of_input {
-                Some((identifier, ids)) => Some((identifier.identify(&records, &split, &ordinals)?.ids, ids)),
+                Some((identifier, ids)) => Some((identifier.identify(&records, split, &ordinals)?.ids, ids)),
                 None => None,
             };
             for row in (0..records.num_rows()).filter(|row| !passed.contains(row)) {
@@ -144,7 +170,7 @@ impl Going<'_> {
             ordinals = ordinals.pick(rows);
             records = out.records;
         }
-        let identified = self.identifier.identify(&records, &split, &ordinals)?;
+        let identified = self.identifier.identify(&records, split, &ordinals)?;
         let unidentified: HashSet<usize> = identified.refused.iter().map(|refused| refused.row).collect();
         for (row, id) in identified.ids.iter().enumerate() {
             let ordinal = ordinals.of(row);
@@ -184,6 +210,12 @@ pub async fn held(
         }
     }
     Ok(held)
+}
+
+/// The numbers of all records of a batch, those that could not be read too.
+fn numbers(batch: &Batch) -> impl Iterator<Item = Ordinal> {
+    let read = (0..batch.records.num_rows()).map(|row| batch.ordinals.of(row));
+    read.chain(batch.rejected.iter().map(|rejected| rejected.ordinal))
 }
 
 fn count(n: usize) -> u64 {

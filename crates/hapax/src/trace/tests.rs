@@ -14,7 +14,7 @@ fn evidence() -> Evidence {
     Evidence {
         place: at(5),
         passage: Some(Passage::Passes),
-        committed_records: Some(10),
+        stands: Stands::Before,
         remembered: Remembered::default(),
         claimant: None,
         has_ledger: true,
@@ -93,11 +93,21 @@ fn the_last_commit_is_the_latest_of_all() {
 #[test]
 fn behind_the_position_nothing_is_decided() {
     for claimant in [None, Some(at(3))] {
-        let behind = Evidence { committed_records: Some(5), claimant, ..evidence() };
+        let behind = Evidence { stands: Stands::Behind, claimant, ..evidence() };
         assert_eq!(decide(behind).decision, Decision::NotReached);
     }
-    let no_positions = Evidence { committed_records: None, has_ledger: false, ..evidence() };
+    let no_positions = Evidence { stands: Stands::NoPositions, has_ledger: false, ..evidence() };
     assert_eq!(decide(no_positions.clone()).decision, Decision::Unrecorded);
     let left_out = Evidence { passage: Some(Passage::LeftOut), ..no_positions };
     assert_eq!(decide(left_out).decision, Decision::LeftOut);
+}
+
+#[test]
+fn where_the_place_says_nothing_only_what_was_written_down_counts() {
+    let unknown = Evidence { stands: Stands::Unknown, ..evidence() };
+    assert_eq!(decide(unknown.clone()).decision, Decision::Unrecorded);
+    assert_eq!(decide(Evidence { has_ledger: false, ..unknown.clone() }).decision, Decision::Unrecorded);
+    assert_eq!(decide(Evidence { claimant: Some(at(5)), ..unknown.clone() }).decision, Decision::Moved);
+    let twin = decide(Evidence { claimant: Some(at(3)), ..unknown });
+    assert_eq!(twin.decision, Decision::Suppressed { of: at(3) });
 }

@@ -1,6 +1,9 @@
 //! The real binary as a process that is started, killed and run to its end.
 #![allow(dead_code)]
 
+pub mod broker;
+pub mod jetstream;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -134,6 +137,22 @@ impl Running {
             }
             assert!(Instant::now() < until, "nothing happens");
             std::thread::sleep(Duration::from_millis(2));
+        }
+        let was_running = self.0.try_wait().unwrap().is_none();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+        was_running
+    }
+
+    /// Kills it after a while, or sees it end by itself. Returns whether it was killed.
+    pub fn kill_after(mut self, while_ms: u64) -> bool {
+        let until = Instant::now() + Duration::from_millis(while_ms);
+        while Instant::now() < until {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                assert_eq!(status.code(), Some(0), "a run failed");
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
         let was_running = self.0.try_wait().unwrap().is_none();
         let _ = self.0.kill();

@@ -70,6 +70,16 @@ pub enum Retention {
     Unbounded,
 }
 
+impl Retention {
+    /// Reads `unbounded` or a length of time as [`Window::parse`] takes it; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.trim() {
+            "unbounded" => Some(Self::Unbounded),
+            text => Window::parse(text).map(Self::For),
+        }
+    }
+}
+
 /// The order in which records of one key arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Order {

@@ -9,7 +9,7 @@ use arrow::datatypes::SchemaRef;
 use hapax_engine::history::Unfinished;
 use hapax_engine::identify::Identifier;
 use hapax_engine::sink::{CommitId, Sink};
-use hapax_engine::source::Source;
+use hapax_engine::source::{Numbers, Source};
 use hapax_engine::transform::Transform;
 use hapax_protocol::guarantee::Replay;
 use hapax_protocol::identity::{Identity, Place, RecordId};
@@ -17,13 +17,14 @@ use hapax_protocol::position::{SplitId, Standing};
 use serde_json::json;
 
 use super::Arguments;
+use super::committed::Committed;
 use crate::codes;
 use crate::exit::{Exit, Failure, Report};
 use crate::output::Output;
 use crate::output::figures::{bytes, counted};
 use crate::trace::scan::{self, Arrival, Going, ScanError, Scanned};
 use crate::trace::subject::{Subject, Unnamed};
-use crate::trace::{Evidence, Traced, decide};
+use crate::trace::{Evidence, Stands, Traced, decide};
 use crate::wiring::{Loaded, sink_failure};
 
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -112,21 +113,39 @@ pub async fn gather(loaded: &Loaded, arguments: &Arguments, output: &Output) -> 
     }
     let found = u64::try_from(arrivals.found.len()).unwrap_or(u64::MAX).saturating_add(arrivals.more);
     let source = Looked { found, unread };
-    let places = places(arrivals.found, &subject, &claimed, &standings);
+    let records = match &origin {
+        Some(origin) => origin.source.numbers(),
+        None => Numbers::Ascending,
+    };
+    let committed = Committed { destination, name, standings: &standings, records, keeps_positions };
+    let places = places(arrivals.found, &subject, &claimed, &committed);
     let asked: Vec<Place> = places.iter().map(|(place, _)| place.clone()).collect();
-    let remembered = destination.remembered(name, &asked).await.map_err(failed)?;
-    let traced = places.into_iter().zip(remembered).map(|((place, arrival), remembered)| {
-        let id = arrival.as_ref().map_or_else(|| subject.ids.first().copied(), |arrival| arrival.id);
-        decide(Evidence {
-            passage: arrival.map(|arrival| arrival.passage),
-            committed_records: keeps_positions
-                .then(|| standings.get(&place.split).map_or(0, |standing| standing.totals.read)),
-            remembered,
-            claimant: id.and_then(|id| claimed.get(&id).cloned()).or_else(|| only(&claimed)),
-            has_ledger,
-            place,
-        })
-    });
+    let mut remembered = destination.remembered(name, &asked).await.map_err(failed)?;
+    let mut stands = Vec::with_capacity(places.len());
+    for ((place, arrival), remembered) in places.iter().zip(&mut remembered) {
+        let through = arrival.as_ref().and_then(|arrival| arrival.through.as_ref());
+        stands.push(committed.stands(place, through));
+        if records == Numbers::Ascending {
+            remembered.commit = match through {
+                Some(through) => committed.commit_of(&place.split, through).await.map_err(failed)?,
+                None => None,
+            };
+        }
+    }
+    let traced =
+        places.into_iter().zip(remembered).zip(stands).map(|(((place, arrival), remembered), stands)| {
+            let id = arrival.as_ref().map_or_else(|| subject.ids.first().copied(), |arrival| arrival.id);
+            let claimant = id.and_then(|id| claimed.get(&id).cloned()).or_else(|| only(&claimed));
+            decide(Evidence {
+                passage: arrival.map(|arrival| arrival.passage),
+                stands,
+                remembered,
+                // A claim beside the destination may be made before its record takes effect.
+                claimant: claimant.filter(|_| beside.is_none() || stands != Stands::Unknown),
+                has_ledger,
+                place,
+            })
+        });
     let traced: Vec<Traced> = traced.collect();
     let destination_rows = match (&origin, arguments.no_destination) {
         (_, true) => Looked { found: 0, unread: refused(true) },
@@ -239,16 +258,15 @@ fn places(
     arrivals: Vec<Arrival>,
     subject: &Subject,
     claimed: &HashMap<RecordId, Place>,
-    standings: &BTreeMap<SplitId, Standing>,
+    committed: &Committed<'_>,
 ) -> Vec<(Place, Option<Arrival>)> {
     let mut places: Vec<(Place, Option<Arrival>)> =
         arrivals.into_iter().map(|arrival| (arrival.place.clone(), Some(arrival))).collect();
-    let committed = |place: &Place| {
-        standings.get(&place.split).is_some_and(|standing| place.ordinal < standing.totals.read)
-    };
     // What the source does not show, or no more, the destination may know.
-    let mut others: Vec<&Place> =
-        claimed.values().chain(&subject.place).filter(|place| committed(place)).collect();
+    let others = claimed.values().chain(&subject.place);
+    let mut others: Vec<&Place> = others
+        .filter(|place| matches!(committed.stands(place, None), Stands::Before | Stands::Unknown))
+        .collect();
     others.sort();
     others.dedup();
     for place in others {

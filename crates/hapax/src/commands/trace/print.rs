@@ -61,7 +61,7 @@ fn more_words(trace: &Trace, traced: &Traced) -> Vec<String> {
     if let Some(commit) = &traced.commit {
         lines.push(commit_words("in", commit));
     } else if trace.keeps_positions && traced.decision != Decision::NotReached {
-        lines.push("in a commit of a version that kept no history".into());
+        lines.push("in a commit that is not remembered, or cannot be told from the others".into());
     }
     let letter = match &traced.decision {
         Decision::SetAside(letter) => Some(letter),
@@ -85,6 +85,7 @@ fn commit_words(how: &str, commit: &Committed) -> String {
     let (first, last) = (commit.records.start, commit.records.end.saturating_sub(1));
     let records = match commit.totals.read {
         0 => String::new(),
+        read if commit.records.is_empty() => format!("{}, ", counted(read, "record")),
         1 => format!("record {}, ", count(first)),
         _ => format!("records {} to {}, ", count(first), count(last)),
     };
@@ -171,7 +172,7 @@ fn commit_json(commit: &Committed) -> Value {
         "number": commit.commit.epoch.get(),
         "token": commit.token.get(),
         "holder": commit.holder,
-        "first_record": commit.records.start,
+        "first_record": (!commit.records.is_empty() || commit.totals.read == 0).then_some(commit.records.start),
         "records": commit.totals.read,
         "totals": commit.totals,
         "made_unix_ms": commit.made_unix_ms,

@@ -1,0 +1,85 @@
+//! Topics with a ledger beside the destination.
+
+use super::*;
+
+/// A pipeline into a topic, with a ledger in Redis: a topic keeps no identities.
+fn file(folder: &TempDir, scene: &Scene, name: &str, from: &str, to: &str) -> String {
+    let (brokers, url) = (&scene.brokers, hapax_conformance::server::redis());
+    pipeline(
+        folder,
+        name,
+        &format!("kafka: {{ brokers: \"{brokers}\", topic: {from}, schema: {SCHEMA} }}"),
+        &format!(
+            "kafka: {{ brokers: \"{brokers}\", topic: {to}, state: {}, key: [id] }}",
+            scene.name("state")
+        ),
+        &format!(
+            "identity: {{ key: [id] }}\ncommit: {{ records: 400 }}\nledger: {{ redis: {{ url: \"{url}\" }} }}\n"
+        ),
+    )
+}
+
+/// Removes what a pipeline has claimed.
+fn forget(name: &str) {
+    let client = redis::Client::open(hapax_conformance::server::redis()).unwrap();
+    let mut redis = client.get_connection().unwrap();
+    let keys: Vec<Vec<u8>> = redis::cmd("KEYS").arg(format!("*{name}*")).query(&mut redis).unwrap();
+    for key in keys {
+        let () = redis::cmd("DEL").arg(key).query(&mut redis).unwrap();
+    }
+}
+
+#[test]
+fn a_topic_goes_into_another_killed_and_twins_are_dropped_by_a_ledger_in_redis() {
+    let scene = Scene::new();
+    let (from, to) = (scene.topic("from", 3, &[]), scene.topic("to", 2, &[]));
+    // The twin of a message is in another partition.
+    order(&scene, &from, 3, 0..10_000);
+    let twins = scene.producer(&[]);
+    for id in 0..10_000_i64 {
+        let body = format!(
+            "{{\"id\": {id}, \"customer\": \"twin\", \"amount\": 1.50, \"placed_at\": \"2026-11-28T12:00:00Z\"}}"
+        );
+        send(&twins, &from, ((id + 1) % 3) as i32, None, Some(body.as_bytes()), &[]);
+    }
+    twins.flush(PATIENCE).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let name = format!("ledger-beside-{}", std::process::id());
+    let file = file(&folder, &scene, &name, &from, &to);
+    let mut kills = 0;
+    for _ in 0..12 {
+        let before = scene.messages(&to).len();
+        let mut child = started(&["run", &file], &[]);
+        until("records arrive", || scene.messages(&to).len() > before || child.is_over());
+        kills += i64::from(!child.is_over());
+        child.kill();
+    }
+    done(&["run", &file], &[]);
+    let mut ids = ids_in(&scene, &to);
+    ids.sort_unstable();
+    forget(&name);
+    assert!(ids.iter().copied().eq(0..10_000), "{} messages after {kills} kills", ids.len());
+    assert!(kills > 0, "no run was killed before its end");
+}
+
+#[test]
+fn a_ledger_beside_a_compacted_topic_is_refused() {
+    let scene = Scene::new();
+    let from = scene.topic("from", 1, &[("cleanup.policy", "compact")]);
+    let to = scene.topic("to", 1, &[]);
+    order(&scene, &from, 1, 0..5);
+    let folder = tempfile::tempdir().unwrap();
+    let name = format!("ledger-compacted-{}", std::process::id());
+    let file = file(&folder, &scene, &name, &from, &to);
+    for command in ["plan", "run"] {
+        let output = hapax(&[command, &file], &[]).output().unwrap();
+        assert!(output.status.code() != Some(0) && said(&output).contains("HX0618"), "{}", said(&output));
+    }
+    assert!(scene.messages(&to).is_empty());
+    // Where no identity is asked for, nothing is claimed.
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("ledger:", "duplicates: keep\nledger:")).unwrap();
+    done(&["run", &file], &[]);
+    assert_eq!(scene.messages(&to).len(), 5);
+    forget(&name);
+}
