@@ -150,7 +150,9 @@ impl Endpoint {
                 let mut each = Vec::with_capacity(texts.len());
                 for text in texts {
                     each.push(match self.ask(std::slice::from_ref(text)).await? {
-                        Ended::Vectors(vectors) => vectors.into_iter().next().ok_or("no vector came".to_owned()),
+                        Ended::Vectors(vectors) => {
+                            vectors.into_iter().next().ok_or("no vector came".to_owned())
+                        }
                         Ended::Refused(reason) => Err(reason),
                     });
                 }
@@ -203,7 +205,9 @@ impl Endpoint {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 Err(HostFault::WrongCredentials { place, status: status.as_u16() }.into())
             }
-            StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY => Ok(None),
+            StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY => {
+                Ok(None)
+            }
             StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => {
                 self.host.pause(answer.retry_after().unwrap_or(Duration::from_secs(1)));
                 Ok(Some(HostFault::Gone { place, reason: self.said(answer) }))
@@ -225,11 +229,15 @@ impl Endpoint {
         if !answer.is_whole {
             return Err(self.unread(format!("it is larger than {ANSWER_BYTES_MAX} bytes")).into());
         }
-        let given: Given = serde_json::from_slice(&answer.body).map_err(|error| self.unread(error.to_string()))?;
+        let given: Given =
+            serde_json::from_slice(&answer.body).map_err(|error| self.unread(error.to_string()))?;
         let vectors = match (given.data, given.embeddings) {
-            (Some(data), _) => ordered(data, texts).ok_or_else(|| self.unread("its `index` is not that of a text".to_owned()))?,
+            (Some(data), _) => ordered(data, texts)
+                .ok_or_else(|| self.unread("its `index` is not that of a text".to_owned()))?,
             (None, Some(vectors)) => vectors,
-            (None, None) => return Err(self.unread("there is neither `data` nor `embeddings`".to_owned()).into()),
+            (None, None) => {
+                return Err(self.unread("there is neither `data` nor `embeddings`".to_owned()).into());
+            }
         };
         Ok(Ended::Vectors(vectors))
     }

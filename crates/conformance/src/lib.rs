@@ -10,6 +10,7 @@ pub mod http;
 pub mod keyed;
 pub mod ledger;
 pub mod memory;
+pub mod milvus;
 pub mod proxy;
 pub mod queue;
 pub mod server;

@@ -50,6 +50,14 @@ pub fn redis() -> String {
     find("HAPAX_REDIS_URL", "redis")
 }
 
+/// The URL of a Milvus of our own: `HAPAX_MILVUS_URL`, or what `services/milvus start` left. It holds user and password,
+/// who may do everything. A test makes collections of its own there and drops them.
+///
+/// Panics where there is none, with the command that starts it.
+pub fn milvus() -> String {
+    find("HAPAX_MILVUS_URL", "milvus")
+}
+
 fn find(variable: &str, service: &str) -> String {
     if let Ok(url) = std::env::var(variable) {
         return url;

@@ -24,6 +24,8 @@ const EMBEDDED: &str = "embedded";
 const FILES: &str = "files";
 const HTTP: &str = "http";
 const KAFKA: &str = "kafka";
+#[cfg(feature = "milvus")]
+const MILVUS: &str = "milvus";
 const MYSQL: &str = "mysql";
 const NATS: &str = "nats";
 const POSTGRES: &str = "postgres";
@@ -58,6 +60,13 @@ pub fn schema() -> serde_json::Value {
             summary: "Topics of a Kafka cluster.",
             source: Some(generator.subschema_for::<hapax_kafka::config::SourceConfig>().to_value()),
             sink: Some(generator.subschema_for::<hapax_kafka::config::SinkConfig>().to_value()),
+        },
+        #[cfg(feature = "milvus")]
+        System {
+            name: MILVUS,
+            summary: "A collection of Milvus or Zilliz Cloud.",
+            source: Some(generator.subschema_for::<hapax_milvus::config::SourceConfig>().to_value()),
+            sink: Some(generator.subschema_for::<hapax_milvus::config::SinkConfig>().to_value()),
         },
         System {
             name: MYSQL,
@@ -178,6 +187,12 @@ pub async fn open_source(section: &Section) -> Result<Arc<dyn Source>, OpenError
                 hapax_kafka::source::Kafka::open(section.read()?).await.map_err(OpenError::Source)?;
             Ok(Arc::new(source))
         }
+        #[cfg(feature = "milvus")]
+        MILVUS => {
+            let config = section.read()?;
+            let source = hapax_milvus::source::Entities::open(config).await.map_err(OpenError::Source)?;
+            Ok(Arc::new(source))
+        }
         MYSQL => {
             let source =
                 hapax_mysql::source::Mysql::open(section.read()?).await.map_err(OpenError::Source)?;
@@ -221,6 +236,8 @@ pub async fn open_sink(section: &Section, name: &PipelineName, keeper: &Path) ->
         SQLITE => hapax_sqlite::sink::open(section.read()?).await.map_err(OpenError::Sink),
         HTTP => keeps(hapax_http::sink::open(section.read()?).await.map_err(OpenError::Sink)?),
         KAFKA => hapax_kafka::sink::open(section.read()?, name).map_err(OpenError::Sink),
+        #[cfg(feature = "milvus")]
+        MILVUS => keeps(hapax_milvus::sink::open(section.read()?).map_err(OpenError::Sink)?),
         MYSQL => hapax_mysql::sink::open(section.read()?).await.map_err(OpenError::Sink),
         NATS => keeps(hapax_nats::sink::open(section.read()?).await.map_err(OpenError::Sink)?),
         RABBITMQ => keeps(hapax_rabbitmq::sink::open(section.read()?).await.map_err(OpenError::Sink)?),
@@ -280,8 +297,15 @@ pub fn passwords(section: &Section) -> Vec<&str> {
     let in_options = section.inner_texts("options").filter(|(key, _)| is_secret(key)).map(|(_, value)| value);
     let in_auth = [&["basic", "password"][..], &["bearer"], &["oauth2", "client_secret"]]
         .map(|path| section.text_at(&[&["auth"], path].concat()));
-    let beside = beside.into_iter().chain(in_auth).flatten();
+    let token = section.text("token");
+    let in_token = [token, token.and_then(password_of)];
+    let beside = beside.into_iter().chain(in_auth).chain(in_token).flatten();
     in_url.into_iter().chain(beside).chain(in_registry).chain(in_options).collect()
+}
+
+/// The password in a token that is `user:password`.
+fn password_of(token: &str) -> Option<&str> {
+    token.split_once(':').map(|(_, password)| password).filter(|password| !password.is_empty())
 }
 
 /// The same section as written, without the password in its URL.
@@ -340,6 +364,8 @@ pub fn check(pipeline: &Pipeline) -> Vec<Mistake> {
         FILES => pipeline.source.read::<hapax_files::config::SourceConfig>().err(),
         HTTP => pipeline.source.read::<hapax_http::config::SourceConfig>().err(),
         KAFKA => pipeline.source.read::<hapax_kafka::config::SourceConfig>().err(),
+        #[cfg(feature = "milvus")]
+        MILVUS => pipeline.source.read::<hapax_milvus::config::SourceConfig>().err(),
         MYSQL => pipeline.source.read::<hapax_mysql::config::SourceConfig>().err(),
         NATS => pipeline.source.read::<hapax_nats::config::SourceConfig>().err(),
         RABBITMQ => pipeline.source.read::<hapax_rabbitmq::config::SourceConfig>().err(),
@@ -352,6 +378,8 @@ pub fn check(pipeline: &Pipeline) -> Vec<Mistake> {
         FILES => pipeline.sink.read::<hapax_files::sink_config::SinkConfig>().err(),
         HTTP => pipeline.sink.read::<hapax_http::config::SinkConfig>().err(),
         KAFKA => pipeline.sink.read::<hapax_kafka::config::SinkConfig>().err(),
+        #[cfg(feature = "milvus")]
+        MILVUS => pipeline.sink.read::<hapax_milvus::config::SinkConfig>().err(),
         MYSQL => pipeline.sink.read::<hapax_mysql::config::SinkConfig>().err(),
         NATS => pipeline.sink.read::<hapax_nats::config::SinkConfig>().err(),
         RABBITMQ => pipeline.sink.read::<hapax_rabbitmq::config::SinkConfig>().err(),
@@ -386,6 +414,12 @@ fn same_place(pipeline: &Pipeline) -> Option<Mistake> {
         let by_queue = sink.text("exchange").is_none() && source.text("queue").is_some();
         if source.text("stream").is_some() && source.text("stream") == sink.text("stream") {
             return Some(onto_itself(sink, "stream"));
+        }
+        if source.text("collection").is_some()
+            && source.text("collection") == sink.text("collection")
+            && source.text("database") == sink.text("database")
+        {
+            return Some(onto_itself(sink, "collection"));
         }
         if by_queue && source.text("queue") == sink.text("routing_key") {
             return Some(onto_itself(sink, "routing_key"));
@@ -476,6 +510,12 @@ pub fn blamed_key(code: Code, section: &Section) -> Option<&'static str> {
         hapax_kafka::codes::NO_TOPIC => section.place("topic").map(|_| "topic"),
         hapax_kafka::codes::NO_SCHEMA => Some("schema"),
         hapax_kafka::codes::NO_COLUMN => section.place("key").map(|_| "key"),
+        #[cfg(feature = "milvus")]
+        hapax_milvus::codes::NO_COLLECTION | hapax_milvus::codes::AUTO_ID => Some("collection"),
+        #[cfg(feature = "milvus")]
+        hapax_milvus::codes::BAD_URL => Some("url"),
+        #[cfg(feature = "milvus")]
+        hapax_milvus::codes::NO_DATABASE => section.place("database").map(|_| "database"),
         hapax_mysql::codes::NO_TABLE => Some("table"),
         hapax_mysql::codes::NO_COLUMN | hapax_mysql::codes::NO_HORIZON => Some("cursor"),
         hapax_mysql::codes::NO_TYPE => Some("schema"),

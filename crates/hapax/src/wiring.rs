@@ -124,9 +124,14 @@ impl Loaded {
     /// The source with the vectors that are computed on the way, if the pipeline has such. Asks nobody yet.
     fn with_vectors(&self, source: Arc<dyn Source>) -> Result<Arc<dyn Source>, Failure> {
         let Some(section) = &self.pipeline.embed else { return Ok(source) };
+        let opened = registry::embed::over(source, section, &self.vectors(section));
+        opened.map_err(|error| self.open_error(section, error))
+    }
+
+    /// The file in which the vectors of this section are kept: as it says, or beside the pipeline file.
+    pub fn vectors(&self, section: &Section) -> PathBuf {
         let usual = beside(&self.file, &format!("{}.vectors.db", self.pipeline.name));
-        let cache = registry::embed::cache(section, usual);
-        registry::embed::over(source, section, &cache).map_err(|error| self.open_error(section, error))
+        section.text("cache").map_or(usual, PathBuf::from)
     }
 
     /// Opens the sink alone. Nothing is created.

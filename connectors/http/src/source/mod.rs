@@ -87,8 +87,8 @@ impl Pages {
             return Err(wrong("`rate` is at least 1 request a second".to_owned()).into());
         }
         let headers = client::headers(&config.headers);
-        let headers =
-            headers.ok_or_else(|| wrong("`headers` has a name or a value that no header holds".to_owned()))?;
+        let headers = headers
+            .ok_or_else(|| wrong("`headers` has a name or a value that no header holds".to_owned()))?;
         let bodies = Bodies::new(Format::Json, Some(&config.schema), config.unknown_fields);
         let bodies = bodies.map_err(|error| wrong(error.to_string()))?;
         let plan = Plan {

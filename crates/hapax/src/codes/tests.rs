@@ -13,6 +13,8 @@ fn every_code_has_a_page_and_every_page_a_code() {
         hapax_http::codes::ALL,
         hapax_kafka::codes::ALL,
         hapax_ledger::codes::ALL,
+        #[cfg(feature = "milvus")]
+        hapax_milvus::codes::ALL,
         hapax_mysql::codes::ALL,
         hapax_redis::codes::ALL,
         hapax_nats::codes::ALL,

@@ -128,6 +128,13 @@ impl<'a> Plan<'a> {
                 columns(&self.opened.source.schema()),
             ],
         );
+        if let Some(embed) = &pipeline.embed {
+            let kept = self.opened.loaded.vectors(embed);
+            page.add(
+                "embed",
+                [section_words(embed), format!("each text is computed once, and kept in {}", kept.display())],
+            );
+        }
         if let Some(sql) = &pipeline.transform {
             let mut lines: Vec<String> = sql.value.trim().lines().map(str::to_owned).collect();
             lines.push(format!("gives {}", columns(&self.opened.schema)));

@@ -1,6 +1,6 @@
 //! What computes vectors on the way.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use hapax_config::Section;
@@ -18,11 +18,6 @@ use super::{HTTP, OpenError};
 /// The kinds there are, for the schema of the file.
 pub fn schema(generator: &mut SchemaGenerator) -> Map<String, Value> {
     Map::from_iter([(HTTP.to_owned(), generator.subschema_for::<EmbedConfig>().to_value())])
-}
-
-/// The file in which vectors are kept: as the section says, or `usual`.
-pub fn cache(section: &Section, usual: PathBuf) -> PathBuf {
-    section.text("cache").map_or(usual, PathBuf::from)
 }
 
 /// Puts vectors into the records of a source. Asks nobody yet.

@@ -6,6 +6,8 @@ use std::path::Path;
 use hapax_config::{Mistake, Section};
 use hapax_engine::fault::SinkError;
 
+#[cfg(feature = "milvus")]
+use super::MILVUS;
 use super::{FILES, HTTP, KAFKA, MYSQL, NATS, OpenError, POSTGRES, RABBITMQ, REDIS, SQLITE, unknown};
 
 /// The section of a scratch destination of the same kind, for the place `place` of a scratch directory. Touches
@@ -26,6 +28,11 @@ pub fn section(sink: &Section, place: &Path) -> Result<Section, OpenError> {
         KAFKA => {
             let (topic, state) = hapax_kafka::scratch::names(&name(place));
             Ok(sink.with_text("topic", topic).with_text("state", state))
+        }
+        #[cfg(feature = "milvus")]
+        MILVUS => {
+            let config: hapax_milvus::config::SinkConfig = sink.read()?;
+            Ok(sink.with_text("collection", hapax_milvus::scratch::name(&config, &name(place))))
         }
         MYSQL => {
             let config: hapax_mysql::config::SinkConfig = sink.read()?;
@@ -72,6 +79,8 @@ pub async fn make(sink: &Section, place: &Path) -> Result<(), OpenError> {
             let config: hapax_postgres::config::SinkConfig = sink.read()?;
             hapax_postgres::scratch::create(&config.url, &name(place)).await
         }
+        #[cfg(feature = "milvus")]
+        MILVUS => hapax_milvus::scratch::create(&sink.read()?, &name(place)).await,
         KAFKA => hapax_kafka::scratch::create(&sink.read()?, &name(place)).await,
         MYSQL => {
             let config: hapax_mysql::config::SinkConfig = sink.read()?;
@@ -103,6 +112,8 @@ async fn removed(sink: &Section, prefix: &str) -> Result<(), OpenError> {
             let config: hapax_mysql::config::SinkConfig = sink.read()?;
             hapax_mysql::scratch::remove(&config.url, prefix).await
         }
+        #[cfg(feature = "milvus")]
+        MILVUS => hapax_milvus::scratch::remove(&sink.read()?, prefix).await,
         REDIS => {
             let config: hapax_redis::config::SinkConfig = sink.read()?;
             hapax_redis::scratch::remove(&config.url, prefix).await

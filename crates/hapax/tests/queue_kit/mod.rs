@@ -61,7 +61,13 @@ impl Hapax {
         let said =
             format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         for (name, url) in &self.variables {
-            let password = url.split(['@', ':']).nth(2).unwrap_or("no password");
+            let password = match url.rsplit_once('@') {
+                Some((before, _)) => before.split(':').nth(2),
+                None if url.contains("://") => None,
+                // A token.
+                None => url.split_once(':').map(|(_, password)| password),
+            };
+            let password = password.unwrap_or("no password");
             assert!(!said.contains(password), "{arguments:?} shows the password of {name}");
         }
         (output.status.code().unwrap(), said)

@@ -1,0 +1,192 @@
+//! A collection of the real server as source.
+// A test fails by panicking; its numbers are small.
+#![allow(
+    clippy::as_conversions,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used
+)]
+
+mod scene;
+
+use std::sync::Arc;
+
+use hapax_conformance::milvus::{Kind, Made};
+use hapax_engine::batch::ReadLimit;
+use hapax_engine::dead_letter::DeadLetter;
+use hapax_engine::source::Source;
+use hapax_milvus::codes;
+use hapax_protocol::identity::Place;
+use hapax_protocol::position::Position;
+use scene::{Scene, everything};
+use serde_json::{Value, json};
+
+const NUMBERED: Made<'static> = Made {
+    fields: &[
+        ("id", Kind::Int64),
+        ("vec", Kind::Vector(2)),
+        ("text", Kind::Varchar(64)),
+        ("small", Kind::Int8),
+        ("flag", Kind::Bool),
+        ("single", Kind::Float),
+        ("json", Kind::Json),
+    ],
+    auto_id: false,
+    dynamic: true,
+};
+
+const NAMED: Made<'static> =
+    Made { fields: &[("id", Kind::Varchar(64)), ("vec", Kind::Vector(2))], auto_id: false, dynamic: false };
+
+fn row(id: i64) -> Value {
+    json!({
+        "id": id, "vec": [id as f32, 0.5], "text": format!("text {id}"), "small": id % 100, "flag": id % 2 == 0,
+        "single": 1.5, "json": { "a": id }, "more": id * 2, "name": format!("n{id}"),
+    })
+}
+
+async fn source(scene: &Scene, name: &str) -> Arc<dyn Source> {
+    scene.source(name, json!({})).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entities_come_in_the_order_of_their_keys_over_segments_and_batches() {
+    let scene = Scene::new();
+    scene.make("in", NUMBERED, true).await;
+    let (mut client, name) = (scene.client().await, scene.name("in"));
+    // Several segments, whose keys lie between each other, and the extremes.
+    let ids = |from: i64| (0..40).map(move |n| n * 3 + from).map(row).collect::<Vec<_>>();
+    for from in 0..3 {
+        client.write(true, &name, NUMBERED, &ids(from)).await;
+        if from < 2 {
+            client.flush(&name).await;
+        }
+    }
+    let extremes: Vec<Value> = [i64::MIN, i64::MIN + 1, -5, i64::MAX - 1].map(row_of_extreme).into();
+    client.write(true, &name, NUMBERED, &extremes).await;
+    hapax_conformance::source::suite(124, async || source(&scene, "in").await).await;
+
+    let rows = everything(source(&scene, "in").await.as_ref()).await;
+    let found: Vec<i64> = rows.iter().map(|row| row["id"].as_i64().unwrap()).collect();
+    let mut expected: Vec<i64> = (0..120).chain([i64::MIN, i64::MIN + 1, -5, i64::MAX - 1]).collect();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    let seven = rows.iter().find(|row| row["id"] == 7).unwrap();
+    let meta: Value = serde_json::from_str(seven["$meta"].as_str().unwrap()).unwrap();
+    assert_eq!(meta, json!({ "more": 14, "name": "n7" }));
+    let json: Value = serde_json::from_str(seven["json"].as_str().unwrap()).unwrap();
+    assert_eq!((&seven["vec"], &seven["small"], json), (&json!([7.0, 0.5]), &json!(7), json!({ "a": 7 })));
+    scene.clear().await;
+}
+
+fn row_of_extreme(id: i64) -> Value {
+    let mut row = row(0);
+    row["id"] = json!(id);
+    row
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_text_come_in_their_order_whatever_they_hold() {
+    let scene = Scene::new();
+    scene.make("in", NAMED, true).await;
+    let (mut client, name) = (scene.client().await, scene.name("in"));
+    let keys = [
+        "", " ", "a", "a\"b\\c", "a\nb", "a\tb\rc", "a/b", "a\u{1}b", "Z", "ü", "🦀", "%", "'x'", "zz",
+        "日本",
+    ];
+    let rows: Vec<Value> = keys.iter().map(|key| json!({ "id": key, "vec": [1.0, 2.0] })).collect();
+    client.write(true, &name, NAMED, &rows).await;
+    hapax_conformance::source::suite(keys.len() as u64, async || source(&scene, "in").await).await;
+    let rows = everything(source(&scene, "in").await.as_ref()).await;
+    let found: Vec<&str> = rows.iter().map(|row| row["id"].as_str().unwrap()).collect();
+    let mut expected = keys;
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    scene.clear().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_the_dynamic_field_become_columns_and_what_does_not_fit_a_dead_letter() {
+    let scene = Scene::new();
+    scene.make("in", NUMBERED, true).await;
+    let (mut client, name) = (scene.client().await, scene.name("in"));
+    let mut rows: Vec<Value> = (1..=4).map(row).collect();
+    rows[1]["more"] = json!("not a number");
+    rows[2]["other"] = json!(1);
+    client.write(true, &name, NUMBERED, &rows).await;
+    let more = json!({ "schema": { "more": "int64", "name": "string" } });
+    let opened = scene.source("in", more.clone()).await.unwrap();
+    let split = opened.splits().await.unwrap().remove(0).id;
+    let limit = ReadLimit { records_max: 10, bytes_max: 1 << 20 };
+    let batch = opened.open(&split, None).await.unwrap().read(limit).await.unwrap().unwrap();
+    assert_eq!(batch.records.num_rows(), 2);
+    assert_eq!((batch.ordinals.of(0), batch.ordinals.of(1)), (0, 3));
+    let rejected: Vec<_> = batch.rejected.iter().map(|r| (r.ordinal, r.code)).collect();
+    assert_eq!(rejected, [(1, codes::UNDECODABLE), (2, codes::UNDECODABLE)]);
+    assert!(batch.rejected[0].reason.contains("more"), "{}", batch.rejected[0].reason);
+
+    let letter = DeadLetter {
+        place: Place { split: split.clone(), ordinal: 1 },
+        code: codes::UNDECODABLE,
+        reason: String::new(),
+        raw: batch.rejected[0].raw.clone(),
+        set_aside_unix_ms: 0,
+    };
+    let refused = opened.reread(&letter).await.unwrap_err();
+    assert_eq!(refused.fault.code(), codes::LETTER_UNREADABLE);
+    client.write(true, &name, NUMBERED, &[row(2)]).await;
+    assert_eq!(opened.reread(&letter).await.unwrap().num_rows(), 1);
+
+    let ignoring = json!({ "schema": { "name": "string" }, "unknown_fields": "ignore" });
+    assert_eq!(everything(scene.source("in", ignoring).await.unwrap().as_ref()).await.len(), 4);
+    let refused =
+        scene.source("in", json!({ "schema": { "text": "string" } })).await.map(|_| ()).unwrap_err();
+    assert_eq!(refused, codes::CONFIG);
+    scene.clear().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_said_before_anything_moves() {
+    let scene = Scene::new();
+    let refused = async |name: &str, more: Value| scene.source(name, more).await.map(|_| ()).unwrap_err();
+    assert_eq!(refused("nothing", json!({})).await, codes::NO_COLLECTION);
+    scene.make("idle", NAMED, false).await;
+    assert_eq!(refused("idle", json!({})).await, codes::NOT_LOADED);
+    let binary = Made {
+        fields: &[("id", Kind::Int64), ("vec", Kind::BinaryVector(8))],
+        auto_id: false,
+        dynamic: false,
+    };
+    scene.make("binary", binary, false).await;
+    let (token, place) = scene.url.trim_start_matches("http://").rsplit_once('@').unwrap();
+    let at = |url: String, more: Value| {
+        let mut keys = json!({ "url": url });
+        keys.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        keys
+    };
+    let plain = format!("http://{place}");
+    for (keys, code) in [
+        (at(plain.clone(), json!({ "token": "root:wrong" })), codes::WRONG_TOKEN),
+        (at(plain.clone(), json!({})), codes::WRONG_TOKEN),
+        (at(format!("https://{place}"), json!({ "token": token })), codes::TLS),
+        (at("http://127.0.0.1:1".to_owned(), json!({})), codes::GONE),
+        (at("ftp://127.0.0.1:1".to_owned(), json!({})), codes::BAD_URL),
+        (at(plain, json!({ "token": token, "database": "nothing" })), codes::NO_DATABASE),
+    ] {
+        assert_eq!(refused("idle", keys.clone()).await, code, "{keys}");
+    }
+    // Its own token, and a position of something else.
+    scene.make("in", NAMED, true).await;
+    let opened = source(&scene, "in").await;
+    let split = opened.splits().await.unwrap().remove(0).id;
+    for position in
+        [Position::new([1, 2]), Position::new([1, 0, 0, 0, 0, 0, 0, 0, 0, b'i', 0, 0, 0, 0, 0, 0, 0, 1])]
+    {
+        let refused = opened.open(&split, Some(&position)).await.map(|_| ()).unwrap_err();
+        assert_eq!(refused.fault.code(), codes::FOREIGN_POSITION);
+    }
+    scene.clear().await;
+}
