@@ -100,6 +100,8 @@ pub fn producer(brokers: &str, settings: &[(&str, &str)]) -> io::Result<Writes> 
         ("acks", "all"),
         ("partitioner", "murmur2_random"),
         ("linger.ms", "5"),
+        // Its thread would take a processor while it waits, see connectors/kafka/src/sink/pen.rs.
+        ("max.in.flight.requests.per.connection", "1"),
         ("batch.size", "1000000"),
         ("compression.type", "none"),
         ("queue.buffering.max.kbytes", "131072"),

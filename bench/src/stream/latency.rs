@@ -25,11 +25,11 @@ pub fn measure(brokers: &str, from: &str, to: &str, rate: u64, seconds: u64) -> 
         let (brokers, from) = (brokers.to_owned(), from.to_owned());
         move || produce(&brokers, &from, count, rate, total)
     };
-    let start_us = now_us();
-    let (seen, late_us) = if to.contains("://") {
+    probe(brokers, from, count)?;
+    let ((seen, late_us), start_us) = if to.contains("://") {
         in_table(to, count, all, producing)?
     } else {
-        in_topic(brokers, to, all, producing)?
+        in_topic(brokers, to, count, all, producing)?
     };
     let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
     let warm = start_us.saturating_add(seconds.saturating_mul(1_000_000) / i64::from(WARM_UP));
@@ -55,6 +55,18 @@ pub fn measure(brokers: &str, from: &str, to: &str, rate: u64, seconds: u64) -> 
 
 /// When each message was sent, and when it was seen, and by how much the producer was late at most.
 type Seen = (Vec<(i64, i64)>, i64);
+
+/// Sends one message through each partition. The clock runs once they were seen: whoever moves them is at work.
+fn probe(brokers: &str, topic: &str, partitions: i32) -> io::Result<()> {
+    let producer = broker::producer(brokers, &[])?;
+    let mut values = Messages::new();
+    for partition in 0..partitions {
+        let id = (1 << 40) + u64::try_from(partition).unwrap_or(0);
+        let value = values.value(id, -1 - partition, 0);
+        broker::send(&producer, topic, Some(partition), Some(b"probe"), Some(value))?;
+    }
+    producer.flush(PATIENCE).map_err(failed)
+}
 
 /// Sends at a rate, each message at its own time. Returns by how much one was late at most.
 fn produce(brokers: &str, topic: &str, partitions: i32, rate: u64, total: u64) -> io::Result<i64> {
@@ -85,27 +97,37 @@ fn joined(producing: std::thread::JoinHandle<io::Result<i64>>) -> io::Result<i64
 fn in_topic(
     brokers: &str,
     topic: &str,
+    partitions: i32,
     total: usize,
     producing: impl FnOnce() -> io::Result<i64> + Send + 'static,
-) -> io::Result<Seen> {
+) -> io::Result<(Seen, i64)> {
     let consumer = broker::consumer(brokers, &[("fetch.wait.max.ms", "10")])?;
-    broker::assign(&consumer, topic, Offset::End)?;
-    // It reads: each partition has said that it is at its end.
-    while let Some(Ok(_)) | None = consumer.poll(PATIENCE) {}
-    let producing = std::thread::spawn(producing);
-    let mut seen = Vec::with_capacity(total);
+    broker::assign(&consumer, topic, Offset::Beginning)?;
+    let (mut producing, mut start_us) = (Some(producing), 0);
+    let mut running = None;
+    let (mut seen, mut probes) = (Vec::with_capacity(total), 0);
     while seen.len() < total {
+        if probes == partitions
+            && let Some(producing) = producing.take()
+        {
+            start_us = now_us();
+            running = Some(std::thread::spawn(producing));
+        }
         match consumer.poll(PATIENCE) {
             Some(Ok(message)) => {
                 let sent = field(message.payload().unwrap_or_default(), "sent").unwrap_or_default();
-                seen.push((sent, now_us()));
+                match sent {
+                    0 => probes += 1,
+                    sent => seen.push((sent, now_us())),
+                }
             }
             Some(Err(KafkaError::PartitionEOF(_))) => {}
             Some(Err(error)) => return Err(failed(error)),
             None => return Err(io::Error::other(format!("{} of {total} messages came", seen.len()))),
         }
     }
-    Ok((seen, joined(producing)?))
+    let late_us = running.map_or(Ok(0), joined)?;
+    Ok(((seen, late_us), start_us))
 }
 
 fn in_table(
@@ -113,12 +135,27 @@ fn in_table(
     partitions: i32,
     total: usize,
     producing: impl FnOnce() -> io::Result<i64> + Send + 'static,
-) -> io::Result<Seen> {
+) -> io::Result<(Seen, i64)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let client = watch::connect(url).await?;
         let sql = "SELECT id, sent FROM target WHERE part = $1 AND id > $2 ORDER BY id";
         let look = client.prepare(sql).await.map_err(watch::failed)?;
+        let probes = "SELECT count(*) FROM target WHERE part < 0";
+        let start = Instant::now();
+        while client
+            .query_one(probes, &[])
+            .await
+            .and_then(|row| row.try_get::<_, i64>(0))
+            .map_err(watch::failed)?
+            < i64::from(partitions)
+        {
+            if start.elapsed() > PATIENCE {
+                return Err(io::Error::other("nobody moves messages"));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        let start_us = now_us();
         let producing = std::thread::spawn(producing);
         let mut behind: Vec<(i32, i64)> = (0..partitions).map(|partition| (partition, -1)).collect();
         let (mut seen, mut last) = (Vec::with_capacity(total), Instant::now());
@@ -137,6 +174,6 @@ fn in_table(
             }
             tokio::time::sleep(LOOK).await;
         }
-        Ok((seen, joined(producing)?))
+        Ok(((seen, joined(producing)?), start_us))
     })
 }

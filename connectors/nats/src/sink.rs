@@ -123,7 +123,7 @@ impl Plan {
         if self.once == Once::Subject {
             let named: BTreeSet<&str> = self.subject.columns().collect();
             let key: BTreeSet<&str> = shape.key.iter().map(String::as_str).collect();
-            if key.is_empty() || named != key || !self.subject.separates('.') {
+            if key.is_empty() || named != key || !self.subject.separates(&['.']) {
                 let reason = "`once: subject` needs a subject that names the columns of the identity, all of them and no others, with a dot between each two";
                 return Err(WriteFault::Config(reason.to_owned()));
             }

@@ -129,6 +129,11 @@ impl Section {
         self.node.get(key)?.get(inner)?.text()
     }
 
+    /// The text at a path of keys, if there is one.
+    pub fn text_at(&self, path: &[&str]) -> Option<&str> {
+        path.iter().try_fold(&self.node, |node, key| node.get(key))?.text()
+    }
+
     /// The texts inside the value of a key, by name.
     pub fn inner_texts(&self, key: &str) -> impl Iterator<Item = (&str, &str)> {
         let entries = self.node.get(key).map(Node::entries).unwrap_or_default();

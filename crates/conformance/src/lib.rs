@@ -6,6 +6,7 @@
 // This crate is test code that other crates' tests call: a failed check is a panic.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+pub mod http;
 pub mod keyed;
 pub mod ledger;
 pub mod memory;

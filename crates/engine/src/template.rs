@@ -65,14 +65,14 @@ impl Template {
         })
     }
 
-    /// Whether text with this in it stands between every two columns: with values that never hold it, each choice of
-    /// values makes another name.
-    pub fn separates(&self, separator: char) -> bool {
+    /// Whether text with one of these in it stands between every two columns: with values that never hold any of them,
+    /// each choice of values makes another name.
+    pub fn separates(&self, separators: &[char]) -> bool {
         let mut open = false;
         self.0.iter().all(|piece| match piece {
             Piece::Column(_) => !std::mem::replace(&mut open, true),
             Piece::Text(text) => {
-                open &= !text.contains(separator);
+                open &= !text.contains(separators);
                 true
             }
         })
@@ -140,9 +140,9 @@ mod tests {
         let unknown = Template::read("{id}{other}").unwrap();
         assert!(matches!(unknown.check(&records.schema()), Err(TemplateError::NoColumn { .. })));
         assert!(
-            template.separates('.')
-                && !unknown.separates('.')
-                && !Template::read("{a}-{b}").unwrap().separates('.')
+            template.separates(&['.'])
+                && !unknown.separates(&['.'])
+                && !Template::read("{a}-{b}").unwrap().separates(&['.', '/'])
         );
         for wrong in ["a{", "a}", "{}", "{a{b}}", "}{a}"] {
             assert!(Template::read(wrong).is_err(), "{wrong}");

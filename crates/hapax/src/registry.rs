@@ -1,6 +1,7 @@
 //! The systems there are. Nothing else in the binary names a connector.
 
 pub mod address;
+pub mod embed;
 pub mod scratch;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use schemars::generate::SchemaSettings;
 
 const EMBEDDED: &str = "embedded";
 const FILES: &str = "files";
+const HTTP: &str = "http";
 const KAFKA: &str = "kafka";
 #[cfg(feature = "milvus")]
 const MILVUS: &str = "milvus";
@@ -46,6 +48,12 @@ pub fn schema() -> serde_json::Value {
             summary: "A SQLite database.",
             source: Some(generator.subschema_for::<hapax_sqlite::config::SourceConfig>().to_value()),
             sink: Some(generator.subschema_for::<hapax_sqlite::config::SinkConfig>().to_value()),
+        },
+        System {
+            name: HTTP,
+            summary: "An HTTP API.",
+            source: Some(generator.subschema_for::<hapax_http::config::SourceConfig>().to_value()),
+            sink: Some(generator.subschema_for::<hapax_http::config::SinkConfig>().to_value()),
         },
         System {
             name: KAFKA,
@@ -94,8 +102,9 @@ pub fn schema() -> serde_json::Value {
     let mut ledgers = serde_json::Map::new();
     ledgers.insert(REDIS.into(), generator.subschema_for::<hapax_redis::ledger::LedgerConfig>().to_value());
     ledgers.insert(EMBEDDED.into(), embedded_schema());
+    let embedders = embed::schema(&mut generator);
     let definitions = generator.take_definitions(true);
-    compose(&systems, Beside { ledgers, embedders: serde_json::Map::new() }, definitions)
+    compose(&systems, Beside { ledgers, embedders }, definitions)
 }
 
 fn embedded_schema() -> serde_json::Value {
@@ -169,6 +178,10 @@ pub async fn open_source(section: &Section) -> Result<Arc<dyn Source>, OpenError
                 hapax_sqlite::source::Sqlite::open(section.read()?).await.map_err(OpenError::Source)?;
             Ok(Arc::new(source))
         }
+        HTTP => {
+            let source = hapax_http::source::Pages::open(section.read()?).await.map_err(OpenError::Source)?;
+            Ok(Arc::new(source))
+        }
         KAFKA => {
             let source =
                 hapax_kafka::source::Kafka::open(section.read()?).await.map_err(OpenError::Source)?;
@@ -221,6 +234,7 @@ pub async fn open_sink(section: &Section, name: &PipelineName, keeper: &Path) ->
             hapax_files::sink::open(config, name).map_err(OpenError::Sink)
         }
         SQLITE => hapax_sqlite::sink::open(section.read()?).await.map_err(OpenError::Sink),
+        HTTP => keeps(hapax_http::sink::open(section.read()?).await.map_err(OpenError::Sink)?),
         KAFKA => hapax_kafka::sink::open(section.read()?, name).map_err(OpenError::Sink),
         #[cfg(feature = "milvus")]
         MILVUS => keeps(hapax_milvus::sink::open(section.read()?).map_err(OpenError::Sink)?),
@@ -281,15 +295,11 @@ pub fn passwords(section: &Section) -> Vec<&str> {
     let is_secret =
         |key: &str| ["password", "secret", "pem", "token", "oauth"].iter().any(|word| key.contains(word));
     let in_options = section.inner_texts("options").filter(|(key, _)| is_secret(key)).map(|(_, value)| value);
+    let in_auth = [&["basic", "password"][..], &["bearer"], &["oauth2", "client_secret"]]
+        .map(|path| section.text_at(&[&["auth"], path].concat()));
     let token = section.text("token");
-    in_url
-        .into_iter()
-        .chain(token)
-        .chain(token.and_then(password_of))
-        .chain(beside.into_iter().flatten())
-        .chain(in_registry)
-        .chain(in_options)
-        .collect()
+    let beside = beside.into_iter().chain(in_auth).chain([token, token.and_then(password_of)]).flatten();
+    in_url.into_iter().chain(beside).chain(in_registry).chain(in_options).collect()
 }
 
 /// The password in a token that is `user:password`.
@@ -323,6 +333,12 @@ pub fn is_file(sink: &Section) -> bool {
     location(sink).is_some_and(|path| path.is_file())
 }
 
+/// Whether what a sink is asked to write shows in its section and the columns alone, so that it is a mistake of the file
+/// if they do not fit.
+pub fn fits_by_file(sink: &Section) -> bool {
+    sink.system == HTTP
+}
+
 /// Whether opening the source already takes away what it reads.
 pub fn reads_stream(source: &Section) -> bool {
     source.system == FILES && source.text("path") == Some("-")
@@ -345,6 +361,7 @@ pub fn kind(section: &Section) -> String {
 pub fn check(pipeline: &Pipeline) -> Vec<Mistake> {
     let source = match pipeline.source.system.as_str() {
         FILES => pipeline.source.read::<hapax_files::config::SourceConfig>().err(),
+        HTTP => pipeline.source.read::<hapax_http::config::SourceConfig>().err(),
         KAFKA => pipeline.source.read::<hapax_kafka::config::SourceConfig>().err(),
         #[cfg(feature = "milvus")]
         MILVUS => pipeline.source.read::<hapax_milvus::config::SourceConfig>().err(),
@@ -358,6 +375,7 @@ pub fn check(pipeline: &Pipeline) -> Vec<Mistake> {
     };
     let sink = match pipeline.sink.system.as_str() {
         FILES => pipeline.sink.read::<hapax_files::sink_config::SinkConfig>().err(),
+        HTTP => pipeline.sink.read::<hapax_http::config::SinkConfig>().err(),
         KAFKA => pipeline.sink.read::<hapax_kafka::config::SinkConfig>().err(),
         #[cfg(feature = "milvus")]
         MILVUS => pipeline.sink.read::<hapax_milvus::config::SinkConfig>().err(),
@@ -482,6 +500,12 @@ pub fn blamed_key(code: Code, section: &Section) -> Option<&'static str> {
             Some("path")
         }
         hapax_files::sink::codes::UNFITTING => Some("format"),
+        hapax_http::codes::BAD_URL
+        | hapax_http::codes::PRIVATE_ADDRESS
+        | hapax_http::codes::TEMPLATE
+        | hapax_http::codes::CONFIG => Some("url"),
+        hapax_http::codes::NO_WINDOW => Some("idempotency"),
+        hapax_embed::codes::COLUMN => section.place("column").map(|_| "column"),
         hapax_kafka::codes::NO_TOPIC => section.place("topic").map(|_| "topic"),
         hapax_kafka::codes::NO_SCHEMA => Some("schema"),
         hapax_kafka::codes::NO_COLUMN => section.place("key").map(|_| "key"),

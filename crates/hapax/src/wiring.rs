@@ -75,8 +75,9 @@ impl Loaded {
         let pipeline =
             read.map_err(|mistakes| Failure::Mistakes { file: Box::new(file.clone()), mistakes })?;
         let mut secrets = pipeline.secrets.clone();
-        let sections = [Some(&pipeline.source), Some(&pipeline.sink), pipeline.ledger.as_ref()];
-        for password in sections.into_iter().flatten().flat_map(registry::passwords) {
+        let beside = [pipeline.ledger.as_ref(), pipeline.embed.as_ref()];
+        let sections = [Some(&pipeline.source), Some(&pipeline.sink)].into_iter().chain(beside);
+        for password in sections.flatten().flat_map(registry::passwords) {
             secrets.add(Secret::new(password), "***");
         }
         output.keep_secret(secrets);
@@ -116,7 +117,16 @@ impl Loaded {
     /// Opens the source alone.
     pub async fn source(&self) -> Result<Arc<dyn Source>, Failure> {
         let section = &self.pipeline.source;
-        registry::open_source(section).await.map_err(|error| self.open_error(section, error))
+        let source = registry::open_source(section).await.map_err(|error| self.open_error(section, error))?;
+        self.with_vectors(source)
+    }
+
+    /// The source with the vectors that are computed on the way, if the pipeline has such. Asks nobody yet.
+    fn with_vectors(&self, source: Arc<dyn Source>) -> Result<Arc<dyn Source>, Failure> {
+        let Some(section) = &self.pipeline.embed else { return Ok(source) };
+        let usual = beside(&self.file, &format!("{}.vectors.db", self.pipeline.name));
+        let cache = registry::embed::cache(section, usual);
+        registry::embed::over(source, section, &cache).map_err(|error| self.open_error(section, error))
     }
 
     /// Opens the sink alone. Nothing is created.
@@ -169,7 +179,7 @@ impl Loaded {
     /// Opens both ends, checks columns, plans the transform and derives the verdict. Changes nothing.
     pub async fn open(self) -> Result<Opened, Failure> {
         let (source, sink) = match self.joint().await? {
-            Some((source, sink)) => (source, Some(sink)),
+            Some((source, sink)) => (self.with_vectors(source)?, Some(sink)),
             None => (self.source().await?, None),
         };
         let transform = self.transform(source.schema())?;
@@ -181,6 +191,14 @@ impl Loaded {
         };
         let ledger = self.ledger()?;
         let duplicates = self.duplicates(&sink)?;
+        if let Sink::Kept(kept) = &sink
+            && registry::fits_by_file(&self.pipeline.sink)
+        {
+            let identity = &self.pipeline.identity.value;
+            let shape = run::shape(Arc::clone(&schema), identity, duplicates, &sink);
+            let checked = kept.target.check(&shape).await;
+            checked.map_err(|error| self.open_error(&self.pipeline.sink, OpenError::Sink(error)))?;
+        }
         let mut facts = facts(&*source, &self.pipeline.identity.value, &sink, duplicates);
         if let Some(beside) = ledger.as_ref().filter(|_| duplicates.need_ledger()) {
             source.suits_ledger_beside().map_err(|error| self.unsuited(error.fault.as_ref()))?;
@@ -285,8 +303,13 @@ impl Loaded {
 fn keeper(file: &File, pipeline: &Pipeline) -> PathBuf {
     match pipeline.keeper.as_ref().and_then(|keeper| keeper.text("path")) {
         Some(path) => PathBuf::from(path),
-        None => Path::new(file.name()).with_file_name(format!("{}.hapax.db", pipeline.name)),
+        None => beside(file, &format!("{}.hapax.db", pipeline.name)),
     }
+}
+
+/// A file beside the pipeline's own, wherever the command is given.
+fn beside(file: &File, name: &str) -> PathBuf {
+    Path::new(file.name()).with_file_name(name)
 }
 
 fn unknown_column(column: &Spanned<String>, source: &SchemaRef, schema: &SchemaRef) -> Mistake {

@@ -19,6 +19,9 @@ use crate::client::{Cluster, PATIENCE, Reads};
 use crate::fault::{ClusterFault, WriteFault};
 use crate::source::{NO_GROUP, assign};
 
+/// How long brokers may take until each knows a topic that was made.
+const MAKING_MAX: Duration = Duration::from_secs(60);
+
 /// After which time the transactions of earlier holders are ended, which may hide the end of the topic.
 const HIDDEN_SOME: Duration = Duration::from_secs(3);
 /// How long the end of the topic may be hidden.
@@ -337,7 +340,7 @@ pub(crate) async fn create(
         if is_led {
             return Ok(());
         }
-        if since.elapsed() > PATIENCE {
+        if since.elapsed() > MAKING_MAX {
             return Err(ClusterFault::NoTopic {
                 place: cluster.place().to_owned(),
                 topic: topic.name.to_owned(),

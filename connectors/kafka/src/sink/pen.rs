@@ -98,6 +98,9 @@ impl Pen {
             ("acks", "all"),
             ("partitioner", "murmur2_random"),
             ("linger.ms", "5"),
+            // A partition has one request under way in any case (the client counts messages where it means requests). With
+            // more for the connection its thread asks without a pause whether that one is answered, and takes a processor.
+            ("max.in.flight.requests.per.connection", "1"),
             ("queue.buffering.max.kbytes", "65536"),
             ("queue.buffering.max.messages", "200000"),
             ("transaction.timeout.ms", "60000"),

@@ -383,6 +383,9 @@ impl Writer for SplitWriter {
             if letters.is_empty() {
                 return Ok(());
             }
+            if !self.target.keeps() {
+                return Err(WriteFault::Config("`positions: false` leaves no place for dead letters").into());
+            }
             self.begin().await?;
             let (tables, pipeline) = (self.target.tables().await?, self.held_lease()?.pipeline);
             let session = self.session()?;

@@ -1,8 +1,8 @@
 use hapax_engine::dead_letter::{DeadLetter, Ending, Settlement};
 use hapax_engine::fault::{CommitError, SinkErrorKind};
-use hapax_engine::sink::Arrival;
+use hapax_engine::sink::{Arrival, Sink};
 use hapax_postgres::codes;
-use hapax_postgres::config::Write;
+use hapax_postgres::config::{SinkConfig, Write};
 use hapax_protocol::code::Code;
 use hapax_protocol::identity::{Place, RecordId};
 use hapax_protocol::ledger::Claim;
@@ -297,4 +297,26 @@ async fn a_restart_with_nothing_to_do_changes_nothing() {
     again.finish(&lease).await.unwrap();
     assert_eq!(standing.position, Some(at(1)));
     assert_eq!(scene.texts(rows).await, before);
+}
+
+#[tokio::test]
+async fn without_positions_nothing_but_the_table_is_made() {
+    let scene = Scene::new();
+    let config = SinkConfig { positions: Some(false), ..scene.config(Write::Append) };
+    let Sink::Append(sink) = hapax_postgres::sink::open(config).await.unwrap() else { panic!() };
+    sink.prepare(&shape(&[])).await.unwrap();
+    let lease = sink.acquire(&applicant("d")).await.unwrap();
+    assert!(sink.standings(&pipeline()).await.unwrap().is_empty());
+    let mut writer = sink.writer(&split()).await.unwrap();
+    assert_eq!(writer.take_over(&lease).await.unwrap(), Default::default());
+    writer.write(&people(&[(Some(1), None)])).await.unwrap();
+    assert_eq!(scene.count("SELECT count(*) FROM t").await, 0);
+    writer.flush().await.unwrap();
+    assert_eq!(scene.count("SELECT count(*) FROM t").await, 1);
+    let refused = writer.set_aside(&[letter(1, "x")]).await.unwrap_err();
+    assert!(refused.to_string().contains("dead letters"), "{refused}");
+    assert_eq!(
+        scene.texts("SELECT relname::text FROM pg_class WHERE relname LIKE '\\_hapax%'").await,
+        [""; 0]
+    );
 }

@@ -10,6 +10,7 @@ fn every_code_has_a_page_and_every_page_a_code() {
         hapax_embed::codes::ALL,
         hapax_engine::codes::ALL,
         hapax_files::codes::ALL,
+        hapax_http::codes::ALL,
         hapax_kafka::codes::ALL,
         hapax_ledger::codes::ALL,
         #[cfg(feature = "milvus")]

@@ -8,7 +8,7 @@ use hapax_engine::fault::SinkError;
 
 #[cfg(feature = "milvus")]
 use super::MILVUS;
-use super::{FILES, KAFKA, MYSQL, NATS, OpenError, POSTGRES, RABBITMQ, REDIS, SQLITE, unknown};
+use super::{FILES, HTTP, KAFKA, MYSQL, NATS, OpenError, POSTGRES, RABBITMQ, REDIS, SQLITE, unknown};
 
 /// The section of a scratch destination of the same kind, for the place `place` of a scratch directory. Touches
 /// nothing.
@@ -44,6 +44,16 @@ pub fn section(sink: &Section, place: &Path) -> Result<Section, OpenError> {
             let (key, state) = hapax_redis::scratch::names(&config, &name(place));
             Ok(sink.with_text("key", key).with_text("state", state))
         }
+        HTTP => match sink.text_at(&["scratch", "url"]) {
+            // The connector itself writes nowhere else then.
+            Some(url) => Ok(sink.with_text("url", url).with_text("place", name(place))),
+            None => {
+                let message = "an HTTP API has no scratch destination of its own";
+                let help = "Name one in `sink.http`: `scratch: { url: \"https://host/scratch/{place}/orders/{id}\", \
+                            read: … }`; `{place}` is the drill's own.";
+                Err(Mistake::new(crate::codes::NO_SCRATCH, sink.span, message).helped(help).into())
+            }
+        },
         NATS | RABBITMQ => {
             let message = format!("there is no scratch destination beside one of {}", sink.system);
             let help = "Drill a pipeline of the same source into a database or into files.";

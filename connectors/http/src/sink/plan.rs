@@ -1,0 +1,323 @@
+//! What is written where, and what sending it again does.
+
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+use hapax_engine::fault::SinkError;
+use hapax_engine::sink::{Repeat, Shape};
+use hapax_engine::template::Template;
+use hapax_engine::transform::RefusedRow;
+use hapax_protocol::guarantee::{Guard, InDoubt, Window};
+use hapax_protocol::identity::Token;
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
+use std::sync::{OnceLock, PoisonError, RwLock};
+
+use super::address::{Address, Headers};
+use super::body::{Body, array, gzip};
+use crate::client::Request;
+use crate::codes;
+use crate::config::{Method, SinkConfig};
+use crate::fault::WriteFault;
+
+/// What the network adds to the time that a request may be under way, in milliseconds.
+const NETWORK_MS: u64 = 5_000;
+
+/// A sink as its section says it.
+pub(super) struct Plan {
+    pub url: Address,
+    pub method: Method,
+    headers: Headers,
+    body: Body,
+    pub batch: Option<usize>,
+    token: Option<HeaderName>,
+    version: Option<String>,
+    /// The statuses that say that the API has what is not older.
+    pub overtaken: Vec<u16>,
+    pub probe: Option<Address>,
+    pub repeat: Repeat,
+    compress: bool,
+    /// The columns of the identity, once they are known.
+    key: RwLock<Vec<String>>,
+    /// What separates the values of a key.
+    lane: OnceLock<Option<Template>>,
+}
+
+/// One request and the records that it carries.
+pub(super) struct Parcel {
+    pub rows: Vec<usize>,
+    pub bodies: Vec<Bytes>,
+    pub request: Request,
+    /// Whose requests go one after the other.
+    pub lane: String,
+}
+
+impl Plan {
+    pub(super) fn read(config: &SinkConfig, timeout_ms: u64) -> Result<Self, SinkError> {
+        let wrong = |what: &str| WriteFault::Config(what.to_owned());
+        let url = Address::read("url", &config.url)?;
+        let probe = config.probe.as_deref().map(|probe| Address::read("probe", probe)).transpose()?;
+        if let Some(probe) = &probe
+            && probe.host()?.origin() != url.host()?.origin()
+        {
+            return Err(wrong("`probe` is at another host than `url`").into());
+        }
+        let repeat = repeat(config, timeout_ms)?;
+        let batch = config.batch.map(|batch| usize::from(batch.records));
+        if batch.is_some_and(|records| records == 0 || records > 10_000) {
+            return Err(wrong("`batch.records` is 1 to 10000").into());
+        }
+        let headers = Headers::read(config.headers.iter())?;
+        if batch.is_some() {
+            batch_fits(config, &headers)?;
+        }
+        if config.method == Method::Delete && config.body.is_some() {
+            return Err(wrong("DELETE sends no `body`").into());
+        }
+        let token = config.idempotency.as_ref().map(|idempotency| {
+            let name = idempotency.header.as_deref().unwrap_or("Idempotency-Key");
+            HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong("`idempotency.header` is no header"))
+        });
+        let overtaken = match &config.version {
+            None => Vec::new(),
+            Some(version) => version.refused_with.clone().unwrap_or_else(|| vec![409, 412]),
+        };
+        if overtaken.iter().any(|status| !(400..500).contains(status) || matches!(status, 401 | 403 | 429)) {
+            return Err(wrong(
+                "`version.refused_with` are statuses from 400 to 499, without 401, 403 and 429",
+            )
+            .into());
+        }
+        Ok(Self {
+            url,
+            method: config.method,
+            headers,
+            body: Body::read(config.body.as_ref())?,
+            batch,
+            token: token.transpose()?,
+            version: config.version.as_ref().map(|version| version.column.clone()),
+            overtaken,
+            probe,
+            repeat,
+            compress: config.compress.is_some(),
+            key: RwLock::default(),
+            lane: OnceLock::new(),
+        })
+    }
+
+    /// Refuses columns and an identity that do not fit, and remembers the identity.
+    pub(super) fn check(&self, shape: &Shape) -> Result<(), WriteFault> {
+        self.url.check("url", &shape.schema)?;
+        self.headers.check(&shape.schema)?;
+        self.body.check(&shape.schema)?;
+        if let Some(probe) = &self.probe {
+            probe.check("probe", &shape.schema)?;
+        }
+        if let Some(version) = &self.version {
+            let one = Template::read(&format!("{{{version}}}"));
+            one.and_then(|one| one.check(&shape.schema)).map_err(WriteFault::template("version.column"))?;
+        }
+        if matches!(self.repeat, Repeat::Replaces { .. }) {
+            let by_url = matches!(self.method, Method::Put | Method::Delete);
+            if by_url && !self.url.names(&shape.key) {
+                return Err(WriteFault::NoIdentity { method: self.word() });
+            }
+            if shape.key.is_empty() {
+                let what = "`idempotent: true` says that a record replaces the one of its key: write `identity: { key: [...] }`";
+                return Err(WriteFault::Config(what.to_owned()));
+            }
+        }
+        *self.key.write().unwrap_or_else(PoisonError::into_inner) = shape.key.clone();
+        Ok(())
+    }
+
+    pub(super) fn word(&self) -> &'static str {
+        match self.method {
+            Method::Put => "PUT",
+            Method::Patch => "PATCH",
+            Method::Post => "POST",
+            Method::Delete => "DELETE",
+        }
+    }
+
+    /// Whether sending again replaces, and the last of a key is as good as all of them.
+    fn only_last(&self) -> bool {
+        self.repeat == Repeat::Replaces { guard: Guard::None }
+    }
+
+    /// Whether what is in doubt may be sent again.
+    pub(super) fn may_resend(&self) -> bool {
+        self.repeat.in_doubt() == InDoubt::Resend
+    }
+
+    /// Whether a repeat harms nobody.
+    pub(super) fn is_harmless(&self) -> bool {
+        !matches!(self.repeat, Repeat::Adds { .. })
+    }
+
+    /// Whether the API drops repeats of a token.
+    pub(super) fn has_tokens(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// Whose turn a record waits for; an error says which column of the identity has no value.
+    fn lane_of(&self, records: &RecordBatch, row: usize) -> Result<String, String> {
+        let lane = self.lane.get_or_init(|| {
+            let key = self.key.read().unwrap_or_else(PoisonError::into_inner);
+            let names: Vec<String> = key.iter().map(|name| format!("{{{name}}}")).collect();
+            Template::read(&names.join("/")).ok().filter(|_| !names.is_empty())
+        });
+        let escape = |value: &str, lane: &mut String| {
+            for c in value.chars() {
+                if matches!(c, '/' | '\\') {
+                    lane.push('\\');
+                }
+                lane.push(c);
+            }
+        };
+        match lane {
+            Some(lane) => lane.render(records, row, escape),
+            None => Ok(row.to_string()),
+        }
+    }
+
+    /// The requests of some records, and the rows that cannot be one.
+    pub(super) fn parcels(
+        &self,
+        records: &RecordBatch,
+        tokens: &[Token],
+    ) -> Result<(Vec<Parcel>, Vec<RefusedRow>), WriteFault> {
+        let rows = records.num_rows();
+        let bodies = match self.method {
+            Method::Delete => vec![Ok(Bytes::new()); rows],
+            _ => self.body.of(records)?,
+        };
+        let fixed = self.url.fixed();
+        let headers = if self.headers.vary() { None } else { self.headers.of(records, 0).ok() };
+        let (mut parcels, mut refused) = (Vec::with_capacity(rows), Vec::new());
+        for (row, body) in bodies.into_iter().enumerate() {
+            let url = match &fixed {
+                Some(url) => Ok(url.clone()),
+                None => self.url.of(records, row),
+            };
+            let made = (|| {
+                let (url, body) = (url?, body?);
+                let mut headers = match &headers {
+                    Some(headers) => headers.clone(),
+                    None => self.headers.of(records, row)?,
+                };
+                if let (Some(name), Some(token)) = (&self.token, tokens.get(row)) {
+                    let value =
+                        HeaderValue::from_str(&token.to_string()).map_err(|error| error.to_string())?;
+                    headers.insert(name.clone(), value);
+                }
+                let lane = self.lane_of(records, row)?;
+                let request = Request { method: self.method.http(), url, headers, body: None };
+                Ok(Parcel { rows: vec![row], bodies: vec![body], request, lane })
+            })();
+            match made {
+                Ok(parcel) => parcels.push(parcel),
+                Err(reason) => refused.push(RefusedRow { row, code: codes::UNHELD, reason }),
+            }
+        }
+        if self.only_last() {
+            let mut seen = std::collections::HashSet::with_capacity(parcels.len());
+            let mut last: Vec<Parcel> = Vec::with_capacity(parcels.len());
+            last.extend(parcels.into_iter().rev().filter(|parcel| seen.insert(parcel.lane.clone())));
+            last.reverse();
+            parcels = last;
+        }
+        Ok((parcels, refused))
+    }
+
+    /// Puts the body of its records into a request.
+    pub(super) fn seal(&self, parcel: &mut Parcel) -> Result<(), WriteFault> {
+        if self.method == Method::Delete {
+            return Ok(());
+        }
+        let body = match (self.batch, parcel.bodies.as_slice()) {
+            (None, [only]) => only.clone(),
+            (_, all) => array(all),
+        };
+        let headers = &mut parcel.request.headers;
+        headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+        parcel.request.body = Some(match self.compress {
+            true => {
+                headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+                gzip(&body)?
+            }
+            false => body,
+        });
+        Ok(())
+    }
+
+    /// As a plan says it.
+    pub(super) fn says(&self, place: &str) -> String {
+        let word = self.word();
+        let what = match self.batch {
+            Some(records) => format!("{word} to {place}, arrays of up to {records} records"),
+            None => format!("{word} to {place}, one request a record"),
+        };
+        match self.repeat {
+            Repeat::Replaces { guard: Guard::Version } => {
+                format!("{what}, by key: the API refuses a value that is older than the one it has")
+            }
+            Repeat::Replaces { guard: Guard::None } => {
+                format!("{what}, by key: a repeat replaces, requests of one key go one after the other")
+            }
+            Repeat::Dropped { window, .. } => {
+                format!("{what}, each with a token of which the API drops repeats for {window}")
+            }
+            Repeat::Adds { in_doubt: InDoubt::Resend } => format!("{what}: a repeat adds another"),
+            Repeat::Adds { in_doubt: InDoubt::Hold } => {
+                format!("{what}: what is in doubt is set aside and not sent again")
+            }
+        }
+    }
+}
+
+fn repeat(config: &SinkConfig, timeout_ms: u64) -> Result<Repeat, WriteFault> {
+    let wrong = |what: &str| Err(WriteFault::Config(what.to_owned()));
+    let by_key = matches!(config.method, Method::Put | Method::Delete);
+    let replaces = by_key || config.idempotent;
+    if by_key && config.idempotent {
+        return wrong("PUT and DELETE are idempotent by themselves: leave `idempotent` out");
+    }
+    if let Some(idempotency) = &config.idempotency {
+        if replaces || config.version.is_some() {
+            return wrong("`idempotency` is for requests that add: leave it out where a repeat replaces");
+        }
+        let Some(window) = Window::parse(&idempotency.window) else {
+            return wrong("`idempotency.window` is a length of time: 90s, 5m, 24h");
+        };
+        let under_way = Window(timeout_ms.saturating_add(NETWORK_MS));
+        if window.0 <= under_way.0.saturating_mul(2) {
+            return Err(WriteFault::NoWindow { window, under_way });
+        }
+        return Ok(Repeat::Dropped { window, under_way, past: idempotency.past_window.into() });
+    }
+    match (replaces, &config.version) {
+        (true, None) => Ok(Repeat::Replaces { guard: Guard::None }),
+        (true, Some(_)) => Ok(Repeat::Replaces { guard: Guard::Version }),
+        (false, None) => Ok(Repeat::Adds { in_doubt: config.in_doubt.into() }),
+        (false, Some(_)) => wrong("`version` is for requests by key: PUT, DELETE, or `idempotent: true`"),
+    }
+}
+
+/// An array has one URL, one set of headers, and one answer.
+fn batch_fits(config: &SinkConfig, headers: &Headers) -> Result<(), WriteFault> {
+    let wrong = |what: &str| Err(WriteFault::Config(what.to_owned()));
+    if matches!(config.method, Method::Put | Method::Delete) {
+        return wrong("`batch` is for POST and PATCH: PUT and DELETE name one record");
+    }
+    if Template::read(&config.url).is_ok_and(|url| url.columns().next().is_some()) || headers.vary() {
+        return wrong("with `batch`, `url` and `headers` have no columns: an array has one of each");
+    }
+    if config.idempotency.is_some() {
+        return wrong(
+            "`batch` and `idempotency` exclude each other: after a failure records go in other arrays, which would have other tokens",
+        );
+    }
+    if config.version.is_some() || config.probe.is_some() {
+        return wrong("`batch` excludes `version` and `probe`: an array has one answer");
+    }
+    Ok(())
+}

@@ -1,0 +1,303 @@
+//! Sends requests: those of one key one after the other, others at the same time, until each has ended.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use futures::StreamExt;
+use hapax_engine::Fut;
+use hapax_engine::fault::SinkError;
+use hapax_engine::sink::{Deadline, Sender, Sending, Sent};
+use hapax_engine::transform::RefusedRow;
+use hapax_protocol::code::Code;
+use reqwest::header::HeaderMap;
+use reqwest::{Method, StatusCode};
+
+use super::plan::{Parcel, Plan};
+use super::verdict::{Verdict, verdict};
+use crate::client::{Answer, Host, Lost, Request, SHORT};
+use crate::codes;
+use crate::fault::{HostFault, WriteFault};
+
+/// How often a request is tried before the engine looks.
+const ATTEMPTS_MAX: u32 = 6;
+
+/// How often, where whoever comes next holds what was announced and may have been sent.
+const PATIENT_ATTEMPTS_MAX: u32 = 60;
+
+/// The first wait before a request is sent again, doubled each time.
+const BACKOFF_MS: u64 = 50;
+
+/// The longest.
+const BACKOFF_MAX_MS: u64 = 5_000;
+
+/// Sends the records of one split.
+pub(super) struct Poster {
+    pub host: Arc<Host>,
+    pub plan: Arc<Plan>,
+    pub concurrency: usize,
+}
+
+/// How the records of a parcel ended.
+enum Ended {
+    Taken,
+    Refused(Code, String),
+    /// Nobody knows.
+    Unknown,
+}
+
+/// One call.
+struct Round<'a> {
+    poster: &'a Poster,
+    deadline: Option<&'a Deadline>,
+    records: &'a RecordBatch,
+    /// One request failed: no other leaves any more.
+    failed: AtomicBool,
+}
+
+/// What a call made.
+#[derive(Default)]
+struct Made {
+    refused: Vec<RefusedRow>,
+    unknown: Vec<usize>,
+    error: Option<SinkError>,
+}
+
+impl Poster {
+    async fn deliver(&self, sending: Sending<'_>) -> Result<Sent, SinkError> {
+        if sending.records.num_rows() == 0 {
+            return Ok(Sent::default());
+        }
+        let (parcels, refused) = self.plan.parcels(sending.records, sending.tokens)?;
+        let failed = AtomicBool::new(false);
+        let round = Round { poster: self, deadline: sending.deadline, records: sending.records, failed };
+        let lanes = self.lanes(parcels);
+        let mut made = Made { refused, ..Made::default() };
+        let mut ended = futures::stream::iter(lanes.into_iter().map(|lane| round.lane(lane)))
+            .buffer_unordered(self.concurrency);
+        // What is under way when one fails is waited for: what is given up may still arrive.
+        while let Some(lane) = ended.next().await {
+            made.refused.extend(lane.refused);
+            made.unknown.extend(lane.unknown);
+            made.error = made.error.or(lane.error);
+        }
+        if let Some(error) = made.error {
+            return Err(error);
+        }
+        made.refused.sort_unstable_by_key(|refused| refused.row);
+        made.unknown.sort_unstable();
+        Ok(Sent { refused: made.refused, unknown: made.unknown })
+    }
+
+    /// Parcels that go one after the other.
+    fn lanes(&self, parcels: Vec<Parcel>) -> Vec<Vec<Parcel>> {
+        if let Some(records) = self.plan.batch {
+            let mut batches: Vec<Parcel> = Vec::new();
+            for mut parcel in parcels {
+                match batches.last_mut().filter(|batch| batch.rows.len() < records) {
+                    Some(batch) => {
+                        batch.rows.append(&mut parcel.rows);
+                        batch.bodies.append(&mut parcel.bodies);
+                    }
+                    None => batches.push(parcel),
+                }
+            }
+            // A key that is in no two arrays has no order between them.
+            return match self.plan.is_harmless() {
+                true => batches.into_iter().map(|batch| vec![batch]).collect(),
+                false => vec![batches],
+            };
+        }
+        let mut lanes: Vec<Vec<Parcel>> = Vec::with_capacity(parcels.len());
+        let mut known: HashMap<String, usize> = HashMap::with_capacity(parcels.len());
+        for parcel in parcels {
+            match known.get(&parcel.lane).and_then(|lane| lanes.get_mut(*lane)) {
+                Some(lane) => lane.push(parcel),
+                None => {
+                    known.insert(parcel.lane.clone(), lanes.len());
+                    lanes.push(vec![parcel]);
+                }
+            }
+        }
+        lanes
+    }
+
+    fn attempts_max(&self) -> u32 {
+        if self.plan.may_resend() { ATTEMPTS_MAX } else { PATIENT_ATTEMPTS_MAX }
+    }
+}
+
+impl Round<'_> {
+    /// Sends parcels one after the other.
+    async fn lane(&self, parcels: Vec<Parcel>) -> Made {
+        let mut made = Made::default();
+        for parcel in parcels {
+            if self.failed.load(Ordering::Relaxed) {
+                break;
+            }
+            if let Err(error) = self.parcel(parcel, &mut made).await {
+                self.failed.store(true, Ordering::Relaxed);
+                made.error = Some(error);
+                break;
+            }
+        }
+        made
+    }
+
+    async fn parcel(&self, mut parcel: Parcel, made: &mut Made) -> Result<(), SinkError> {
+        self.poster.plan.seal(&mut parcel)?;
+        match self.request(&parcel).await? {
+            Ended::Taken => {}
+            Ended::Unknown => made.unknown.extend(parcel.rows),
+            Ended::Refused(code, reason) => match parcel.rows.as_slice() {
+                [row] => made.refused.push(RefusedRow { row: *row, code, reason }),
+                // Each by itself, to find those that are meant.
+                _ => {
+                    for (row, body) in parcel.rows.into_iter().zip(parcel.bodies) {
+                        let request = Request { body: None, ..parcel.request.clone() };
+                        let mut one =
+                            Parcel { rows: vec![row], bodies: vec![body], request, lane: String::new() };
+                        self.poster.plan.seal(&mut one)?;
+                        match self.request(&one).await? {
+                            Ended::Taken => {}
+                            Ended::Unknown => made.unknown.push(row),
+                            Ended::Refused(code, reason) => {
+                                made.refused.push(RefusedRow { row, code, reason })
+                            }
+                        }
+                    }
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// Sends one request until it is known how it ended, or nobody may ask again.
+    async fn request(&self, parcel: &Parcel) -> Result<Ended, SinkError> {
+        let (host, plan) = (&self.poster.host, &self.poster.plan);
+        let mut attempts = 0;
+        loop {
+            let line = host.turn().await;
+            if self.deadline.is_some_and(Deadline::is_past) {
+                return Err(WriteFault::Late { place: host.place() }.into());
+            }
+            let sent = host.send(&parcel.request, SHORT).await;
+            drop(line);
+            attempts += 1;
+            let is_last = attempts >= self.poster.attempts_max();
+            match sent {
+                Err(Lost::Never(fault)) => return Err(fault.into()),
+                Err(Lost::Unsent(reason)) if is_last => {
+                    return Err(HostFault::Gone { place: host.place(), reason }.into());
+                }
+                Err(Lost::Unsent(_)) => {}
+                Err(Lost::Unknown(reason)) => match self.in_doubt(parcel).await? {
+                    Some(ended) => return Ok(ended),
+                    None if is_last => {
+                        return Err(HostFault::Gone { place: host.place(), reason }.into());
+                    }
+                    None => {}
+                },
+                Ok(answer) => match verdict(plan, &answer) {
+                    Verdict::Taken => return Ok(Ended::Taken),
+                    Verdict::Refused => return Ok(self.refused(&answer)),
+                    Verdict::Conflict => return self.conflict(parcel, &answer).await,
+                    Verdict::Stop(fault) => return Err(fault(host, &answer).into()),
+                    Verdict::Forbidden => {
+                        let status = answer.status.as_u16();
+                        return Err(HostFault::WrongCredentials { place: host.place(), status }.into());
+                    }
+                    Verdict::Later if is_last => {
+                        let status = answer.status.as_u16();
+                        return Err(WriteFault::Busy { place: host.place(), status }.into());
+                    }
+                    Verdict::Later => {
+                        if let Some(pause) = answer.retry_after() {
+                            host.pause(pause);
+                            continue;
+                        }
+                    }
+                    Verdict::Unknown => match self.in_doubt(parcel).await? {
+                        Some(ended) => return Ok(ended),
+                        None if is_last => return Err(failed(host, &answer).into()),
+                        None => {}
+                    },
+                },
+            }
+            tokio::time::sleep(backoff(attempts)).await;
+        }
+    }
+
+    /// A request may have taken effect. `None` where it is sent again.
+    async fn in_doubt(&self, parcel: &Parcel) -> Result<Option<Ended>, SinkError> {
+        let plan = &self.poster.plan;
+        if plan.is_harmless() {
+            return Ok(None);
+        }
+        match self.probe(parcel).await? {
+            Some(true) => Ok(Some(Ended::Taken)),
+            // What is not there yet may be on its way still.
+            _ if !plan.may_resend() => Ok(Some(Ended::Unknown)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The API says that something stands in the way.
+    async fn conflict(&self, parcel: &Parcel, answer: &Answer) -> Result<Ended, SinkError> {
+        match self.probe(parcel).await? {
+            Some(true) => Ok(Ended::Taken),
+            _ => Ok(self.refused(answer)),
+        }
+    }
+
+    /// Whether the record of a request is there, if the API can be asked.
+    async fn probe(&self, parcel: &Parcel) -> Result<Option<bool>, SinkError> {
+        let host = &self.poster.host;
+        let (Some(probe), [row]) = (&self.poster.plan.probe, parcel.rows.as_slice()) else { return Ok(None) };
+        let Ok(url) = probe.of(self.records, *row) else { return Ok(None) };
+        let request = Request { method: Method::GET, url, headers: HeaderMap::new(), body: None };
+        for attempt in 1..=ATTEMPTS_MAX {
+            let line = host.turn().await;
+            let answer = host.send(&request, SHORT).await;
+            drop(line);
+            match answer {
+                Ok(answer) if answer.status.is_success() => return Ok(Some(true)),
+                Ok(answer) if matches!(answer.status, StatusCode::NOT_FOUND | StatusCode::GONE) => {
+                    return Ok(Some(false));
+                }
+                Ok(answer) => {
+                    if let Some(pause) = answer.retry_after() {
+                        host.pause(pause);
+                    }
+                }
+                Err(Lost::Never(fault)) => return Err(fault.into()),
+                Err(Lost::Unsent(_) | Lost::Unknown(_)) => {}
+            }
+            tokio::time::sleep(backoff(attempt)).await;
+        }
+        Ok(None)
+    }
+
+    fn refused(&self, answer: &Answer) -> Ended {
+        let said = self.poster.host.hide(answer.excerpt());
+        Ended::Refused(codes::REFUSED, format!("HTTP status {}: {said}", answer.status.as_u16()))
+    }
+}
+
+fn failed(host: &Host, answer: &Answer) -> WriteFault {
+    let (place, status) = (host.place(), answer.status.as_u16());
+    WriteFault::Failed { place, status, said: host.hide(answer.excerpt()) }
+}
+
+fn backoff(attempts: u32) -> Duration {
+    let wait = BACKOFF_MS.saturating_mul(1_u64.checked_shl(attempts.min(20)).unwrap_or(u64::MAX));
+    Duration::from_millis(wait.min(BACKOFF_MAX_MS))
+}
+
+impl Sender for Poster {
+    fn send<'a>(&'a mut self, sending: Sending<'a>) -> Fut<'a, Sent, SinkError> {
+        Box::pin(self.deliver(sending))
+    }
+}

@@ -1,0 +1,218 @@
+//! How pages follow each other.
+
+use reqwest::header::LINK;
+use url::Url;
+
+use super::json::{Document, is_pointer};
+use super::position::Page;
+use crate::client::Answer;
+use crate::config;
+use crate::fault::ReadFault;
+
+/// How pages follow each other.
+#[derive(Debug)]
+pub(super) enum Paging {
+    /// There is one.
+    One,
+    /// Each names the next.
+    Cursor(config::Cursor),
+    /// They are numbered.
+    Number { param: String, first: u64 },
+    /// Records are.
+    Offset(config::Offset),
+    /// Each has a link to the next.
+    Link,
+}
+
+impl Paging {
+    pub(super) fn read(config: Option<&config::Paging>) -> Result<Self, ReadFault> {
+        let wrong = |what: &str| Err(ReadFault::Config(what.to_owned()));
+        let Some(config) = config else { return Ok(Self::One) };
+        match (&config.cursor, &config.page, &config.offset, config.link) {
+            (Some(cursor), None, None, false) if is_pointer(&cursor.from) => Ok(Self::Cursor(cursor.clone())),
+            (Some(_), None, None, false) => wrong("`paging.cursor.from` is a JSON pointer: `/meta/next`"),
+            (None, Some(page), None, false) => {
+                Ok(Self::Number { param: page.param.clone(), first: page.first.unwrap_or(1) })
+            }
+            (None, None, Some(offset), false) if offset.limit > 0 => Ok(Self::Offset(offset.clone())),
+            (None, None, Some(_), false) => wrong("`paging.offset.limit` is at least 1"),
+            (None, None, None, true) => Ok(Self::Link),
+            _ => wrong("`paging` is one of `cursor`, `page`, `offset` and `link: true`"),
+        }
+    }
+
+    /// Whether the last page gets more records, at the same number, while others follow it.
+    pub(super) fn fills_up(&self) -> bool {
+        matches!(self, Self::Number { .. })
+    }
+
+    /// The URL of a page.
+    pub(super) fn url(&self, first: &Url, page: &Page) -> Option<Url> {
+        let mut url = first.clone();
+        match (self, page) {
+            (Self::One | Self::Cursor(_) | Self::Link, Page::First) => {}
+            (Self::Cursor(cursor), Page::Cursor(text)) => set(&mut url, &cursor.param, text),
+            (Self::Number { param, first }, Page::First) => set(&mut url, param, &first.to_string()),
+            (Self::Number { param, .. }, Page::Number(number)) => set(&mut url, param, &number.to_string()),
+            (Self::Offset(offset), Page::First) => {
+                set(&mut url, &offset.limit_param, &offset.limit.to_string());
+                set(&mut url, &offset.param, "0");
+            }
+            (Self::Offset(offset), Page::Number(number)) => {
+                set(&mut url, &offset.limit_param, &offset.limit.to_string());
+                set(&mut url, &offset.param, &number.to_string());
+            }
+            (Self::Link, Page::Link(to)) => {
+                let mut to = first.join(to).ok()?;
+                let given: Vec<String> = to.query_pairs().map(|(name, _)| name.into()).collect();
+                for (name, value) in
+                    first.query_pairs().filter(|(name, _)| !given.iter().any(|given| given == name))
+                {
+                    to.query_pairs_mut().append_pair(&name, &value);
+                }
+                return Some(to);
+            }
+            _ => return None,
+        }
+        Some(url)
+    }
+
+    /// What the page behind this one is asked by; `None` at the end.
+    pub(super) fn next(
+        &self,
+        first: &Url,
+        url: &Url,
+        page: &Page,
+        answer: &Answer,
+        document: &Document<'_>,
+        records: u64,
+    ) -> Result<Option<Page>, ReadFault> {
+        let wrong = |reason: String| ReadFault::NoNext { page: shown(url, page), reason };
+        let next = match self {
+            Self::One => None,
+            Self::Cursor(cursor) => match document.at(&cursor.from) {
+                None | Some("null" | "\"\"" | "false") => None,
+                Some(text) if text.starts_with('"') => {
+                    let text = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
+                    Some(Page::Cursor(text))
+                }
+                Some(text) if text.starts_with(['{', '[']) => {
+                    return Err(wrong(format!("{:?} is no text and no number", cursor.from)));
+                }
+                Some(text) => Some(Page::Cursor(text.to_owned())),
+            },
+            Self::Number { first, .. } => {
+                let number = if let Page::Number(number) = page { *number } else { *first };
+                (records > 0).then(|| Page::Number(number.saturating_add(1)))
+            }
+            Self::Offset(_) => {
+                let number = if let Page::Number(number) = page { *number } else { 0 };
+                (records > 0).then(|| Page::Number(number.saturating_add(records)))
+            }
+            Self::Link => {
+                let links = answer.headers.get_all(LINK).iter().filter_map(|link| link.to_str().ok());
+                let Some(to) = links.into_iter().find_map(next_link) else { return Ok(None) };
+                let mut to = url.join(to).map_err(|error| wrong(format!("its link to the next: {error}")))?;
+                if to.origin() != url.origin() {
+                    return Err(wrong(format!(
+                        "its link leads to another host, {}",
+                        crate::client::place(&to)
+                    )));
+                }
+                without(&mut to, first);
+                let path = to.as_str().get(to.origin().ascii_serialization().len()..).unwrap_or_default();
+                Some(Page::Link(path.to_owned()))
+            }
+        };
+        match next {
+            Some(next) if next == *page => Err(wrong("it names itself as the next".to_owned())),
+            next => Ok(next),
+        }
+    }
+}
+
+/// A page for people: without its parameters, of which one may be a secret.
+pub(super) fn shown(url: &Url, page: &Page) -> String {
+    let mut bare = url.clone();
+    bare.set_query(None);
+    match page {
+        Page::First => format!("the first page of {bare}"),
+        Page::Cursor(text) => format!("the page of cursor {text:?} of {bare}"),
+        Page::Number(number) => format!("the page of number {number} of {bare}"),
+        Page::Link(_) => format!("a page of {bare}"),
+    }
+}
+
+/// Takes out of a URL the parameters that the first one has, too: they are put in again, and a position holds none that is
+/// a secret.
+fn without(url: &mut Url, first: &Url) {
+    let known: Vec<(String, String)> = first.query_pairs().map(|(n, v)| (n.into(), v.into())).collect();
+    let own =
+        |(n, v): (std::borrow::Cow<'_, str>, std::borrow::Cow<'_, str>)| (n.into_owned(), v.into_owned());
+    let others: Vec<(String, String)> =
+        url.query_pairs().map(own).filter(|pair| !known.contains(pair)).collect();
+    match others.is_empty() {
+        true => url.set_query(None),
+        false => {
+            url.query_pairs_mut().clear().extend_pairs(others);
+        }
+    }
+}
+
+/// Sets a parameter of a URL.
+pub(super) fn set(url: &mut Url, name: &str, value: &str) {
+    let others: Vec<(String, String)> =
+        url.query_pairs().filter(|(other, _)| other != name).map(|(n, v)| (n.into(), v.into())).collect();
+    url.query_pairs_mut().clear().extend_pairs(others).append_pair(name, value);
+}
+
+/// The URL of `rel="next"` in a `Link` header.
+fn next_link(header: &str) -> Option<&str> {
+    let mut rest = header;
+    while let Some((_, behind)) = rest.split_once('<') {
+        let (url, behind) = behind.split_once('>')?;
+        let parameters = behind.split_once('<').map_or(behind, |(parameters, _)| parameters);
+        let is_next = parameters.split([';', ',']).any(|parameter| {
+            let value = parameter.trim().strip_prefix("rel=").map(|value| value.trim_matches('"'));
+            value.is_some_and(|value| value.split(' ').any(|rel| rel.eq_ignore_ascii_case("next")))
+        });
+        if is_next {
+            return Some(url);
+        }
+        rest = behind;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_link_to_the_next_page_is_found() {
+        let header =
+            r#"<https://h/a?p=1>; rel="prev", </a?p=3,4>; title="x"; rel="last next", </z>; rel=first"#;
+        assert_eq!(next_link(header), Some("/a?p=3,4"));
+        assert_eq!(next_link("</b>;rel=next"), Some("/b"));
+        for none in ["", "</b>; rel=prev", "<b", "</b>; rel=\"nextone\""] {
+            assert_eq!(next_link(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn a_link_is_kept_without_the_parameters_of_the_first_page() {
+        let first = Url::parse("http://h/x?key=secret&page=1").unwrap();
+        let mut to = Url::parse("http://h/x?key=secret&page=2").unwrap();
+        without(&mut to, &first);
+        assert_eq!(to.as_str(), "http://h/x?page=2");
+        let again = Paging::Link.url(&first, &Page::Link("/x?page=2".to_owned())).unwrap();
+        assert_eq!(again.as_str(), "http://h/x?page=2&key=secret");
+    }
+
+    #[test]
+    fn parameters_are_set_and_others_kept() {
+        let mut url = Url::parse("http://h/x?a=1&page=9&b=%26").unwrap();
+        set(&mut url, "page", "1 2");
+        assert_eq!(url.as_str(), "http://h/x?a=1&b=%26&page=1+2");
+    }
+}

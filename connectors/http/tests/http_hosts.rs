@@ -1,0 +1,138 @@
+//! Whom the sink speaks to, and as whom.
+// A test fails by panicking; its numbers are small.
+#![allow(
+    clippy::as_conversions,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used
+)]
+
+mod scene;
+
+use hapax_conformance::http::{Api, Failure};
+use hapax_engine::fault::SinkErrorKind;
+use hapax_http::codes;
+use scene::{fails, kind, numbered, ready, section, send, with};
+use serde_json::json;
+
+#[tokio::test]
+async fn nothing_goes_to_a_private_address_unless_the_file_says_so() {
+    let api = Api::start();
+    let port = api.port();
+    for host in ["127.0.0.1", "[::1]", "localhost", "0x7f.1", "[::ffff:127.0.0.1]"] {
+        let section =
+            json!({ "url": format!("http://{host}:{port}/o/{{id}}"), "method": "PUT", "timeout": "2s" });
+        let error = fails(section, &["id"]).await.unwrap();
+        assert_eq!(kind(&error), (SinkErrorKind::Stop, codes::PRIVATE_ADDRESS), "{host}: {error}");
+    }
+    let oauth = json!({ "oauth2": { "token_url": format!("{}/token", api.url()), "client_id": "c", "client_secret": "s" } });
+    let section = json!({ "url": "http://example.com/o/{id}", "method": "PUT", "auth": oauth });
+    let error = scene::open(section).await.err().unwrap();
+    assert_eq!(kind(&error).1, codes::PRIVATE_ADDRESS);
+    assert_eq!(api.state().requests.len(), 0);
+}
+
+#[tokio::test]
+async fn a_redirect_is_followed_to_the_same_host_only() {
+    let (api, other) = (Api::start(), Api::start());
+    let (_, mut sender) = ready(section(&api, "/o/{id}", "PUT", &json!({}))).await;
+    for (status, to, expected) in [
+        (307, "/moved/0".to_owned(), None),
+        (308, format!("{}/moved/0", api.url()), None),
+        (307, format!("{}/o/0", other.url()), Some(codes::REDIRECT)),
+        (308, format!("http://localhost:{}/o/0", api.port()), Some(codes::REDIRECT)),
+        (301, "/moved/0".to_owned(), Some(codes::REDIRECT)),
+        (303, "/moved/0".to_owned(), Some(codes::REDIRECT)),
+        (307, "/o/0".to_owned(), Some(codes::REDIRECT)),
+        (302, String::new(), Some(codes::REDIRECT)),
+    ] {
+        api.state().redirects.clear();
+        api.state().resources.clear();
+        api.state().redirects.insert("/o/0".to_owned(), (status, to.clone()));
+        match (send(&mut sender, &numbered(0..1)).await, expected) {
+            (Ok(_), None) => assert_eq!(api.state().resources["/moved/0"]["id"], 0),
+            (Err(error), Some(code)) => {
+                assert_eq!(kind(&error), (SinkErrorKind::Stop, code), "{status} {to}: {error}");
+            }
+            (other, _) => panic!("{status} {to}: {other:?}"),
+        }
+    }
+    assert_eq!(other.state().requests.len(), 0, "a request went to another host");
+}
+
+#[tokio::test]
+async fn a_host_that_is_away_or_speaks_no_tls_is_an_error_of_its_own() {
+    let api = Api::start();
+    let port = api.port();
+    let more = json!({ "url": format!("https://127.0.0.1:{port}/o/{{id}}") });
+    let error = fails(with(section(&api, "/", "PUT", &json!({})), &more), &["id"]).await.unwrap();
+    assert_eq!(kind(&error), (SinkErrorKind::Stop, codes::TLS), "{error}");
+    let gone = section(&api, "/o/{id}", "PUT", &json!({}));
+    let (_, mut sender) = ready(gone.clone()).await;
+    drop(api);
+    let error = send(&mut sender, &numbered(0..1)).await.unwrap_err();
+    assert_eq!(kind(&error), (SinkErrorKind::Unavailable, codes::GONE), "{error}");
+    let error = fails(gone, &["id"]).await.unwrap();
+    assert_eq!(kind(&error), (SinkErrorKind::Unavailable, codes::GONE), "{error}");
+    let nowhere = json!({ "url": "http://no-such-host.invalid/o/{id}", "method": "PUT", "timeout": "5s" });
+    let error = fails(nowhere, &["id"]).await.unwrap();
+    assert_eq!(kind(&error), (SinkErrorKind::Unavailable, codes::GONE), "{error}");
+}
+
+#[tokio::test]
+async fn credentials_are_sent_and_never_shown() {
+    let api = Api::start();
+    for (auth, wanted, secret) in [
+        (json!({ "basic": { "user": "me", "password": "s3cret" } }), "Basic bWU6czNjcmV0", "s3cret"),
+        (json!({ "bearer": "t0ken" }), "Bearer t0ken", "t0ken"),
+    ] {
+        api.state().authorization = Some(wanted.to_owned());
+        let (_, mut sender) = ready(section(&api, "/o/{id}", "PUT", &json!({ "auth": auth }))).await;
+        send(&mut sender, &numbered(0..1)).await.unwrap();
+        // An API that sends back what it was sent.
+        api.state().unfit = Some("name".to_owned());
+        let sent = send(&mut sender, &numbered(0..1)).await.unwrap();
+        assert!(!format!("{sent:?}").contains(secret));
+        api.state().unfit = None;
+        api.state().authorization = Some("Bearer other".to_owned());
+        let error = send(&mut sender, &numbered(0..1)).await.unwrap_err();
+        assert_eq!(kind(&error), (SinkErrorKind::Stop, codes::WRONG_CREDENTIALS));
+        assert!(!format!("{error} {error:?}").contains(secret));
+    }
+}
+
+#[tokio::test]
+async fn tokens_are_asked_for_and_renewed() {
+    let api = Api::start();
+    api.state().client = Some(("Basic Yzpz".to_owned(), 3600));
+    let oauth = |secret: &str| {
+        let token_url = format!("{}/token", api.url());
+        json!({ "auth": { "oauth2": { "token_url": token_url, "client_id": "c", "client_secret": secret, "scope": "w" } } })
+    };
+    let (_, mut sender) = ready(section(&api, "/o/{id}", "PUT", &oauth("s"))).await;
+    send(&mut sender, &numbered(0..10)).await.unwrap();
+    assert_eq!(had(&api), (1, 10));
+    // The API takes the token no more: another one is asked for, once.
+    api.fail([Failure::Status(401, None)]);
+    send(&mut sender, &numbered(10..11)).await.unwrap();
+    assert_eq!(had(&api), (2, 11));
+    // One that ends at once is asked for each time.
+    api.state().client = Some(("Basic Yzpz".to_owned(), 1));
+    let (_, mut sender) = ready(section(&api, "/o/{id}", "PUT", &oauth("s"))).await;
+    for _ in 0..3 {
+        send(&mut sender, &numbered(0..1)).await.unwrap();
+    }
+    assert_eq!(api.state().given, 5);
+    let error = fails(section(&api, "/o/{id}", "PUT", &oauth("wrong-one")), &["id"]).await.unwrap();
+    assert_eq!(kind(&error), (SinkErrorKind::Stop, codes::WRONG_CREDENTIALS), "{error}");
+    assert!(!format!("{error}").contains("wrong-one"));
+}
+
+/// How many tokens were given out, and how many records are there.
+fn had(api: &Api) -> (u64, usize) {
+    let state = api.state();
+    (state.given, state.resources.len())
+}

@@ -1,0 +1,56 @@
+//! What computes vectors on the way.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hapax_config::Section;
+use hapax_embed::cache::Cache;
+use hapax_embed::{Embedder, Embedding, What};
+use hapax_engine::Fut;
+use hapax_engine::fault::SourceError;
+use hapax_engine::source::Source;
+use hapax_http::embed::{EmbedConfig, Endpoint};
+use schemars::SchemaGenerator;
+use serde_json::{Map, Value};
+
+use super::{HTTP, OpenError};
+
+/// The kinds there are, for the schema of the file.
+pub fn schema(generator: &mut SchemaGenerator) -> Map<String, Value> {
+    Map::from_iter([(HTTP.to_owned(), generator.subschema_for::<EmbedConfig>().to_value())])
+}
+
+/// The file in which vectors are kept: as the section says, or `usual`.
+pub fn cache(section: &Section, usual: PathBuf) -> PathBuf {
+    section.text("cache").map_or(usual, PathBuf::from)
+}
+
+/// Puts vectors into the records of a source. Asks nobody yet.
+pub fn over(source: Arc<dyn Source>, section: &Section, cache: &Path) -> Result<Arc<dyn Source>, OpenError> {
+    let config: EmbedConfig = section.read()?;
+    let what = What {
+        column: config.column.clone(),
+        from: config.from.clone(),
+        dimension: usize::try_from(config.dimension).unwrap_or(usize::MAX),
+    };
+    let embedder = Arc::new(Over(Endpoint::open(&config).map_err(OpenError::Source)?));
+    let embedding = Embedding::over(source, &what, embedder, Cache::new(cache));
+    Ok(Arc::new(embedding.map_err(|fault| OpenError::Source(fault.into()))?))
+}
+
+/// An endpoint behind the contract of embedders.
+struct Over(Endpoint);
+
+impl Embedder for Over {
+    fn name(&self) -> String {
+        self.0.name()
+    }
+
+    fn texts_max(&self) -> usize {
+        self.0.texts_max()
+    }
+
+    fn embed<'a>(&'a self, texts: &'a [String]) -> Fut<'a, Vec<Result<Vec<f32>, String>>, SourceError> {
+        Box::pin(self.0.embed(texts))
+    }
+}
