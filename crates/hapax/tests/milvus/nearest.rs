@@ -1,5 +1,9 @@
 //! Many vectors, and whether their neighbours are the same behind the move.
 
+use arrow::array::AsArray;
+use arrow::datatypes::{Float32Type, Int64Type};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
 use super::scene::{Server, parquet};
 use super::{hapax, pipeline};
 
@@ -56,9 +60,28 @@ fn embedded(text: &str) -> Vec<f32> {
     vector.iter().map(|number| number / length).collect()
 }
 
-/// HAPAX_VECTORS vectors, or a few: of the flights of New York's airports, as text.
+/// The vectors of a file, as bench/milvus/embeddings writes it.
+fn of_file(path: &str, wanted: usize) -> Vec<(i64, Vec<f32>)> {
+    let file = std::fs::File::open(path).unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
+    let mut vectors = Vec::new();
+    for batch in reader.map(Result::unwrap) {
+        let ids = batch.column_by_name("id").unwrap().as_primitive::<Int64Type>();
+        let lists = batch.column_by_name("embedding").unwrap().as_fixed_size_list();
+        for row in 0..batch.num_rows() {
+            vectors.push((ids.value(row), lists.value(row).as_primitive::<Float32Type>().values().to_vec()));
+        }
+    }
+    vectors.truncate(wanted);
+    vectors
+}
+
+/// HAPAX_VECTORS vectors, or a few: of the file that HAPAX_EMBEDDINGS names, or of the flights of New York's airports, as text.
 fn flights() -> Vec<(i64, Vec<f32>)> {
     let wanted = std::env::var("HAPAX_VECTORS").ok().and_then(|count| count.parse().ok()).unwrap_or(4_000);
+    if let Ok(path) = std::env::var("HAPAX_EMBEDDINGS") {
+        return of_file(&path, wanted);
+    }
     let path = super::root().join(".cache/nycflights13/flights.csv");
     let text = std::fs::read_to_string(&path)
         .unwrap_or_else(|_| panic!("this test needs a data set; fetch it: services/nycflights13"));
