@@ -110,7 +110,7 @@ fn the_postgres_example_runs_and_follows_changes_and_deletions() {
 }
 
 #[test]
-fn what_does_not_fit_is_set_aside_and_replayed_once_it_does() {
+fn what_does_not_fit_is_set_aside() {
     let mut server = Server::of_tests();
     let name = server.named("letters");
     let folder = tempfile::tempdir().unwrap();
