@@ -293,6 +293,17 @@ async fn a_long_history_forgets_its_beginning_and_nothing_else() {
         redis::cmd("HLEN").arg(&scene.keys("*commits*")[0]).query::<u64>(&mut scene.connect()).unwrap(),
         10_000
     );
+    // Positions that move without a record are forgotten too.
+    for n in 10_050..20_100_u64 {
+        let mut checkpoint = Checkpoint { through: Position::new(n.to_be_bytes().as_slice()), ..next(&stood, 0) };
+        checkpoint.totals = stood.totals;
+        writer.commit(&checkpoint).await.unwrap();
+        stood = checkpoint.standing();
+    }
+    assert_eq!(
+        redis::cmd("HLEN").arg(&scene.keys("*commits*")[0]).query::<u64>(&mut scene.connect()).unwrap(),
+        20_000
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,13 +1,14 @@
 //! The systems there are. Nothing else in the binary names a connector.
 
 pub mod address;
+mod check;
 pub mod embed;
+mod schema;
 pub mod scratch;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hapax_config::schema::{Beside, System, compose};
 use hapax_config::{Mistake, Pipeline, Section, codes};
 use hapax_engine::fault::{SinkError, SourceError};
 use hapax_engine::ledger::Ledger;
@@ -17,8 +18,9 @@ use hapax_ledger::embedded::Embedded;
 use hapax_protocol::code::Code;
 use hapax_protocol::guarantee::{InDoubt, Retention};
 use hapax_protocol::lease::PipelineName;
-use schemars::SchemaGenerator;
-use schemars::generate::SchemaSettings;
+
+pub use check::check;
+pub use schema::schema;
 
 const EMBEDDED: &str = "embedded";
 const FILES: &str = "files";
@@ -32,97 +34,6 @@ const POSTGRES: &str = "postgres";
 const REDIS: &str = "redis";
 const RABBITMQ: &str = "rabbitmq";
 const SQLITE: &str = "sqlite";
-
-/// The JSON Schema of a pipeline file.
-pub fn schema() -> serde_json::Value {
-    let mut generator = SchemaGenerator::new(SchemaSettings::draft2020_12());
-    let systems = [
-        System {
-            name: FILES,
-            summary: "Files: CSV, JSON Lines or Parquet.",
-            source: Some(generator.subschema_for::<hapax_files::config::SourceConfig>().to_value()),
-            sink: Some(generator.subschema_for::<hapax_files::sink_config::SinkConfig>().to_value()),
-        },
-        System {
-            name: SQLITE,
-            summary: "A SQLite database.",
-            source: Some(generator.subschema_for::<hapax_sqlite::config::SourceConfig>().to_value()),
-            sink: Some(generator.subschema_for::<hapax_sqlite::config::SinkConfig>().to_value()),
-        },
-        System {
-            name: HTTP,
-            summary: "An HTTP API.",
-            source: Some(generator.subschema_for::<hapax_http::config::SourceConfig>().to_value()),
-            sink: Some(generator.subschema_for::<hapax_http::config::SinkConfig>().to_value()),
-        },
-        System {
-            name: KAFKA,
-            summary: "Topics of a Kafka cluster.",
-            source: Some(generator.subschema_for::<hapax_kafka::config::SourceConfig>().to_value()),
-            sink: Some(generator.subschema_for::<hapax_kafka::config::SinkConfig>().to_value()),
-        },
-        #[cfg(feature = "milvus")]
-        System {
-            name: MILVUS,
-            summary: "A collection of Milvus or Zilliz Cloud.",
-            source: Some(generator.subschema_for::<hapax_milvus::config::SourceConfig>().to_value()),
-            sink: Some(generator.subschema_for::<hapax_milvus::config::SinkConfig>().to_value()),
-        },
-        System {
-            name: MYSQL,
-            summary: "A table of a MySQL or MariaDB database.",
-            source: Some(generator.subschema_for::<hapax_mysql::config::SourceConfig>().to_value()),
-            sink: Some(generator.subschema_for::<hapax_mysql::config::SinkConfig>().to_value()),
-        },
-        System {
-            name: NATS,
-            summary: "A stream of NATS JetStream.",
-            source: Some(generator.subschema_for::<hapax_nats::config::SourceConfig>().to_value()),
-            sink: Some(generator.subschema_for::<hapax_nats::config::SinkConfig>().to_value()),
-        },
-        System {
-            name: RABBITMQ,
-            summary: "A queue or an exchange of RabbitMQ.",
-            source: Some(generator.subschema_for::<hapax_rabbitmq::config::SourceConfig>().to_value()),
-            sink: Some(generator.subschema_for::<hapax_rabbitmq::config::SinkConfig>().to_value()),
-        },
-        System {
-            name: POSTGRES,
-            summary: "A PostgreSQL database.",
-            source: Some(generator.subschema_for::<hapax_postgres::source_config::SourceConfig>().to_value()),
-            sink: Some(generator.subschema_for::<hapax_postgres::config::SinkConfig>().to_value()),
-        },
-        System {
-            name: REDIS,
-            summary: "Redis: streams as a source; hashes, strings, JSON or a stream as a destination.",
-            source: Some(generator.subschema_for::<hapax_redis::config::SourceConfig>().to_value()),
-            sink: Some(generator.subschema_for::<hapax_redis::config::SinkConfig>().to_value()),
-        },
-    ];
-    let mut ledgers = serde_json::Map::new();
-    ledgers.insert(REDIS.into(), generator.subschema_for::<hapax_redis::ledger::LedgerConfig>().to_value());
-    ledgers.insert(EMBEDDED.into(), embedded_schema());
-    let embedders = embed::schema(&mut generator);
-    let definitions = generator.take_definitions(true);
-    compose(&systems, Beside { ledgers, embedders }, definitions)
-}
-
-fn embedded_schema() -> serde_json::Value {
-    serde_json::json!({
-        "type": "object", "additionalProperties": false, "required": ["path"],
-        "description": "A ledger in a directory of this machine.",
-        "properties": {
-            "path": {
-                "type": "string", "x-expected": "a path",
-                "description": "The directory. Created if it is missing; the one above it must exist. Losing it is losing what was remembered.",
-            },
-            "retention": {
-                "type": "string", "default": "unbounded", "x-expected": "`unbounded` or a time such as `7d`",
-                "description": "How long identities are remembered: `unbounded`, or a time such as `7d`, by this machine's clock.",
-            },
-        },
-    })
-}
 
 /// Opens a ledger that stands beside a destination. Nothing is created yet.
 pub fn open_ledger(section: &Section) -> Result<Arc<dyn Ledger>, OpenError> {
@@ -355,141 +266,6 @@ pub fn kind(section: &Section) -> String {
         Some(format) => format!("{} ({format})", section.system),
         None => section.system.clone(),
     }
-}
-
-/// What the schema cannot say: keys of one section that exclude or need each other, and what only the
-/// connector's own reading finds.
-pub fn check(pipeline: &Pipeline) -> Vec<Mistake> {
-    let source = match pipeline.source.system.as_str() {
-        FILES => pipeline.source.read::<hapax_files::config::SourceConfig>().err(),
-        HTTP => pipeline.source.read::<hapax_http::config::SourceConfig>().err(),
-        KAFKA => pipeline.source.read::<hapax_kafka::config::SourceConfig>().err(),
-        #[cfg(feature = "milvus")]
-        MILVUS => pipeline.source.read::<hapax_milvus::config::SourceConfig>().err(),
-        MYSQL => pipeline.source.read::<hapax_mysql::config::SourceConfig>().err(),
-        NATS => pipeline.source.read::<hapax_nats::config::SourceConfig>().err(),
-        RABBITMQ => pipeline.source.read::<hapax_rabbitmq::config::SourceConfig>().err(),
-        SQLITE => pipeline.source.read::<hapax_sqlite::config::SourceConfig>().err(),
-        POSTGRES => pipeline.source.read::<hapax_postgres::source_config::SourceConfig>().err(),
-        REDIS => pipeline.source.read::<hapax_redis::config::SourceConfig>().err(),
-        _ => None,
-    };
-    let sink = match pipeline.sink.system.as_str() {
-        FILES => pipeline.sink.read::<hapax_files::sink_config::SinkConfig>().err(),
-        HTTP => pipeline.sink.read::<hapax_http::config::SinkConfig>().err(),
-        KAFKA => pipeline.sink.read::<hapax_kafka::config::SinkConfig>().err(),
-        #[cfg(feature = "milvus")]
-        MILVUS => pipeline.sink.read::<hapax_milvus::config::SinkConfig>().err(),
-        MYSQL => pipeline.sink.read::<hapax_mysql::config::SinkConfig>().err(),
-        NATS => pipeline.sink.read::<hapax_nats::config::SinkConfig>().err(),
-        RABBITMQ => pipeline.sink.read::<hapax_rabbitmq::config::SinkConfig>().err(),
-        SQLITE => pipeline.sink.read::<hapax_sqlite::config::SinkConfig>().err(),
-        POSTGRES => pipeline.sink.read::<hapax_postgres::config::SinkConfig>().err(),
-        REDIS => pipeline.sink.read::<hapax_redis::config::SinkConfig>().err(),
-        _ => None,
-    };
-    let mut mistakes: Vec<Mistake> = source.into_iter().chain(sink).collect();
-    if matches!(pipeline.source.system.as_str(), MYSQL | SQLITE | POSTGRES) {
-        mistakes.extend(database_source(&pipeline.source));
-    }
-    mistakes.extend(same_place(pipeline));
-    mistakes.sort_by_key(|mistake| mistake.span.start);
-    mistakes
-}
-
-/// A pipeline that reads what it writes would never end, or move each record onto itself.
-fn same_place(pipeline: &Pipeline) -> Option<Mistake> {
-    let (source, sink) = (&pipeline.source, &pipeline.sink);
-    if let (Some(from), Some(to)) = (source.text("url"), sink.text("url"))
-        && address::without_password(from) == address::without_password(to)
-        && source.text("table").is_some()
-        && source.text("table") == sink.text("table")
-    {
-        return Some(onto_itself(sink, "table"));
-    }
-    if source.system == sink.system
-        && let (Some(from), Some(to)) = (source.text("url"), sink.text("url"))
-        && address::without_password(from) == address::without_password(to)
-    {
-        let by_queue = sink.text("exchange").is_none() && source.text("queue").is_some();
-        if source.text("stream").is_some() && source.text("stream") == sink.text("stream") {
-            return Some(onto_itself(sink, "stream"));
-        }
-        if source.text("collection").is_some()
-            && source.text("collection") == sink.text("collection")
-            && source.text("database") == sink.text("database")
-        {
-            return Some(onto_itself(sink, "collection"));
-        }
-        if by_queue && source.text("queue") == sink.text("routing_key") {
-            return Some(onto_itself(sink, "routing_key"));
-        }
-    }
-    if source.system == KAFKA
-        && sink.system == KAFKA
-        && source.text("brokers") == sink.text("brokers")
-        && source.text("topic").is_some()
-        && source.text("topic") == sink.text("topic")
-    {
-        return Some(onto_itself(sink, "topic"));
-    }
-    if let (Some(from), Some(to), REDIS) = (source.text("url"), sink.text("url"), sink.system.as_str())
-        && address::without_password(from) == address::without_password(to)
-        && source.text("stream").is_some()
-        && source.text("stream") == sink.text("key")
-    {
-        return Some(onto_itself(sink, "key"));
-    }
-    let path = |section: &Section| section.text("path").and_then(|path| std::path::absolute(path).ok());
-    let (from, to) = (path(source)?, path(sink)?);
-    let same = source.system == sink.system
-        && from == to
-        && source.text("path") != Some("-")
-        && (source.system != SQLITE || source.text("table") == sink.text("table"));
-    same.then(|| onto_itself(sink, "path"))
-}
-
-fn onto_itself(sink: &Section, key: &str) -> Mistake {
-    let span = sink.place(key).unwrap_or(sink.span);
-    Mistake::new(codes::CONFLICT, span, "the destination is the source itself")
-        .labelled("the same as in `source`")
-        .helped("Write to another file or table.")
-}
-
-fn database_source(section: &Section) -> Vec<Mistake> {
-    let mut mistakes = Vec::new();
-    match (section.key_place("table"), section.key_place("query")) {
-        (Some(table), Some(query)) => mistakes.push(
-            Mistake::new(
-                codes::CONFLICT,
-                if table.start > query.start { table } else { query },
-                "`table` and `query` exclude each other",
-            )
-            .labelled("one too many")
-            .helped("Keep one: `table` reads all of it, `query` is a SELECT of your own."),
-        ),
-        (None, None) => mistakes.push(
-            Mistake::new(
-                codes::MISSING_KEY,
-                section.span,
-                format!("`source.{}` needs `table` or `query`", section.system),
-            )
-            .labelled("which records?")
-            .helped("Add `table: NAME`, or `query: SELECT …`."),
-        ),
-        _ => {}
-    }
-    if section.text("read") == Some("incremental")
-        && section.key_place("cursor").is_none()
-        && let Some(read) = section.place("read")
-    {
-        mistakes.push(
-            Mistake::new(codes::MISSING_KEY, read, "`read: incremental` needs `cursor`")
-                .labelled("by which column?")
-                .helped("Add `cursor: COLUMN`, a column that grows with every write."),
-        );
-    }
-    mistakes
 }
 
 /// The key of a section that a failure to open is about, if it is the file's fault rather than the system's.

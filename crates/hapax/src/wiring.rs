@@ -1,22 +1,21 @@
 //! From a file to a pipeline that can run: opened, checked, and judged by the calculus.
 
+mod definition;
+mod opened;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use hapax_config::{File, Mistake, OnError, Pipeline, Secret, Secrets, Section, Spanned, closest};
-use hapax_engine::clock::SystemClock;
+use hapax_config::{File, Mistake, Pipeline, Secret, Secrets, Section, Spanned, closest};
 use hapax_engine::fault::{Fault, SinkError, SinkErrorKind, SourceError};
 use hapax_engine::identify::{Identifier, IdentifierError};
 use hapax_engine::ledger::Ledger;
-use hapax_engine::progress::Progress;
-use hapax_engine::run::{self, CommitLimit, Limits, Run, Stop, Until};
-use hapax_engine::sink::{Shape, Sink};
+use hapax_engine::run;
+use hapax_engine::sink::Sink;
 use hapax_engine::source::Source;
 use hapax_engine::transform::Transform;
-use hapax_protocol::guarantee::{
-    Effect, Facts, IdentityKind, LedgerFacts, Level, Retention, Verdict, derive,
-};
+use hapax_protocol::guarantee::{Effect, Facts, IdentityKind, LedgerFacts, Retention, derive};
 use hapax_protocol::identity::{Duplicates, Identity};
 use hapax_protocol::lease::Applicant;
 use hapax_transform::{Select, SelectError};
@@ -27,6 +26,8 @@ use crate::exit::{Exit, Failure, Report};
 use crate::output::Output;
 use crate::registry::{self, OpenError};
 use crate::usage;
+use definition::definition;
+pub use opened::Opened;
 
 /// A pipeline whose file has no mistakes.
 #[derive(Clone)]
@@ -367,172 +368,6 @@ fn facts(source: &dyn Source, identity: &Identity, sink: &Sink, duplicates: Dupl
     }
 }
 
-/// A pipeline that can run.
-pub struct Opened {
-    /// File and pipeline.
-    pub loaded: Loaded,
-    /// Where records come from.
-    pub source: Arc<dyn Source>,
-    /// What happens on the way.
-    pub transform: Option<Arc<dyn Transform>>,
-    /// The columns that reach the sink.
-    pub schema: SchemaRef,
-    /// Where records go.
-    pub sink: Sink,
-    /// The ledger that stands beside it, if there is one.
-    pub ledger: Option<Arc<dyn Ledger>>,
-    /// What is done about twins.
-    pub duplicates: Duplicates,
-    /// What may be promised.
-    pub verdict: Verdict,
-}
-
-impl Opened {
-    /// What remembers identities, whether at the destination or beside it.
-    pub fn ledger_facts(&self) -> Option<LedgerFacts> {
-        let beside = self.ledger.as_ref().map(|ledger| ledger.facts());
-        beside.or_else(|| self.sink.destination().traits().ledger)
-    }
-
-    /// The least level that is accepted: as the file says, or that nothing is lost.
-    pub fn required(&self) -> Level {
-        self.loaded.pipeline.delivery.as_ref().map_or(Level::AtLeastOnce, |asked| asked.value)
-    }
-
-    /// Whether the verdict is at least what is required.
-    pub fn is_met(&self) -> bool {
-        meets(self.verdict.level, self.required()) && self.verdict.refusal.is_none()
-    }
-
-    /// Refuses to go on unless the verdict is at least what is required.
-    pub fn demand_guarantee(&self) -> Result<(), Failure> {
-        if self.is_met() {
-            return Ok(());
-        }
-        if let Some(refusal) = &self.verdict.refusal {
-            let help = "Run it more often, or make the source keep its records for longer.";
-            return Err(
-                Report::new(codes::RETENTION, Exit::GuaranteeNotMet, refusal.to_string(), help).into()
-            );
-        }
-        let (required, level) = (self.required(), self.verdict.level);
-        let asked = if self.loaded.pipeline.delivery.is_some() { "asks for" } else { "needs at least" };
-        let message = format!("this pipeline {asked} {required}, and what it is made of gives {level}");
-        let mut report = Report::new(codes::GUARANTEE, Exit::GuaranteeNotMet, message, String::new());
-        report.kept = Some("nothing was moved".into());
-        let mut help = Vec::new();
-        if let Some(link) = &self.verdict.weakest {
-            report.causes.push(format!("the weakest link is {}", link.words));
-            help.extend(
-                link.raise.map(|(change, raised)| format!("This would raise it to {raised}: {change}.")),
-            );
-        }
-        // There is no asking for less than that nothing is lost, or nothing repeated.
-        if level >= Level::AtMostOnce {
-            help.push(format!("To accept what there is, write `delivery: {level}`."));
-        }
-        report.help = help.join(" ");
-        Err(report.into())
-    }
-
-    /// What reaches the sink.
-    pub fn shape(&self) -> Shape {
-        let identity = &self.loaded.pipeline.identity.value;
-        run::shape(Arc::clone(&self.schema), identity, self.duplicates, &self.sink)
-    }
-
-    /// How many splits may move at once.
-    pub fn parallel(&self) -> usize {
-        match self.loaded.pipeline.parallel {
-            Some(parallel) => usize::from(parallel),
-            None => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        }
-    }
-
-    /// Everything a run needs.
-    pub fn run(&self, progress: Progress, stop: Stop) -> Run {
-        let pipeline = &self.loaded.pipeline;
-        Run {
-            source: Arc::clone(&self.source),
-            transform: self.transform.clone(),
-            sink: self.sink.clone(),
-            ledger: self.ledger.clone(),
-            identity: pipeline.identity.value.clone(),
-            duplicates: self.duplicates,
-            on_error: match pipeline.on_error {
-                OnError::SetAside => run::OnError::SetAside,
-                OnError::Stop => run::OnError::Stop,
-            },
-            until: if self.loaded.pipeline.follow { Until::Stopped } else { Until::End },
-            parallel: self.parallel(),
-            applicant: self.loaded.applicant(self.duplicates),
-            clock: Arc::new(SystemClock::default()),
-            progress,
-            stop,
-            limits: Limits {
-                commit: CommitLimit {
-                    records_max: pipeline.commit.records,
-                    bytes_max: pipeline.commit.bytes,
-                    interval_ms: pipeline.commit.interval_ms,
-                },
-                outage_ms: pipeline.outage_max.map_or(Limits::default().outage_ms, |outage| outage.0),
-                ..Limits::default()
-            },
-        }
-    }
-}
-
-/// Whether a level is at least the one asked for. Nobody who asks for no repeats is served by some.
-fn meets(level: Level, asked: Level) -> bool {
-    match asked {
-        Level::AtMostOnce => level == Level::AtMostOnce || level > Level::AtLeastOnce,
-        _ => level >= asked,
-    }
-}
-
-/// Keys that may change while positions and identities keep their meaning: how a value is read, and how
-/// records are written. Without them a dead letter whose cause is the schema could never be replayed.
-const MAY_CHANGE: &[&str] = &[
-    "schema",
-    "null_values",
-    "record_bytes_max",
-    "write",
-    "positions",
-    "create",
-    "schema_changes",
-    "accept_collation",
-    "ledger_retention",
-    "outage_max",
-    "poll_ms",
-    "workers",
-    // Of queues: how much is in hand, and what is given up.
-    "on_gap",
-    "prefetch",
-    // Of Kafka: how a cluster is entered, and what is given up.
-    "accept_gap",
-    "brokers",
-    "compression",
-    "group",
-    "options",
-    "security",
-    "unknown_fields",
-];
-
-/// A digest of what positions and identities mean: where records come from and go to, and what tells them
-/// apart. References stand in it as written: a new password is no new meaning, and no secret ends up in a
-/// destination.
-fn definition(pipeline: &Pipeline, duplicates: Duplicates) -> String {
-    let text = format!(
-        "source {}\nidentity {}\nledger {}{}\nsink {}\n",
-        registry::without_password(&pipeline.source).canonical(MAY_CHANGE),
-        pipeline.identity.value,
-        duplicates.need_ledger(),
-        if pipeline.ledger.is_some() { " beside" } else { "" },
-        registry::without_password(&pipeline.sink).canonical(MAY_CHANGE),
-    );
-    blake3::hash(text.as_bytes()).to_hex().chars().take(32).collect()
-}
-
 /// As the file writes it.
 pub fn duplicates_word(duplicates: Duplicates) -> &'static str {
     match duplicates {
@@ -560,19 +395,4 @@ pub fn sink_failure(error: &SinkError) -> Failure {
         report.exit = Exit::Fenced;
     }
     report.into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn whoever_wants_no_repeats_gets_none() {
-        assert!(meets(Level::ExactlyOnce, Level::ExactlyOnce));
-        assert!(!meets(Level::EffectivelyOnce, Level::ExactlyOnce));
-        assert!(meets(Level::ExactlyOnce, Level::AtMostOnce));
-        assert!(meets(Level::AtMostOnce, Level::AtMostOnce));
-        assert!(!meets(Level::AtLeastOnce, Level::AtMostOnce));
-        assert!(!meets(Level::Lossy, Level::AtLeastOnce));
-    }
 }

@@ -76,10 +76,12 @@ local past, commit, history_max = arg(), arg(), count()
 call('HSET', KEYS[10], epoch, commit)
 if past == '' then call('ZADD', KEYS[9], epoch, epoch) else call('ZADD', KEYS[8], 0, past) end
 for _ = 1, count() do call('ZADD', KEYS[11], 0, arg()) end
-if call('ZCARD', KEYS[8]) > history_max then
-  local oldest = call('ZRANGE', KEYS[8], 0, 0)[1]
-  call('ZREM', KEYS[8], oldest)
-  call('HDEL', KEYS[10], (oldest:match(':0*(%d+)$')))
+for _, kept in ipairs({KEYS[8], KEYS[9]}) do
+  if call('ZCARD', kept) > history_max then
+    local oldest = call('ZRANGE', kept, 0, 0)[1]
+    call('ZREM', kept, oldest)
+    call('HDEL', KEYS[10], (oldest:match('0*(%d+)$')))
+  end
 end
 
 local ttl, columns = arg(), count()
