@@ -9,6 +9,7 @@ use hapax_engine::transform::RefusedRow;
 use hapax_protocol::guarantee::{Guard, InDoubt, Window};
 use hapax_protocol::identity::Token;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
+use std::collections::HashMap;
 use std::sync::{OnceLock, PoisonError, RwLock};
 
 use super::address::{Address, Headers};
@@ -41,7 +42,18 @@ pub(super) struct Plan {
     lane: OnceLock<Option<Template>>,
 }
 
+/// What is sent of some records.
+pub(super) struct Parcels {
+    /// What is sent.
+    pub newest: Vec<Parcel>,
+    /// By the row that takes its place: what is sent only if the API refuses that one.
+    pub older: HashMap<usize, Parcel>,
+    /// The rows that cannot be a request.
+    pub refused: Vec<RefusedRow>,
+}
+
 /// One request and the records that it carries.
+#[derive(Clone)]
 pub(super) struct Parcel {
     pub rows: Vec<usize>,
     pub bodies: Vec<Bytes>,
@@ -179,12 +191,8 @@ impl Plan {
         }
     }
 
-    /// The requests of some records, and the rows that cannot be one.
-    pub(super) fn parcels(
-        &self,
-        records: &RecordBatch,
-        tokens: &[Token],
-    ) -> Result<(Vec<Parcel>, Vec<RefusedRow>), WriteFault> {
+    /// The requests of some records.
+    pub(super) fn parcels(&self, records: &RecordBatch, tokens: &[Token]) -> Result<Parcels, WriteFault> {
         let rows = records.num_rows();
         let bodies = match self.method {
             Method::Delete => vec![Ok(Bytes::new()); rows],
@@ -218,14 +226,11 @@ impl Plan {
                 Err(reason) => refused.push(RefusedRow { row, code: codes::UNHELD, reason }),
             }
         }
+        let mut older = HashMap::new();
         if self.only_last() {
-            let mut seen = std::collections::HashSet::with_capacity(parcels.len());
-            let mut last: Vec<Parcel> = Vec::with_capacity(parcels.len());
-            last.extend(parcels.into_iter().rev().filter(|parcel| seen.insert(parcel.lane.clone())));
-            last.reverse();
-            parcels = last;
+            (parcels, older) = newest_of(parcels);
         }
-        Ok((parcels, refused))
+        Ok(Parcels { newest: parcels, older, refused })
     }
 
     /// Puts the body of its records into a request.
@@ -272,6 +277,22 @@ impl Plan {
             }
         }
     }
+}
+
+/// The last parcel of each lane, and by its row the one before it, and so on.
+fn newest_of(parcels: Vec<Parcel>) -> (Vec<Parcel>, HashMap<usize, Parcel>) {
+    let (mut newest, mut older) = (Vec::<Option<Parcel>>::with_capacity(parcels.len()), HashMap::new());
+    let mut known: HashMap<String, usize> = HashMap::with_capacity(parcels.len());
+    for parcel in parcels {
+        let place = newest.len();
+        if let Some(before) = known.insert(parcel.lane.clone(), place).and_then(|at| newest.get_mut(at))
+            && let (Some(before), Some(row)) = (before.take(), parcel.rows.first())
+        {
+            older.insert(*row, before);
+        }
+        newest.push(Some(parcel));
+    }
+    (newest.into_iter().flatten().collect(), older)
 }
 
 fn repeat(config: &SinkConfig, timeout_ms: u64) -> Result<Repeat, WriteFault> {
