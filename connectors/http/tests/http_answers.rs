@@ -13,8 +13,10 @@
 mod scene;
 
 
-use hapax_conformance::http::Api;
-use scene::{people, ready, section, send};
+use hapax_conformance::http::{Api, Failure};
+use hapax_http::codes;
+use hapax_protocol::position::SplitId;
+use scene::{numbered, open, people, ready, section, send};
 use serde_json::json;
 
 #[tokio::test]
@@ -49,4 +51,23 @@ async fn of_a_key_whose_newest_is_refused_the_one_before_is_sent() {
         there.sort();
         assert_eq!(there, [r#"{"id":1,"name":"b"}"#, r#"{"id":2,"name":"only"}"#], "{method} {more}");
     }
+}
+
+#[tokio::test]
+async fn a_conflict_is_looked_up_only_where_sending_again_adds() {
+    let api = Api::start();
+    let probe = json!({ "probe": format!("{}/orders/{{id}}", api.url()) });
+    // What stands in the way is an older value of the key.
+    api.state().resources.insert("/orders/0".to_owned(), json!({ "id": 0, "name": "old" }));
+    // Unchecked: a section that is checked has no such probe.
+    let target = open(section(&api, "/orders/{id}", "PUT", &probe)).await.unwrap();
+    let mut sender = target.sender(&SplitId::new("s")).await.unwrap();
+    api.fail([Failure::Status(409, None)]);
+    let sent = send(&mut sender, &numbered(0..1)).await.unwrap();
+    assert_eq!(sent.refused.iter().map(|row| row.code).collect::<Vec<_>>(), [codes::REFUSED]);
+    assert_eq!(api.state().count("GET"), 0);
+    let (_, mut sender) = ready(section(&api, "/orders", "POST", &probe)).await;
+    api.fail([Failure::Status(409, None)]);
+    let sent = send(&mut sender, &numbered(0..1)).await.unwrap();
+    assert_eq!((sent.refused.len(), api.state().count("GET")), (0, 1));
 }
