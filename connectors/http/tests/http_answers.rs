@@ -16,7 +16,7 @@ mod scene;
 use hapax_conformance::http::{Api, Failure};
 use hapax_http::codes;
 use hapax_protocol::position::SplitId;
-use scene::{numbered, open, people, ready, section, send};
+use scene::{fails, kind, numbered, open, people, ready, section, send};
 use serde_json::json;
 
 #[tokio::test]
@@ -70,4 +70,43 @@ async fn a_conflict_is_looked_up_only_where_sending_again_adds() {
     api.fail([Failure::Status(409, None)]);
     let sent = send(&mut sender, &numbered(0..1)).await.unwrap();
     assert_eq!((sent.refused.len(), api.state().count("GET")), (0, 1));
+}
+
+#[tokio::test]
+async fn a_probe_is_proof_only_of_what_a_post_added() {
+    let api = Api::start();
+    let probe = |path: &str| json!({ "probe": format!("{}{path}", api.url()) });
+    for (path, method, more, key, expected) in [
+        ("/o", "POST", probe("/o/{id}"), &["id"][..], None),
+        ("/o", "POST", probe("/o?id={id}"), &["id"], None),
+        ("/o", "POST", probe("/o/{name}"), &["id"], Some(codes::TEMPLATE)),
+        ("/o", "POST", probe("/o/{id}"), &["id", "name"], Some(codes::TEMPLATE)),
+        ("/o", "POST", probe("/o"), &["id"], Some(codes::TEMPLATE)),
+        ("/o", "POST", probe("/o/{id}"), &[], Some(codes::TEMPLATE)),
+        ("/o", "PATCH", probe("/o/{id}"), &["id"], Some(codes::CONFIG)),
+        ("/o/{id}", "PUT", probe("/o/{id}"), &["id"], Some(codes::CONFIG)),
+        ("/o/{id}", "DELETE", probe("/o/{id}"), &["id"], Some(codes::CONFIG)),
+        (
+            "/o",
+            "POST",
+            scene::with(probe("/o/{id}"), &json!({ "idempotent": true })),
+            &["id"],
+            Some(codes::CONFIG),
+        ),
+        (
+            "/o",
+            "POST",
+            scene::with(probe("/o/{id}"), &json!({ "idempotency": { "window": "1h" } })),
+            &["id"],
+            Some(codes::CONFIG),
+        ),
+    ] {
+        let error = fails(section(&api, path, method, &more), key).await;
+        let said = format!("{path} {method} {more} {key:?}: {error:?}");
+        assert_eq!(error.map(|error| kind(&error).1), expected, "{said}");
+    }
+    let target = open(section(&api, "/o", "POST", &probe("/o/{id}"))).await.unwrap();
+    assert!(target.readers().unwrap().contains("each identity is sent once"));
+    let bare = open(section(&api, "/o", "POST", &json!({}))).await.unwrap();
+    assert!(!bare.readers().unwrap().contains("each identity"));
 }

@@ -29,6 +29,9 @@ pub enum WriteFault {
         /// The method.
         method: &'static str,
     },
+    /// The URL of a probe does not name the identity.
+    #[error("`probe` does not name the identity: what is found there may be another record")]
+    ProbeWithoutIdentity,
     /// The API remembers tokens for too short a time.
     #[error(
         "the API remembers tokens for {window}: a request may be under way for {under_way}, twice that is needed"
@@ -108,7 +111,7 @@ impl Fault for WriteFault {
     fn code(&self) -> Code {
         match self {
             Self::Config(_) => codes::CONFIG,
-            Self::Template { .. } | Self::NoIdentity { .. } => codes::TEMPLATE,
+            Self::Template { .. } | Self::NoIdentity { .. } | Self::ProbeWithoutIdentity => codes::TEMPLATE,
             Self::NoWindow { .. } => codes::NO_WINDOW,
             Self::Late { .. } => codes::LATE,
             Self::KeyReused { .. } => codes::KEY_REUSED,
@@ -124,6 +127,7 @@ impl Fault for WriteFault {
             Self::Config(_) => "docs/connectors/http.md describes each key.",
             Self::Template { .. } => "Name a column of the records (behind `transform`, if there is one) between `{` and `}`.",
             Self::NoIdentity { .. } => "Name the columns of `identity: { key: [...] }` in `url`, all of them and no others, with a `/` or another sign between two: `url: https://host/orders/{id}`.",
+            Self::ProbeWithoutIdentity => "Nothing was sent. Name the columns of `identity: { key: [...] }` in `probe`, all of them and no others, with a `/` or another sign between two: `probe: https://host/orders/{id}`.",
             Self::NoWindow { .. } => "Nothing was sent. Write a shorter `timeout`, or the window that the API documents.",
             Self::Late { .. } => "The next attempt decides by `past_window`.",
             Self::KeyReused { .. } => "Nothing more was sent. Records changed since they were sent first, or another pipeline of this name writes to the API: docs/errors/HX0760.md says how to go on.",

@@ -122,6 +122,14 @@ impl Plan {
         self.body.check(&shape.schema)?;
         if let Some(probe) = &self.probe {
             probe.check("probe", &shape.schema)?;
+            // What is found may be an older value, or what a PATCH was to change.
+            if self.method != Method::Post || self.is_harmless() {
+                let what = "`probe` is for POST without `idempotent` and `idempotency`: elsewhere a record that is there may be an older one";
+                return Err(WriteFault::Config(what.to_owned()));
+            }
+            if !probe.names(&shape.key) {
+                return Err(WriteFault::ProbeWithoutIdentity);
+            }
         }
         if let Some(version) = &self.version {
             let one = Template::read(&format!("{{{version}}}"));
