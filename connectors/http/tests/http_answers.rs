@@ -14,6 +14,7 @@ mod scene;
 
 
 use hapax_conformance::http::{Api, Failure};
+use hapax_engine::fault::SinkErrorKind;
 use hapax_http::codes;
 use hapax_protocol::position::SplitId;
 use scene::{fails, kind, numbered, open, people, ready, section, send};
@@ -109,4 +110,47 @@ async fn a_probe_is_proof_only_of_what_a_post_added() {
     assert!(target.readers().unwrap().contains("each identity is sent once"));
     let bare = open(section(&api, "/o", "POST", &json!({}))).await.unwrap();
     assert!(!bare.readers().unwrap().contains("each identity"));
+}
+
+#[tokio::test]
+async fn what_is_no_fault_of_a_record_stops_the_run() {
+    let stops = (SinkErrorKind::Stop, codes::NOT_THE_RECORD);
+    for (path, method, more, status, expected) in [
+        ("/o/{id}", "PUT", json!({}), 402, Some(stops)),
+        ("/o/{id}", "PUT", json!({}), 405, Some(stops)),
+        ("/o/{id}", "PUT", json!({}), 411, Some(stops)),
+        ("/o/{id}", "PUT", json!({}), 415, Some(stops)),
+        ("/o/{id}", "PUT", json!({}), 421, Some(stops)),
+        ("/o/{id}", "PUT", json!({}), 426, Some(stops)),
+        ("/o/{id}", "PUT", json!({}), 428, Some(stops)),
+        ("/o/{id}", "PUT", json!({}), 431, Some(stops)),
+        ("/o/{id}", "PUT", json!({ "headers": { "x-name": "{name}" } }), 431, None),
+        ("/o/{id}", "PUT", json!({}), 404, None),
+        ("/o/{id}", "PUT", json!({}), 410, None),
+        ("/o", "POST", json!({}), 404, Some(stops)),
+        ("/o", "POST", json!({}), 410, Some(stops)),
+        ("/o?id={id}", "POST", json!({}), 404, Some(stops)),
+        ("/o", "POST", json!({ "batch": { "records": 3 } }), 404, Some(stops)),
+        ("/o", "POST", json!({}), 400, None),
+    ] {
+        let api = Api::start();
+        let (_, mut sender) = ready(section(&api, path, method, &more)).await;
+        api.fail([Failure::Status(status, None)]);
+        let sent = send(&mut sender, &numbered(0..1)).await;
+        let said = format!("{method} {path} {status}: {sent:?}");
+        match (sent, expected) {
+            (Err(error), Some(expected)) => {
+                assert_eq!(kind(&error), expected, "{said}");
+                assert!(error.to_string().contains(&status.to_string()), "{said}");
+            }
+            (Ok(sent), None) => assert_eq!(sent.refused.len(), 1, "{said}"),
+            _ => panic!("{said}"),
+        }
+    }
+    // Somebody else holds it: it is waited for.
+    let api = Api::start();
+    let (_, mut sender) = ready(section(&api, "/o/{id}", "PUT", &json!({}))).await;
+    api.fail([Failure::Status(423, None), Failure::Status(423, Some("0".to_owned()))]);
+    assert!(send(&mut sender, &numbered(0..1)).await.unwrap().refused.is_empty());
+    assert_eq!((api.state().resources.len(), api.planned()), (1, 0));
 }

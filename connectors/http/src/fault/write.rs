@@ -74,6 +74,16 @@ pub enum WriteFault {
         /// What it said.
         said: String,
     },
+    /// The API would answer so to any record.
+    #[error("{place} answers with HTTP status {status}, which is no fault of one record: {said}")]
+    NotTheRecord {
+        /// Which host.
+        place: String,
+        /// The status.
+        status: u16,
+        /// What it said.
+        said: String,
+    },
     /// An answer says neither yes nor no.
     #[error("{place} answers with HTTP status {status}, which says neither yes nor no: {said}")]
     Unclear {
@@ -117,6 +127,7 @@ impl Fault for WriteFault {
             Self::KeyReused { .. } => codes::KEY_REUSED,
             Self::Busy { .. } => codes::BUSY,
             Self::Failed { .. } | Self::Arrow(_) | Self::Compress(_) => codes::SERVER_FAILED,
+            Self::NotTheRecord { .. } => codes::NOT_THE_RECORD,
             Self::Unclear { .. } => codes::UNCLEAR,
             Self::NoReadBack { .. } => codes::NO_READ_BACK,
         }
@@ -133,6 +144,7 @@ impl Fault for WriteFault {
             Self::KeyReused { .. } => "Nothing more was sent. Records changed since they were sent first, or another pipeline of this name writes to the API: docs/errors/HX0760.md says how to go on.",
             Self::Busy { .. } => "Ask for fewer requests (`rate`, `concurrency`), and run again: it goes on behind the last commit.",
             Self::Failed { .. } => "See the API's log. Then run again: it goes on behind the last commit.",
+            Self::NotTheRecord { .. } => "No record was set aside, and nothing was lost. Check `url`, `method`, `headers` and `compress` against the API's documentation: docs/errors/HX0767.md says what each status asks for. Then run again: it goes on behind the last commit.",
             Self::Unclear { .. } => "Write to a URL of the API that answers for the whole request.",
             Self::NoReadBack { .. } => "Write `read: { url: …, records: … }` where the API lists what it holds, or compare by other means.",
             Self::Arrow(_) | Self::Compress(_) => "This is a defect of Hapax: please report it with the pipeline file.",

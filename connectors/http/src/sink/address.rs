@@ -69,6 +69,11 @@ impl Address {
         self.template.columns().next().is_none().then(|| Url::parse(&self.text).ok()).flatten()
     }
 
+    /// Whether there are columns in its path.
+    pub(super) fn has_path_of_columns(&self) -> bool {
+        self.text.split('?').next().is_some_and(|path| path.contains('{'))
+    }
+
     pub(super) fn check(&self, key: &'static str, schema: &Schema) -> Result<(), WriteFault> {
         self.template.check(schema).map_err(WriteFault::template(key))
     }

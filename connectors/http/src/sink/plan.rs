@@ -8,6 +8,7 @@ use hapax_engine::template::Template;
 use hapax_engine::transform::RefusedRow;
 use hapax_protocol::guarantee::{Guard, InDoubt, Window};
 use hapax_protocol::identity::Token;
+use reqwest::StatusCode;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
 use std::collections::HashMap;
 use std::sync::{OnceLock, PoisonError, RwLock};
@@ -176,6 +177,22 @@ impl Plan {
     /// Whether the API drops repeats of a token.
     pub(super) fn has_tokens(&self) -> bool {
         self.token.is_some()
+    }
+
+    /// Whether a status would come back for any record.
+    pub(super) fn is_no_fault_of_a_record(&self, status: StatusCode) -> bool {
+        match status {
+            StatusCode::PAYMENT_REQUIRED
+            | StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::LENGTH_REQUIRED
+            | StatusCode::UNSUPPORTED_MEDIA_TYPE
+            | StatusCode::MISDIRECTED_REQUEST
+            | StatusCode::UPGRADE_REQUIRED
+            | StatusCode::PRECONDITION_REQUIRED => true,
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => !self.headers.vary(),
+            StatusCode::NOT_FOUND | StatusCode::GONE => !self.url.has_path_of_columns(),
+            _ => false,
+        }
     }
 
     /// Whose turn a record waits for; an error says which column of the identity has no value.
