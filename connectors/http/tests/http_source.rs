@@ -231,6 +231,39 @@ async fn a_pass_begins_before_its_listing_was_asked_for() {
 }
 
 #[tokio::test]
+async fn a_page_that_never_comes_stops_the_run_and_one_that_is_forgotten_once_does_not() {
+    for (other_cursors, forgotten, status) in
+        [(false, u32::MAX, 404), (true, u32::MAX, 400), (false, u32::MAX, 410), (true, 1, 410)]
+    {
+        let (mut asked, mut left) = (0, forgotten);
+        let small = Small::start(move |path| {
+            asked += 1;
+            let cursor = if other_cursors { asked } else { 0 };
+            if !path.contains("cursor=") {
+                let body = format!("{{\"data\": [{}], \"next\": \"c{cursor}\"}}", record(1));
+                return answered(200, "", &body);
+            }
+            if left > 0 {
+                left -= 1;
+                return answered(status, "", "no such cursor");
+            }
+            answered(200, "", &format!("{{\"data\": [{}]}}", record(2)))
+        });
+        let source = open(by_time(small.port)).await;
+        let read = rest(source.as_ref(), None);
+        let read = tokio::time::timeout(std::time::Duration::from_secs(20), read).await;
+        match (read.expect("it begins again for ever"), forgotten) {
+            (Ok((ids, _)), 1) => assert_eq!(ids, [1, 1, 2]),
+            (Err(error), u32::MAX) => {
+                let found = (error.kind, error.fault.code());
+                assert_eq!(found, (SourceErrorKind::Stop, codes::PAGE_REFUSED), "{error}");
+            }
+            (other, _) => panic!("{status}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_may_pass_is_asked_again() {
     let api = Api::start();
     listed(&api, 20);

@@ -42,6 +42,10 @@ pub(super) struct Reader {
     stood: Option<Position>,
     /// The page that it is in.
     page: Option<Loaded>,
+    /// The number of the first record of this pass, or of what this reader read of it.
+    first: u64,
+    /// The page that the API did not know last, and how many records of its pass came before it.
+    unknown: Option<(Page, u64)>,
     /// How many records a page has that is full, where pages are numbered and one is known.
     full: Option<u64>,
 }
@@ -86,7 +90,8 @@ impl Reader {
         stood: Option<Position>,
     ) -> Self {
         let spot = if spot.is_over { next_pass(&plan, &spot) } else { spot };
-        Self { host, plan, split, spot, stood, page: None, full: None }
+        let first = spot.ordinal;
+        Self { host, plan, split, spot, stood, page: None, first, unknown: None, full: None }
     }
 
     fn url(&self, spot: &Spot) -> Result<Url, ReadFault> {
@@ -202,7 +207,9 @@ impl Reader {
     async fn reload(&mut self) -> Result<(), SourceError> {
         let mut spot = self.spot.clone();
         let loaded = match self.load(&spot).await {
-            Err(Missing::Changed(_)) if self.plan.since.is_some() => {
+            Err(Missing::Changed(fault)) if self.plan.since.is_some() => {
+                self.demand_progress(&spot, fault)?;
+                self.first = spot.ordinal;
                 spot = Spot {
                     pass: spot.pass.saturating_add(1),
                     ordinal: spot.ordinal,
@@ -218,6 +225,19 @@ impl Reader {
             spot.begun_unix_ms = Some(loaded.before_unix_ms);
         }
         (self.spot, self.page) = (spot, Some(loaded));
+        Ok(())
+    }
+
+    /// Refuses to begin again where the API does not know a page a second time, and nothing more was read before it.
+    fn demand_progress(&mut self, spot: &Spot, fault: ReadFault) -> Result<(), ReadFault> {
+        if !matches!(fault, ReadFault::Refused { .. }) {
+            return Ok(());
+        }
+        let read = spot.ordinal.saturating_sub(self.first);
+        if self.unknown.as_ref().is_some_and(|(page, before)| *page == spot.page || read <= *before) {
+            return Err(fault);
+        }
+        self.unknown = Some((spot.page.clone(), read));
         Ok(())
     }
 
@@ -279,6 +299,7 @@ impl Reader {
             return Ok(None);
         }
         self.spot.is_over = true;
+        self.unknown = None;
         let stood = self.stood.as_ref().and_then(Spot::decoded);
         // What was handed out lies in this pass, and says not yet that it is over.
         if stood.is_none_or(|stood| stood.pass != self.spot.pass || stood.is_over) {
