@@ -180,7 +180,9 @@ impl Endpoint {
                     None => return Ok(Ended::Refused(self.said(&answer))),
                 },
                 Err(Lost::Never(fault)) => return Err(fault.into()),
-                Err(lost @ (Lost::Unsent(_) | Lost::Unknown(_))) => lost.into_fault(&self.host.place()),
+                Err(lost @ (Lost::Unsent(_) | Lost::Unknown(_) | Lost::Late)) => {
+                    lost.into_fault(&self.host.place())
+                }
             };
             if attempts >= ATTEMPTS_MAX {
                 return Err(away.into());

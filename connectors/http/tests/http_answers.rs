@@ -12,12 +12,16 @@
 
 mod scene;
 
+use std::sync::Arc;
+use std::time::Duration;
 
 use hapax_conformance::http::{Api, Failure};
+use hapax_engine::clock::Clock;
 use hapax_engine::fault::SinkErrorKind;
+use hapax_engine::sink::{Deadline, Sending};
 use hapax_http::codes;
 use hapax_protocol::position::SplitId;
-use scene::{fails, kind, numbered, open, people, ready, section, send};
+use scene::{fails, kind, numbered, open, people, ready, section, send, tokens};
 use serde_json::json;
 
 #[tokio::test]
@@ -153,4 +157,57 @@ async fn what_is_no_fault_of_a_record_stops_the_run() {
     api.fail([Failure::Status(423, None), Failure::Status(423, Some("0".to_owned()))]);
     assert!(send(&mut sender, &numbered(0..1)).await.unwrap().refused.is_empty());
     assert_eq!((api.state().resources.len(), api.planned()), (1, 0));
+}
+
+/// A clock by which it is too late once the API had a request that it is asked about.
+struct Until {
+    api: Arc<Api>,
+    is_late: fn(&Api) -> bool,
+}
+
+impl Clock for Until {
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn unix_ms(&self) -> u64 {
+        if (self.is_late)(&self.api) { 1_000 } else { 500 }
+    }
+}
+
+#[tokio::test]
+async fn nothing_leaves_behind_the_deadline_for_a_token_or_a_redirect() {
+    let given: fn(&Api) -> bool = |api| api.state().given > 0;
+    let posted: fn(&Api) -> bool =
+        |api| api.state().requests.iter().any(|one| one.path.starts_with("/orders"));
+    for (why, is_late, expected) in [("a token", given, 0), ("401", posted, 1), ("a redirect", posted, 1)] {
+        let api = Arc::new(Api::start());
+        api.state().client = Some(("Basic Yzpz".to_owned(), 3600));
+        let oauth =
+            json!({ "token_url": format!("{}/token", api.url()), "client_id": "c", "client_secret": "s" });
+        let more = json!({ "idempotency": { "window": "1h" }, "auth": { "oauth2": oauth } });
+        let (_, mut sender) = ready(section(&api, "/orders", "POST", &more)).await;
+        if why != "a token" {
+            send(&mut sender, &numbered(5..6)).await.unwrap();
+            api.state().requests.clear();
+            api.state().posted.clear();
+        }
+        match why {
+            "401" => api.fail([Failure::Status(401, None)]),
+            "a redirect" => {
+                let to = (307, "/orders/there".to_owned());
+                api.state().redirects.insert("/orders".to_owned(), to);
+            }
+            _ => {}
+        }
+        let clock: Arc<dyn Clock> = Arc::new(Until { api: Arc::clone(&api), is_late });
+        let deadline = Deadline { clock, since_unix_ms: 0, until_unix_ms: 600 };
+        let records = numbered(0..1);
+        let tokens = tokens(&records, 0);
+        let sending = Sending { records: &records, tokens: &tokens, deadline: Some(&deadline) };
+        let error = sender.send(sending).await.expect_err(why);
+        assert_eq!(kind(&error), (SinkErrorKind::Unavailable, codes::LATE), "{why}: {error}");
+        let left = api.state().requests.iter().filter(|one| one.path.starts_with("/orders")).count();
+        assert_eq!((left, api.state().posted.len()), (expected, 0), "{why}");
+    }
 }

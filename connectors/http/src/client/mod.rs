@@ -9,6 +9,7 @@ use std::error::Error;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use hapax_engine::sink::Deadline;
 use hapax_protocol::guarantee::Window;
 use reqwest::header::{DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Method, Response, StatusCode};
@@ -73,6 +74,8 @@ pub(crate) enum Lost {
     Unsent(String),
     /// Nobody knows what it did.
     Unknown(String),
+    /// It is too late to send it, and nothing that left before had an effect.
+    Late,
     /// It cannot be sent at all.
     Never(HostFault),
 }
@@ -83,6 +86,7 @@ impl Lost {
             Self::Unsent(reason) | Self::Unknown(reason) => {
                 HostFault::Gone { place: place.to_owned(), reason }
             }
+            Self::Late => HostFault::Gone { place: place.to_owned(), reason: "it is too late".to_owned() },
             Self::Never(fault) => fault,
         }
     }
@@ -208,6 +212,17 @@ impl Host {
 
     /// Sends a request, and returns the answer with at most so many bytes of its body.
     pub(crate) async fn send(&self, request: &Request, bytes_max: usize) -> Result<Answer, Lost> {
+        self.send_until(request, bytes_max, None).await
+    }
+
+    /// Sends a request, of which nothing leaves behind a deadline: not once a token was asked for, and not to the place
+    /// that an answer leads to.
+    pub(crate) async fn send_until(
+        &self,
+        request: &Request,
+        bytes_max: usize,
+        deadline: Option<&Deadline>,
+    ) -> Result<Answer, Lost> {
         let mut url = request.url.clone();
         let mut renewed = false;
         let mut hops = 0;
@@ -221,6 +236,9 @@ impl Host {
                 HostFault::Gone { reason, .. } => Lost::Unsent(reason),
                 other => Lost::Never(other),
             })?;
+            if deadline.is_some_and(Deadline::is_past) {
+                return Err(Lost::Late);
+            }
             let answer = one.send().await.map_err(|error| lost(&self.place(), &error))?;
             if answer.status() == StatusCode::UNAUTHORIZED && !renewed && self.auth.forget().await {
                 renewed = true;

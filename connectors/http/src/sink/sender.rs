@@ -205,15 +205,13 @@ impl Round<'_> {
         let mut attempts = 0;
         loop {
             let line = host.turn().await;
-            if self.deadline.is_some_and(Deadline::is_past) {
-                return Err(WriteFault::Late { place: host.place() }.into());
-            }
-            let sent = host.send(&parcel.request, SHORT).await;
+            let sent = host.send_until(&parcel.request, SHORT, self.deadline).await;
             drop(line);
             attempts += 1;
             let is_last = attempts >= self.poster.attempts_max();
             match sent {
                 Err(Lost::Never(fault)) => return Err(fault.into()),
+                Err(Lost::Late) => return Err(WriteFault::Late { place: host.place() }.into()),
                 Err(Lost::Unsent(reason)) if is_last => {
                     return Err(HostFault::Gone { place: host.place(), reason }.into());
                 }
@@ -301,7 +299,7 @@ impl Round<'_> {
                     }
                 }
                 Err(Lost::Never(fault)) => return Err(fault.into()),
-                Err(Lost::Unsent(_) | Lost::Unknown(_)) => {}
+                Err(Lost::Unsent(_) | Lost::Unknown(_) | Lost::Late) => {}
             }
             tokio::time::sleep(backoff(attempt)).await;
         }

@@ -154,7 +154,7 @@ impl Reader {
                 }
                 Ok(answer) => self.refused(&answer, name, spot)?,
                 Err(Lost::Never(fault)) => return Err(Missing::Error(fault.into())),
-                Err(lost @ (Lost::Unsent(_) | Lost::Unknown(_))) => {
+                Err(lost @ (Lost::Unsent(_) | Lost::Unknown(_) | Lost::Late)) => {
                     SourceError::from(lost.into_fault(&self.host.place()))
                 }
             };
