@@ -15,13 +15,14 @@ mod scene;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use hapax_conformance::http::{Api, Failure};
 use hapax_engine::clock::Clock;
 use hapax_engine::fault::SinkErrorKind;
 use hapax_engine::sink::{Deadline, Sending};
 use hapax_http::codes;
 use hapax_protocol::position::SplitId;
-use scene::{fails, kind, numbered, open, people, ready, section, send, tokens};
+use scene::{fails, kind, numbered, open, people, ready, section, send, shape, tokens};
 use serde_json::json;
 
 #[tokio::test]
@@ -210,4 +211,38 @@ async fn nothing_leaves_behind_the_deadline_for_a_token_or_a_redirect() {
         let left = api.state().requests.iter().filter(|one| one.path.starts_with("/orders")).count();
         assert_eq!((left, api.state().posted.len()), (expected, 0), "{why}");
     }
+}
+
+#[tokio::test]
+async fn a_version_is_sent_with_every_record() {
+    let api = Api::start();
+    let version = |more| scene::with(json!({ "version": { "column": "name" } }), &more);
+    for (path, method, more, expected) in [
+        ("/o/{id}", "PUT", json!({}), None),
+        ("/o/{id}", "PUT", json!({ "body": { "id": "{id}" } }), Some(codes::CONFIG)),
+        ("/o/{id}", "PUT", json!({ "body": { "v": "{name}" } }), None),
+        ("/o/{id}", "PUT", json!({ "body": { "v": { "in": ["v {name}"] } } }), None),
+        ("/o/{id}", "PUT", json!({ "body": { "id": "{id}" }, "headers": { "x-v": "{name}" } }), None),
+        ("/o/{id}", "DELETE", json!({}), Some(codes::CONFIG)),
+        ("/o/{id}", "DELETE", json!({ "headers": { "x-v": "{name}" } }), None),
+        ("/o?v={name}", "POST", json!({ "idempotent": true, "body": { "id": "{id}" } }), None),
+        ("/o", "POST", json!({ "idempotent": true, "body": { "id": "{id}" } }), Some(codes::CONFIG)),
+    ] {
+        let error = fails(section(&api, path, method, &version(more.clone())), &["id"]).await;
+        let said = format!("{path} {method} {more}: {error:?}");
+        assert_eq!(error.map(|error| kind(&error).1), expected, "{said}");
+    }
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+    let versions: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(3)]));
+    let records =
+        RecordBatch::try_from_iter_with_nullable([("id", ids, true), ("v", versions, true)]).unwrap();
+    let section = section(&api, "/o/{id}", "PUT", &json!({ "version": { "column": "v" } }));
+    let target = open(section).await.unwrap();
+    target.prepare(&shape(&records.schema(), &["id"])).await.unwrap();
+    let mut sender = target.sender(&SplitId::new("s")).await.unwrap();
+    api.state().resources.clear();
+    let sent = send(&mut sender, &records).await.unwrap();
+    let refused: Vec<_> = sent.refused.iter().map(|one| (one.row, one.code)).collect();
+    assert_eq!(refused, [(1, codes::UNHELD)], "{sent:?}");
+    assert_eq!(api.state().resources.len(), 2);
 }

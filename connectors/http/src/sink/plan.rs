@@ -31,7 +31,7 @@ pub(super) struct Plan {
     body: Body,
     pub batch: Option<usize>,
     token: Option<HeaderName>,
-    version: Option<String>,
+    version: Option<Template>,
     /// The statuses that say that the API has what is not older.
     pub overtaken: Vec<u16>,
     pub probe: Option<Address>,
@@ -99,6 +99,10 @@ impl Plan {
             )
             .into());
         }
+        let version = config.version.as_ref().map(|version| {
+            let column = format!("{{{}}}", version.column);
+            Template::read(&column).map_err(WriteFault::template("version.column"))
+        });
         Ok(Self {
             url,
             method: config.method,
@@ -106,7 +110,7 @@ impl Plan {
             body: Body::read(config.body.as_ref())?,
             batch,
             token: token.transpose()?,
-            version: config.version.as_ref().map(|version| version.column.clone()),
+            version: version.transpose()?,
             overtaken,
             probe,
             repeat,
@@ -133,8 +137,15 @@ impl Plan {
             }
         }
         if let Some(version) = &self.version {
-            let one = Template::read(&format!("{{{version}}}"));
-            one.and_then(|one| one.check(&shape.schema)).map_err(WriteFault::template("version.column"))?;
+            version.check(&shape.schema).map_err(WriteFault::template("version.column"))?;
+            let by_body = |column: &str| self.method != Method::Delete && self.body.holds(column);
+            let is_sent =
+                |column: &str| by_body(column) || self.headers.hold(column) || self.url.holds(column);
+            if !version.columns().all(is_sent) {
+                let what =
+                    "the API never gets the column of `version`: write it into `body`, a header or `url`";
+                return Err(WriteFault::Config(what.to_owned()));
+            }
         }
         if matches!(self.repeat, Repeat::Replaces { .. }) {
             let by_url = matches!(self.method, Method::Put | Method::Delete);
@@ -241,6 +252,9 @@ impl Plan {
                     let value =
                         HeaderValue::from_str(&token.to_string()).map_err(|error| error.to_string())?;
                     headers.insert(name.clone(), value);
+                }
+                if let Some(version) = &self.version {
+                    version.render(records, row, |_, _| ()).map_err(|why| format!("`version`: {why}"))?;
                 }
                 let lane = self.lane_of(records, row)?;
                 let request = Request { method: self.method.http(), url, headers, body: None };
