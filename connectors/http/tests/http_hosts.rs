@@ -15,6 +15,7 @@ mod scene;
 use hapax_conformance::http::{Api, Failure};
 use hapax_engine::fault::SinkErrorKind;
 use hapax_http::codes;
+use hapax_protocol::position::SplitId;
 use scene::{fails, kind, numbered, ready, section, send, with};
 use serde_json::json;
 
@@ -33,6 +34,21 @@ async fn nothing_goes_to_a_private_address_unless_the_file_says_so() {
     let error = scene::open(section).await.err().unwrap();
     assert_eq!(kind(&error).1, codes::PRIVATE_ADDRESS);
     assert_eq!(api.state().requests.len(), 0);
+}
+
+#[tokio::test]
+async fn not_even_a_connection_is_made_to_a_private_address() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let url = format!("http://localhost:{port}/o/{{id}}");
+    let target = scene::open(json!({ "url": url, "method": "PUT", "timeout": "2s" })).await.unwrap();
+    let error = target.sender(&SplitId::new("s")).await.err().unwrap();
+    assert_eq!(kind(&error), (SinkErrorKind::Stop, codes::PRIVATE_ADDRESS), "{error}");
+    assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    let target = scene::open(json!({ "url": url, "method": "PUT", "allow_private": true })).await.unwrap();
+    target.sender(&SplitId::new("s")).await.unwrap();
+    listener.accept().unwrap();
 }
 
 #[tokio::test]

@@ -37,6 +37,7 @@ pub(crate) struct Host {
     auth: Auth,
     pace: Pace,
     lines: Semaphore,
+    allow_private: bool,
 }
 
 /// What a host is opened with.
@@ -172,7 +173,14 @@ impl Host {
         origin.set_path("");
         origin.set_query(None);
         let lines = Semaphore::new(usize::from(manner.concurrency));
-        Ok(Self { client, origin, auth, pace: Pace::new(manner.rate), lines })
+        Ok(Self {
+            client,
+            origin,
+            auth,
+            pace: Pace::new(manner.rate),
+            lines,
+            allow_private: manner.allow_private,
+        })
     }
 
     /// Host and port, for people.
@@ -185,10 +193,16 @@ impl Host {
         let gone = |reason: String| HostFault::Gone { place: self.place(), reason };
         let host = self.origin.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let port = self.origin.port_or_known_default().unwrap_or(80);
-        let connect = TcpStream::connect((host.as_str(), port));
+        let connect = async {
+            let found = guard::find(&host, port, self.allow_private).await?;
+            TcpStream::connect(found.as_slice()).await
+        };
         match tokio::time::timeout(Duration::from_secs(CONNECT_S), connect).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(gone(error.to_string())),
+            Ok(Err(error)) => Err(match find::<Private>(&error) {
+                Some(private) => HostFault::Private { what: private.to_string() },
+                None => gone(error.to_string()),
+            }),
             Err(_) => Err(gone("no connection within 10s".to_owned())),
         }
     }
