@@ -118,6 +118,7 @@ impl Endpoint {
         sent.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let manner = Manner {
             auth: config.auth.as_ref(),
+            headers: &config.headers,
             rate: config.rate,
             timeout: timeout(config.timeout.as_deref())?,
             concurrency: 4,
@@ -192,7 +193,7 @@ impl Endpoint {
     }
 
     fn said(&self, answer: &Answer) -> String {
-        self.host.hide(format!("HTTP status {}: {}", answer.status.as_u16(), answer.excerpt()))
+        format!("HTTP status {}: {}", answer.status.as_u16(), self.host.excerpt(answer))
     }
 
     fn unread(&self, reason: String) -> EndpointFault {
@@ -221,7 +222,7 @@ impl Endpoint {
                 Ok(Some(HostFault::Gone { place, reason: self.said(answer) }))
             }
             status => {
-                let said = self.host.hide(answer.excerpt());
+                let said = self.host.excerpt(answer);
                 Err(EndpointFault::Refused { place, status: status.as_u16(), said }.into())
             }
         }

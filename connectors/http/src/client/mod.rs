@@ -3,6 +3,7 @@
 mod auth;
 mod guard;
 mod pace;
+mod secrets;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -23,6 +24,7 @@ use auth::Auth;
 use guard::{Guard, Private};
 use pace::Pace;
 pub(crate) use pace::date;
+use secrets::Secrets;
 
 /// How long a connection may take to be made.
 const CONNECT_S: u64 = 10;
@@ -35,6 +37,7 @@ pub(crate) struct Host {
     client: Client,
     origin: Url,
     auth: Auth,
+    secrets: Secrets,
     pace: Pace,
     lines: Semaphore,
     allow_private: bool,
@@ -43,6 +46,8 @@ pub(crate) struct Host {
 /// What a host is opened with.
 pub(crate) struct Manner<'a> {
     pub auth: Option<&'a config::Auth>,
+    /// The headers of the file: each may hold a secret.
+    pub headers: &'a BTreeMap<String, String>,
     pub rate: Option<u32>,
     pub timeout: Duration,
     pub concurrency: u16,
@@ -169,6 +174,9 @@ impl Host {
             .user_agent(concat!("hapax/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| HostFault::Config(format!("no client can be made: {}", cause(&error))))?;
+        let secrets = Secrets::default();
+        auth.add_to(&secrets, &client);
+        secrets.add_headers(manner.headers);
         let mut origin = url.clone();
         origin.set_path("");
         origin.set_query(None);
@@ -177,6 +185,7 @@ impl Host {
             client,
             origin,
             auth,
+            secrets,
             pace: Pace::new(manner.rate),
             lines,
             allow_private: manner.allow_private,
@@ -207,9 +216,9 @@ impl Host {
         }
     }
 
-    /// The text without the credentials.
-    pub(crate) fn hide(&self, text: String) -> String {
-        self.auth.hide(text)
+    /// The first kilobyte of what an API sent, as text on one line, without secrets that it sent back.
+    pub(crate) fn excerpt(&self, answer: &Answer) -> String {
+        self.secrets.excerpt(&answer.body)
     }
 
     /// Lets no request leave for a while.
@@ -246,10 +255,11 @@ impl Host {
             if let Some(body) = &request.body {
                 one = one.body(body.clone());
             }
-            let one = self.auth.sign(&self.client, one).await.map_err(|fault| match fault {
-                HostFault::Gone { reason, .. } => Lost::Unsent(reason),
-                other => Lost::Never(other),
-            })?;
+            let one =
+                self.auth.sign(&self.client, one, &self.secrets).await.map_err(|fault| match fault {
+                    HostFault::Gone { reason, .. } => Lost::Unsent(reason),
+                    other => Lost::Never(other),
+                })?;
             if deadline.is_some_and(Deadline::is_past) {
                 return Err(Lost::Late);
             }
@@ -334,14 +344,6 @@ impl Answer {
     /// When the API answered, by its own clock.
     pub(crate) fn date_unix_ms(&self) -> Option<u64> {
         self.header(&DATE).and_then(date)
-    }
-
-    /// The first kilobyte, as text on one line.
-    pub(crate) fn excerpt(&self) -> String {
-        let beginning = self.body.get(..1024).unwrap_or(&self.body);
-        let text = String::from_utf8_lossy(beginning);
-        let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        text.trim().to_owned()
     }
 }
 

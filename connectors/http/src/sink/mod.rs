@@ -58,6 +58,7 @@ pub async fn open(config: SinkConfig) -> Result<Arc<dyn Target>, SinkError> {
     }
     let manner = Manner {
         auth: config.auth.as_ref(),
+        headers: &config.headers,
         rate: config.rate,
         timeout,
         concurrency,

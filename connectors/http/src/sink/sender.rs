@@ -307,14 +307,14 @@ impl Round<'_> {
     }
 
     fn refused(&self, answer: &Answer) -> Ended {
-        let said = self.poster.host.hide(answer.excerpt());
+        let said = self.poster.host.excerpt(answer);
         Ended::Refused(codes::REFUSED, format!("HTTP status {}: {said}", answer.status.as_u16()))
     }
 }
 
 fn failed(host: &Host, answer: &Answer) -> WriteFault {
     let (place, status) = (host.place(), answer.status.as_u16());
-    WriteFault::Failed { place, status, said: host.hide(answer.excerpt()) }
+    WriteFault::Failed { place, status, said: host.excerpt(answer) }
 }
 
 fn backoff(attempts: u32) -> Duration {

@@ -56,14 +56,14 @@ pub(super) fn verdict(plan: &Plan, answer: &Answer) -> Verdict {
 
 fn unclear(host: &Host, answer: &Answer) -> WriteFault {
     let (place, status) = (host.place(), answer.status.as_u16());
-    WriteFault::Unclear { place, status, said: host.hide(answer.excerpt()) }
+    WriteFault::Unclear { place, status, said: host.excerpt(answer) }
 }
 
 fn not_the_record(host: &Host, answer: &Answer) -> WriteFault {
     let (place, status) = (host.place(), answer.status.as_u16());
-    WriteFault::NotTheRecord { place, status, said: host.hide(answer.excerpt()) }
+    WriteFault::NotTheRecord { place, status, said: host.excerpt(answer) }
 }
 
 fn reused(host: &Host, answer: &Answer) -> WriteFault {
-    WriteFault::KeyReused { place: host.place(), said: host.hide(answer.excerpt()) }
+    WriteFault::KeyReused { place: host.place(), said: host.excerpt(answer) }
 }

@@ -102,6 +102,7 @@ impl Pages {
         };
         let manner = Manner {
             auth: config.auth.as_ref(),
+            headers: &config.headers,
             rate: config.rate,
             timeout: client::timeout(config.timeout.as_deref())?,
             concurrency: 1,

@@ -168,7 +168,7 @@ impl Reader {
     /// What a status means that is no success: an error, or, if it may pass, the error that it is in the end.
     fn refused(&self, answer: &Answer, name: &str, spot: &Spot) -> Result<SourceError, Missing> {
         let status = answer.status;
-        let said = self.host.hide(answer.excerpt());
+        let said = self.host.excerpt(answer);
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             let place = self.host.place();
             let fault = HostFault::WrongCredentials { place, status: status.as_u16() };

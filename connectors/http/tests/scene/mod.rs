@@ -1,7 +1,7 @@
 //! A sink before an API of the test's own.
 #![allow(dead_code)]
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -48,7 +48,7 @@ pub fn shape(schema: &Arc<Schema>, key: &[&str]) -> Shape {
     Shape { schema: Arc::clone(schema), key: key.iter().map(|name| (*name).to_owned()).collect() }
 }
 
-/// A server that answers each request by its path, with whole answers, one after the other.
+/// A server that answers each request by its head, with whole answers, one after the other.
 pub struct Small {
     pub port: u16,
     over: Arc<AtomicBool>,
@@ -71,8 +71,13 @@ impl Small {
                 let mut head = String::new();
                 let mut lines = BufReader::new(stream.try_clone().unwrap());
                 while lines.read_line(&mut head).is_ok_and(|read| read > 2) {}
-                let path = head.split(' ').nth(1).unwrap_or_default();
-                let _ = stream.write_all(answer(path).as_bytes());
+                let length = head
+                    .to_lowercase()
+                    .split("content-length: ")
+                    .nth(1)
+                    .map(|rest| rest.split('\r').next().unwrap().parse().unwrap());
+                let _ = lines.read_exact(&mut vec![0; length.unwrap_or(0)]);
+                let _ = stream.write_all(answer(&head).as_bytes());
             }
         });
         Self { port, over, thread: Some(thread) }
