@@ -1,6 +1,7 @@
 //! The source: pages of JSON records, one after the other.
 
 mod json;
+mod link;
 mod paging;
 mod position;
 mod reader;
