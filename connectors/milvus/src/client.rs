@@ -215,12 +215,17 @@ impl Line {
         &mut self,
         collection: &str,
     ) -> Result<proto::CollectionSchema, ServerFault> {
+        Ok(self.described(collection).await?.schema.unwrap_or_default())
+    }
+
+    /// The same, with the number that no other collection gets, whatever its name.
+    pub(crate) async fn described(&mut self, collection: &str) -> Result<proto::Described, ServerFault> {
         let about = About { collection, doing: "looking at the collection" };
         let request = self.of_collection(about);
         let answer: proto::Described =
             self.call("/milvus.proto.milvus.MilvusService/DescribeCollection", request, about).await?;
         match self.checked(answer.status.as_ref(), about) {
-            Ok(()) => Ok(answer.schema.unwrap_or_default()),
+            Ok(()) => Ok(answer),
             // Which of the two is missing, some versions do not say.
             Err(ServerFault::NoCollection { place, .. }) if self.lacks_database(about).await => {
                 Err(ServerFault::NoDatabase { place, database: self.database() })

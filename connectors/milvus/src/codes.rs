@@ -63,4 +63,6 @@ codes! {
     NO_READ_BACK = 833;
     /// The collection holds more entities than keys.
     KEYS_TWICE = 834;
+    /// The collection is another one of the same name.
+    RECREATED = 835;
 }

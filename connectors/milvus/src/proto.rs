@@ -240,6 +240,8 @@ pub(crate) struct Described {
     pub status: Option<Status>,
     #[prost(message, optional, tag = "2")]
     pub schema: Option<CollectionSchema>,
+    #[prost(int64, tag = "3")]
+    pub collection_id: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]

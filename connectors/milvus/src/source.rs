@@ -74,8 +74,13 @@ impl Entities {
     ) -> Result<Box<dyn SplitReader>, SourceError> {
         let mark = self.mark(&split, after.as_ref())?;
         let mut line = self.address.connect().await?;
-        readable(&mut line, &self.layout.collection.name).await?;
-        Ok(Box::new(Reader::new(line, Arc::clone(&self.layout), split, after, mark, self.counts)))
+        let name = &self.layout.collection.name;
+        readable(&mut line, name).await?;
+        let id = line.described(name).await?.collection_id;
+        if mark.as_ref().is_some_and(|mark| mark.collection != id) {
+            return Err(ReadFault::Recreated { collection: name.clone() }.into());
+        }
+        Ok(Box::new(Reader::new(line, Arc::clone(&self.layout), split, after, (id, mark), self.counts)))
     }
 
     fn mark(&self, split: &SplitId, after: Option<&Position>) -> Result<Option<Mark>, ReadFault> {

@@ -149,6 +149,26 @@ async fn keys_of_the_dynamic_field_become_columns_and_what_does_not_fit_a_dead_l
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_collection_made_anew_under_its_name_is_noticed() {
+    let scene = Scene::new();
+    let mut client = scene.client().await;
+    let name = scene.name("in");
+    scene.make("in", NUMBERED, true).await;
+    client.write(true, &name, NUMBERED, &(0..5).map(row).collect::<Vec<_>>()).await;
+    let opened = source(&scene, "in").await;
+    let split = opened.splits().await.unwrap().remove(0).id;
+    let mut reader = opened.open(&split, None).await.unwrap();
+    let limit = ReadLimit { records_max: 3, bytes_max: 1 << 20 };
+    let through = reader.read(limit).await.unwrap().unwrap().through;
+    assert!(opened.open(&split, Some(&through)).await.is_ok());
+    client.drop(&name).await;
+    scene.make("in", NUMBERED, true).await;
+    let refused = opened.open(&split, Some(&through)).await.map(|_| ()).unwrap_err();
+    assert_eq!(refused.fault.code(), codes::RECREATED, "{refused}");
+    scene.clear().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_read_is_said_before_anything_moves() {
     let scene = Scene::new();
     let refused = async |name: &str, more: Value| scene.source(name, more).await.map(|_| ()).unwrap_err();

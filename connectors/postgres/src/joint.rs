@@ -29,7 +29,8 @@ pub enum OpenError {
 /// locked, marked, written and committed with its position in one transaction of the sink's role. Elsewhere the ends are
 /// those that [`Postgres::open`] and [`crate::sink::open`] give.
 pub async fn open(source: SourceConfig, sink: SinkConfig) -> Result<(Postgres, Sink), OpenError> {
-    let is_marked = source.read == Read::Marked;
+    // Without positions there is no lease that one transaction could stand under.
+    let is_marked = source.read == Read::Marked && sink.positions != Some(false);
     let mut source = Postgres::open(source).await.map_err(OpenError::Source)?;
     let desks = is_marked.then(Desks::default);
     let target = Target::of(sink.clone(), desks).map_err(OpenError::Sink)?;

@@ -180,16 +180,16 @@ impl Session {
 
     /// When what is written is on the disk.
     pub(crate) async fn persistence(&mut self) -> Result<Persistence, ServerFault> {
-        let mut settings = [None, None];
-        for (setting, name) in settings.iter_mut().zip(["appendfsync", "save"]) {
+        let mut settings = [None, None, None];
+        for (setting, name) in settings.iter_mut().zip(["appendfsync", "save", "no-appendfsync-on-rewrite"]) {
             match self.tell(redis::cmd("CONFIG").arg("GET").arg(name)).await {
                 Ok(answer) => *setting = pairs(&answer).into_iter().find_map(|(_, value)| text(value)),
                 Err(error) if error.is_io_error() => return Err(self.fault("looking at the server", error)),
                 Err(_) => {}
             }
         }
-        let [fsync, save] = &settings;
-        Ok(Persistence::of(self.server.appends, fsync.as_deref(), save.as_deref()))
+        let [fsync, save, waives] = settings.each_ref().map(Option::as_deref);
+        Ok(Persistence::of(self.server.appends, fsync, save, waives))
     }
 }
 

@@ -16,7 +16,7 @@ pub(crate) struct Server {
     pub eviction: String,
     /// How many others follow it.
     pub replicas: u64,
-    /// Whether it appends what is written to a file.
+    /// Whether it appends what is written to a file, and that file holds everything.
     pub appends: bool,
 }
 
@@ -35,7 +35,10 @@ impl Server {
             replica: find("role") == Some("slave"),
             replicas: find("connected_slaves").and_then(|count| count.parse().ok()).unwrap_or(0),
             eviction: find("maxmemory_policy").unwrap_or("unknown").to_owned(),
-            appends: find("aof_enabled") == Some("1"),
+            // While the file is first made from what there is, it does not count yet.
+            appends: find("aof_enabled") == Some("1")
+                && (find("aof_rewrite_in_progress") != Some("1")
+                    || find("aof_base_size").is_none_or(|size| size != "0")),
         })
     }
 
@@ -73,10 +76,15 @@ pub(crate) enum Persistence {
 }
 
 impl Persistence {
-    /// Sorts what INFO and CONFIG GET say; `None` is what may not be asked.
-    pub(crate) fn of(appends: bool, fsync: Option<&str>, save: Option<&str>) -> Self {
+    /// Sorts what INFO and CONFIG GET say; `None` is what may not be asked. `waives` is `no-appendfsync-on-rewrite`: with
+    /// it nothing is synced while a child process writes a snapshot or the file anew.
+    pub(crate) fn of(appends: bool, fsync: Option<&str>, save: Option<&str>, waives: Option<&str>) -> Self {
         match (appends, fsync, save) {
-            (true, Some("always"), _) => Self::Always,
+            (true, Some("always"), _) => match waives {
+                Some("no") => Self::Always,
+                Some(_) => Self::Whenever,
+                None => Self::Unknown,
+            },
             (true, Some("everysec"), _) => Self::EverySecond,
             (true, Some(_), _) => Self::Whenever,
             (false, _, Some("")) => Self::None,
@@ -90,7 +98,9 @@ impl Persistence {
         match self {
             Self::Always => "nothing that was answered (appendfsync always)",
             Self::EverySecond => "the last second or two (appendfsync everysec)",
-            Self::Whenever => "what the operating system had not written yet (appendfsync no)",
+            Self::Whenever => {
+                "what the operating system had not written yet (appendfsync no, or no-appendfsync-on-rewrite yes)"
+            }
             Self::Snapshots => "everything since the last snapshot (appendonly no)",
             Self::None => "everything (appendonly no, save \"\")",
             Self::Unknown => "what is not known: this user may not ask for it (CONFIG GET)",
@@ -117,11 +127,16 @@ mod tests {
 
     #[test]
     fn what_power_loss_costs_is_told_from_the_settings() {
-        assert_eq!(Persistence::of(true, Some("always"), Some("")), Persistence::Always);
-        assert_eq!(Persistence::of(true, Some("everysec"), None), Persistence::EverySecond);
-        assert_eq!(Persistence::of(true, Some("no"), None), Persistence::Whenever);
-        assert_eq!(Persistence::of(false, Some("always"), Some("3600 1")), Persistence::Snapshots);
-        assert_eq!(Persistence::of(false, None, Some("")), Persistence::None);
-        assert_eq!(Persistence::of(true, None, None), Persistence::Unknown);
+        assert_eq!(Persistence::of(true, Some("always"), Some(""), Some("no")), Persistence::Always);
+        assert_eq!(Persistence::of(true, Some("always"), None, Some("yes")), Persistence::Whenever);
+        assert_eq!(Persistence::of(true, Some("always"), None, None), Persistence::Unknown);
+        assert_eq!(Persistence::of(true, Some("everysec"), None, Some("no")), Persistence::EverySecond);
+        assert_eq!(Persistence::of(true, Some("no"), None, Some("no")), Persistence::Whenever);
+        assert_eq!(
+            Persistence::of(false, Some("always"), Some("3600 1"), Some("no")),
+            Persistence::Snapshots
+        );
+        assert_eq!(Persistence::of(false, None, Some(""), Some("no")), Persistence::None);
+        assert_eq!(Persistence::of(true, None, None, Some("no")), Persistence::Unknown);
     }
 }

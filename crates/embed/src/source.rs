@@ -14,6 +14,7 @@ use hapax_engine::source::{Arrangement, Extent, Group, Numbers, Source, Split, S
 use hapax_protocol::code::Code;
 use hapax_protocol::guarantee::SourceFacts;
 use hapax_protocol::position::{Position, SplitId};
+use tokio::task::JoinHandle;
 
 use crate::cache::{Cache, Key};
 use crate::codes;
@@ -172,7 +173,7 @@ impl Source for Embedding {
         let (opened, vectors) = (self.source.open(split, after), Arc::clone(&self.vectors));
         Box::pin(async move {
             let reader: Box<dyn SplitReader> =
-                Box::new(Reader { reader: opened.await?, vectors, held: None });
+                Box::new(Reader { reader: opened.await?, vectors, held: None, under_way: None });
             Ok(reader)
         })
     }
@@ -237,6 +238,8 @@ struct Reader {
     vectors: Arc<Vectors>,
     /// What was read and has no vectors yet: a read that is dropped meanwhile must not have moved.
     held: Option<Batch>,
+    /// Its vectors on their way. They come also when the read is dropped: what is being paid for is not asked for again.
+    under_way: Option<JoinHandle<Result<Batch, SourceError>>>,
 }
 
 impl SplitReader for Reader {
@@ -249,7 +252,16 @@ impl SplitReader for Reader {
                 self.held = self.reader.read(limit).await?;
             }
             let Some(batch) = &self.held else { return Ok(None) };
-            let full = self.vectors.batch(batch).await?;
+            let under_way = match &mut self.under_way {
+                Some(under_way) => under_way,
+                None => {
+                    let (vectors, batch) = (Arc::clone(&self.vectors), batch.clone());
+                    self.under_way.insert(tokio::spawn(async move { vectors.batch(&batch).await }))
+                }
+            };
+            let ended = under_way.await;
+            self.under_way = None;
+            let full = ended.map_err(|_| EmbedFault::Interrupted)??;
             self.held = None;
             Ok(Some(full))
         })

@@ -231,6 +231,8 @@ async fn a_read_that_is_dropped_moves_nothing() {
     assert_eq!((first.records.num_rows(), first.ordinals.of(0)), (4, 0));
     let ids = first.records.column(0).as_primitive::<arrow::datatypes::Int64Type>().values().to_vec();
     assert_eq!(ids, [0, 1, 2, 3]);
+    // What was under way went on, and was asked for once.
+    assert_eq!(endpoint.asked.lock().unwrap().len(), 4);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float32Type, Float64Type, SchemaRef};
 use arrow::error::ArrowError;
 use hapax_protocol::code::Code;
@@ -118,17 +118,26 @@ impl Rejected {
     }
 }
 
-/// The first column with a NaN or an infinity in this row.
+/// The first column with a NaN or an infinity in this row, also inside a list.
 fn not_finite(records: &RecordBatch, row: usize) -> Option<usize> {
-    records.columns().iter().position(|column| match column.data_type() {
+    records.columns().iter().position(|column| column.is_valid(row) && !is_finite(&column.slice(row, 1)))
+}
+
+/// Whether every number of a column is finite.
+fn is_finite(column: &ArrayRef) -> bool {
+    let items: Vec<ArrayRef> = match column.data_type() {
         DataType::Float32 => {
-            column.is_valid(row) && !column.as_primitive::<Float32Type>().value(row).is_finite()
+            return column.as_primitive::<Float32Type>().iter().flatten().all(f32::is_finite);
         }
         DataType::Float64 => {
-            column.is_valid(row) && !column.as_primitive::<Float64Type>().value(row).is_finite()
+            return column.as_primitive::<Float64Type>().iter().flatten().all(f64::is_finite);
         }
-        _ => false,
-    })
+        DataType::List(_) => column.as_list::<i32>().iter().flatten().collect(),
+        DataType::LargeList(_) => column.as_list::<i64>().iter().flatten().collect(),
+        DataType::FixedSizeList(..) => column.as_fixed_size_list().iter().flatten().collect(),
+        _ => return true,
+    };
+    items.iter().all(is_finite)
 }
 
 /// How much one read may bring.

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub trait Clock: Send + Sync {
     /// Time since some fixed moment. It never goes back.
     fn monotonic(&self) -> Duration;
-    /// The date, for people, in milliseconds since 1970. One thing alone is decided by it: whether a record that may
-    /// have been sent is too old to be sent again ([`Repeat::Dropped`](crate::sink::Repeat::Dropped)), since that must
-    /// hold across runs.
+    /// The date, for people, in milliseconds since 1970. Two things alone are decided by it, since they must hold across
+    /// runs: whether a record that may have been sent is too old to be sent again
+    /// ([`Repeat::Dropped`](crate::sink::Repeat::Dropped)), and what a ledger with a window forgets.
     fn unix_ms(&self) -> u64;
 }
 

@@ -267,6 +267,16 @@ impl Loaded {
         if !mistakes.is_empty() {
             return Err(Failure::Mistakes { file: Box::new(self.file.clone()), mistakes });
         }
+        if let Some(embed) = &self.pipeline.embed
+            && self.pipeline.identity.value == Identity::Hash
+        {
+            let message = "`identity: hash` and `embed` do not go together: the vector would be part of what tells records apart, and another process may compute another one";
+            return Err(self.mistake(
+                Mistake::new(hapax_config::codes::CONFLICT, self.pipeline.identity.span, message.to_owned())
+                    .labelled(format!("`embed` is at line {}", self.file.place(embed.span.start).line))
+                    .helped("Give the columns that tell records apart: `identity: { key: [COLUMN] }`."),
+            ));
+        }
         Identifier::new(&self.pipeline.identity.value, schema).map(drop).map_err(|error: IdentifierError| {
             let span = self.pipeline.identity_columns.first().map_or(self.pipeline.identity.span, |c| c.span);
             self.mistake(Mistake::new(error.code(), span, error.to_string()).helped(error.help()))

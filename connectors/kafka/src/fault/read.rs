@@ -113,12 +113,14 @@ pub enum ReadFault {
     },
     /// A ledger beside the destination, and a topic that does not keep each message.
     #[error(
-        "`ledger` and a compacted topic do not go together: {topic} removes a message for a later one of its key, also one \
-         that has claimed its identity and not arrived"
+        "`ledger` and a compacted topic do not go together, and {topic} {known}: it removes a message for a later one of \
+         its key, also one that has claimed its identity and not arrived"
     )]
     LedgerBeside {
         /// The topic.
         topic: String,
+        /// What is known of it.
+        known: &'static str,
     },
     /// A dead letter that is not a record any more.
     #[error("dead letter {place} cannot be read again: {reason}")]

@@ -194,11 +194,14 @@ impl Source for Kafka {
     }
 
     fn suits_ledger_beside(&self) -> Result<(), SourceError> {
-        if !self.plan.retention.compacted {
+        let kept = &self.plan.retention;
+        if !kept.compacted && !kept.unknown {
             return Ok(());
         }
         let topics: Vec<&str> = self.plan.topics.keys().map(String::as_str).collect();
-        Err(ReadFault::LedgerBeside { topic: topics.join(", ") }.into())
+        let known =
+            if kept.compacted { "is compacted" } else { "may be compacted, which this user may not look at" };
+        Err(ReadFault::LedgerBeside { topic: topics.join(", "), known }.into())
     }
 
     fn lag<'a>(

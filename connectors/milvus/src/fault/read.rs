@@ -31,6 +31,12 @@ pub enum ReadFault {
         /// The collection.
         collection: String,
     },
+    /// Another collection of the name.
+    #[error("collection {collection:?} is not the one that was read before: it was made anew")]
+    Recreated {
+        /// The collection.
+        collection: String,
+    },
     /// A dead letter that is not a record any more.
     #[error("dead letter {place} cannot be read again: {reason}")]
     Letter {
@@ -68,6 +74,7 @@ impl Fault for ReadFault {
             Self::Config(_) => codes::CONFIG,
             Self::Type { .. } => codes::TYPE_UNKNOWN,
             Self::ForeignPosition { .. } => codes::FOREIGN_POSITION,
+            Self::Recreated { .. } => codes::RECREATED,
             Self::Letter { .. } => codes::LETTER_UNREADABLE,
             Self::KeysTwice { .. } => codes::KEYS_TWICE,
             Self::Misunderstood { .. } | Self::Arrow(_) => codes::SERVER_FAILED,
@@ -79,6 +86,7 @@ impl Fault for ReadFault {
             Self::Config(_) => "`schema` names keys of the dynamic field, and no fields of the collection.",
             Self::Type { .. } => "BOOL, INT8 to INT64, FLOAT, DOUBLE, VARCHAR, JSON and FLOAT_VECTOR are read.",
             Self::ForeignPosition { .. } => "Give the pipeline another `name` to start from the beginning.",
+            Self::Recreated { .. } => "Give the pipeline another `name` to read the new collection from its beginning.",
             Self::Letter { .. } => "Mend `schema`, or drop the dead letter.",
             Self::KeysTwice { .. } => "Something wrote with `insert`, or to the collection while it was read. Hapax writes with `upsert` alone: move the records once more, and the key is there once.",
             Self::Misunderstood { .. } | Self::Arrow(_) => "This is a defect of Hapax: please report it with the pipeline file.",

@@ -67,14 +67,19 @@ impl Upserter {
 
     async fn upsert(&self, entities: &Entities, rows: &[usize]) -> Result<(), SinkError> {
         let mut under_way: JoinSet<Result<(), SinkError>> = JoinSet::new();
-        let mut rest = rows;
+        let (mut rest, mut failed) = (rows, None);
         loop {
             if rest.is_empty() || under_way.len() >= UNDER_WAY_MAX {
-                // What a request leaves behind that is given up here is sent again with the next attempt.
                 match under_way.join_next().await {
-                    Some(Ok(ended)) => ended?,
+                    Some(Ok(Ok(()))) => {}
+                    // The others are waited for: one that was given up could be carried out behind a newer value of its
+                    // key, which the next attempt may send.
+                    Some(Ok(Err(error))) => {
+                        failed.get_or_insert(error);
+                        rest = &[];
+                    }
                     Some(Err(defect)) => std::panic::resume_unwind(defect.into_panic()),
-                    None => return Ok(()),
+                    None => return failed.map_or(Ok(()), Err),
                 }
                 continue;
             }

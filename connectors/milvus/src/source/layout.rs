@@ -159,6 +159,9 @@ impl Layout {
             Some(answer.swap_remove(at))
         };
         let Some(keys) = taken(&self.collection.key.name) else {
+            if !answer.is_empty() {
+                return Err(self.misunderstood("it has fields, and no key"));
+            }
             // An answer without entities may have no fields either.
             let records = RecordBatch::new_empty(SchemaRef::clone(&self.schema));
             return Ok(Page { keys: Vec::new(), records, good: Vec::new(), rejected: Vec::new() });

@@ -31,6 +31,8 @@ pub(super) struct Reader {
     layout: Arc<Layout>,
     split: SplitId,
     after: Option<Position>,
+    /// The server's number of the collection.
+    id: i64,
     mark: Option<Mark>,
     /// What was read ahead, and how many rows of it were given.
     page: Option<(Page, usize)>,
@@ -44,10 +46,10 @@ impl Reader {
         layout: Arc<Layout>,
         split: SplitId,
         after: Option<Position>,
-        mark: Option<Mark>,
+        (id, mark): (i64, Option<Mark>),
         counts: bool,
     ) -> Self {
-        Self { line, layout, split, after, mark, page: None, is_over: false, counts }
+        Self { line, layout, split, after, id, mark, page: None, is_over: false, counts }
     }
 
     fn ordinal(&self) -> Ordinal {
@@ -121,7 +123,7 @@ impl Reader {
             id: None,
             raw: Rejected::excerpt(raw.as_bytes()),
         });
-        let mark = Mark { ordinal: number(end), key: key.clone() };
+        let mark = Mark { ordinal: number(end), collection: self.id, key: key.clone() };
         let through = mark.encode();
         let batch = Batch {
             split: self.split.clone(),

@@ -135,9 +135,11 @@ impl RedisLedger {
     }
 }
 
-/// Commands that leave together, with the look at the marker before them.
+/// Commands that leave together, with a look at the marker behind them: a server that was emptied while they ran, or
+/// before, has it no more.
 struct Claims {
     ask: Pipeline,
+    marker: String,
     /// The name of a claim; what comes behind its first `prefix` bytes is overwritten.
     name: Vec<u8>,
     prefix: usize,
@@ -145,11 +147,9 @@ struct Claims {
 
 impl Claims {
     fn new(pipeline: &PipelineName) -> Self {
-        let mut ask = redis::pipe();
-        ask.cmd("GET").arg(key(pipeline, "marker"));
         let name = key(pipeline, "").into_bytes();
         let prefix = name.len();
-        Self { ask, name, prefix }
+        Self { ask: redis::pipe(), marker: key(pipeline, "marker"), name, prefix }
     }
 
     fn named(&mut self, id: &RecordId) {
@@ -174,9 +174,10 @@ impl Claims {
     }
 
     fn send(
-        self,
+        mut self,
         session: &Session,
     ) -> impl Future<Output = Result<Vec<Value>, crate::fault::ServerFault>> + use<> {
+        self.ask.cmd("GET").arg(&self.marker);
         let mut session = session.again();
         async move { session.all(DOING, &self.ask).await }
     }
@@ -188,7 +189,7 @@ fn behind_marker<'a>(
     claiming: &Claiming<'_>,
     answers: &'a [Value],
 ) -> Result<&'a [Value], SinkError> {
-    match answers.split_first() {
+    match answers.split_last() {
         None => Err(session.misunderstood(DOING).into()),
         Some((found, _)) if bytes(found) != Some(claiming.marker) => {
             Err(emptied(session, claiming.pipeline, "is gone, or another one"))

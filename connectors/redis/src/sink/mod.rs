@@ -169,7 +169,8 @@ impl Destination for Handle {
         };
         let takes_over = match self.0.durability {
             Durability::Durable => {
-                "; no replica takes over from the server, and its `appendfsync` stays `always`"
+                "; no replica takes over from the server, its `appendfsync` stays `always`, and its \
+                 `no-appendfsync-on-rewrite` stays `no`"
             }
             Durability::WithPosition | Durability::MayForget => "",
         };

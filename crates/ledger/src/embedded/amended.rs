@@ -47,6 +47,8 @@ pub(super) struct Amended {
     file: File,
     end: u64,
     holders: HashMap<RecordId, Holder>,
+    /// No more once something could not be written: what stands behind `end` then is anyone's guess.
+    usable: bool,
 }
 
 impl Amended {
@@ -68,7 +70,7 @@ impl Amended {
         let opened = options.read(true).write(true).create(true).truncate(false).open(&path);
         let file = opened.map_err(StoreError::io(Action::Write, &path))?;
         let bytes = fs::read(&path).map_err(StoreError::io(Action::Read, &path))?;
-        let mut amended = Self { path, file, end: 0, holders: HashMap::new() };
+        let mut amended = Self { path, file, end: 0, holders: HashMap::new(), usable: true };
         (amended.holders, amended.end) = parse(&amended.path, &bytes)?;
         amended.file.set_len(amended.end).map_err(StoreError::io(Action::Write, &amended.path))?;
         match amended.end {
@@ -101,9 +103,14 @@ impl Amended {
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        if !self.usable {
+            return Err(StoreError::Poisoned { path: self.path.clone() });
+        }
+        self.usable = false;
         self.file.write_all_at(bytes, self.end).map_err(StoreError::io(Action::Write, &self.path))?;
         disk::sync_file(&self.file, &self.path)?;
         self.end = self.end.saturating_add(count(bytes.len()));
+        self.usable = true;
         Ok(())
     }
 }

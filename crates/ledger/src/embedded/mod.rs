@@ -109,9 +109,12 @@ impl Contract for Embedded {
     }
 
     fn check(&self) -> Fut<'_, Vec<String>, SinkError> {
-        let line =
-            format!("the ledger in {} is on the disk before a claim is answered", self.folder.display());
-        Box::pin(std::future::ready(Ok(vec![line])))
+        let folder = self.folder.display();
+        let mut lines = vec![format!("the ledger in {folder} is on the disk before a claim is answered")];
+        if let Retention::For(window) = self.retention {
+            lines.push(format!("it remembers for {window} at least, by the date of this machine"));
+        }
+        Box::pin(std::future::ready(Ok(lines)))
     }
 
     fn open<'a>(&'a self, pipeline: &'a PipelineName, has_positions: bool) -> Fut<'a, (), SinkError> {

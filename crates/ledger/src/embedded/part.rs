@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use hapax_protocol::identity::{Place, RecordId};
@@ -167,10 +168,14 @@ fn place(
     Ok(Some(Place { split: store.split(split)?, ordinal }))
 }
 
-/// Bytes of a directory's files.
+/// Bytes of a directory's files; none where it is gone.
 pub(super) fn bytes(folder: &Path) -> Result<u64, StoreError> {
     let mut bytes: u64 = 0;
-    for entry in fs::read_dir(folder).map_err(StoreError::io(Action::List, folder))? {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        entries => entries.map_err(StoreError::io(Action::List, folder))?,
+    };
+    for entry in entries {
         let entry = entry.map_err(StoreError::io(Action::List, folder))?;
         // One that went meanwhile was merged into another.
         bytes = bytes.saturating_add(entry.metadata().map_or(0, |data| data.len()));

@@ -1,9 +1,11 @@
 //! All parts of a pipeline's ledger: one without a date, and those of stretches of time.
 //!
 //! Where identities are remembered for a while only, each quarter of that time has a directory of its own,
-//! `since-<milliseconds since 1970>`. It takes claims for that quarter, is asked for as long as the whole time after it, and
-//! is then removed as a whole. So a claim is remembered for the stated time at least, and a quarter more at most. What was
-//! claimed while nothing was forgotten stands in the pipeline's own directory and stays.
+//! `since-<milliseconds since 1970>`. It takes claims until the next one begins, is asked until the whole time has passed since
+//! then, and is then removed as a whole. So a claim is remembered for the stated time at least; the last ones before a pause
+//! are remembered until claims have been made again for so long. A date that was wrong when a part began harms that part's
+//! neighbours only: none is judged by its own. What was claimed while nothing was forgotten stands in the pipeline's own
+//! directory and stays.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
@@ -33,15 +35,13 @@ fn stretch_ms(window: Window) -> u64 {
     window.0.div_ceil(STRETCHES).max(1)
 }
 
-/// Whether all that was claimed in a part may be forgotten.
-fn is_over(began_unix_ms: u64, retention: Retention, now_unix_ms: u64) -> bool {
-    match retention {
-        Retention::Unbounded => false,
-        Retention::For(window) => {
-            let end = began_unix_ms.saturating_add(stretch_ms(window)).saturating_add(window.0);
-            end <= now_unix_ms
-        }
-    }
+/// The beginnings of the parts whose claims may all be forgotten, of those that begin at these dates, in their order: the
+/// next one began the whole time ago. The last is never among them.
+fn over(began_unix_ms: &[u64], retention: Retention, now_unix_ms: u64) -> &[u64] {
+    let Retention::For(window) = retention else { return &[] };
+    let later = began_unix_ms.get(1..).unwrap_or_default();
+    let over = later.iter().take_while(|next| next.saturating_add(window.0) <= now_unix_ms).count();
+    began_unix_ms.get(..over).unwrap_or_default()
 }
 
 /// The ledger of one pipeline, in use.
@@ -82,13 +82,11 @@ impl InUse {
 
     /// Removes what is over.
     fn forget(&mut self, retention: Retention, now: u64) -> Result<(), EmbeddedFault> {
-        while let Some(oldest) =
-            self.dated.first_entry().filter(|oldest| is_over(*oldest.key(), retention, now))
-        {
-            let began = *oldest.key();
-            oldest.remove();
+        let began: Vec<u64> = self.dated.keys().copied().collect();
+        for began in over(&began, retention, now) {
+            self.dated.remove(began);
             // Under another name first: a part of which only some files are left would be taken for a damaged one.
-            let (from, to) = (named(&self.folder, DATED, began), named(&self.folder, REMOVED, began));
+            let (from, to) = (named(&self.folder, DATED, *began), named(&self.folder, REMOVED, *began));
             disk::rename(&from, &to).map_err(StoreError::io(Action::Remove, &from))?;
             disk::sync_directory(&self.folder)?;
             remove_marked(&self.folder)?;
@@ -117,8 +115,8 @@ impl InUse {
         split: &SplitId,
         arrivals: &[(RecordId, Ordinal)],
     ) -> Result<Vec<Claim<Place>>, EmbeddedFault> {
-        self.forget(retention, now)?;
         let taking = self.taking(retention, now)?;
+        self.forget(retention, now)?;
         let ids: Vec<RecordId> = arrivals.iter().map(|(id, _)| *id).collect();
         let mut holders: Vec<Option<Place>> = vec![None; ids.len()];
         for (_, part) in self.parts().filter(|(began, _)| *began != taking) {
@@ -154,9 +152,11 @@ impl InUse {
     /// Those that are not over, to be asked.
     pub(super) fn asked(&mut self, retention: Retention, now: u64) -> Asked<'_> {
         let folder = self.folder.clone();
+        let began: Vec<u64> = self.dated.keys().copied().collect();
+        let over = over(&began, retention, now);
         let mut asked = Asked { folder, parts: Vec::new() };
         for (began, part) in
-            self.parts().filter(|(began, _)| began.is_none_or(|began| !is_over(began, retention, now)))
+            self.parts().filter(|(began, _)| began.is_none_or(|began| !over.contains(&began)))
         {
             asked.parts.push((began, Box::new(part)));
         }
@@ -178,12 +178,12 @@ impl Asked<'static> {
         }
         let mut asked = Self { folder: folder.to_owned(), parts: Vec::new() };
         asked.parts.push((None, Box::new(Seen::look(folder)?)));
-        for (began, path) in dated_in(folder)? {
-            if is_over(began, retention, now) {
-                continue;
-            }
-            match Seen::look(&path) {
-                Ok(part) => asked.parts.push((Some(began), Box::new(part))),
+        let dated = dated_in(folder)?;
+        let began: Vec<u64> = dated.keys().copied().collect();
+        let over = over(&began, retention, now);
+        for (began, path) in dated.iter().filter(|(began, _)| !over.contains(began)) {
+            match Seen::look(path) {
+                Ok(part) => asked.parts.push((Some(*began), Box::new(part))),
                 // It was removed meanwhile, or is being made.
                 Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error.into()),
