@@ -45,6 +45,8 @@ codes! {
     NO_READ_BACK = 765;
     /// An answer says neither yes nor no.
     UNCLEAR = 766;
+    /// The API serves no record like this.
+    NOT_THE_RECORD = 767;
     /// A page cannot be read.
     PAGE_UNREAD = 770;
     /// Records are not where they should be in a page.

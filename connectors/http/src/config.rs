@@ -38,7 +38,8 @@ pub struct SinkConfig {
     /// The API refuses a value that is older than the one it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<Version>,
-    /// A URL by which GET tells whether a record is there: 200, or 404. It is asked for records in doubt only.
+    /// A URL by which GET tells whether a record that a POST added is there: 200, or 404. It names the identity, of which
+    /// each is sent once. It is asked for records in doubt only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<String>,
     /// What happens to records of which nobody knows whether the API took them, where sending again adds another: `resend`

@@ -118,6 +118,7 @@ impl Endpoint {
         sent.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let manner = Manner {
             auth: config.auth.as_ref(),
+            headers: &config.headers,
             rate: config.rate,
             timeout: timeout(config.timeout.as_deref())?,
             concurrency: 4,
@@ -180,7 +181,9 @@ impl Endpoint {
                     None => return Ok(Ended::Refused(self.said(&answer))),
                 },
                 Err(Lost::Never(fault)) => return Err(fault.into()),
-                Err(lost @ (Lost::Unsent(_) | Lost::Unknown(_))) => lost.into_fault(&self.host.place()),
+                Err(lost @ (Lost::Unsent(_) | Lost::Unknown(_) | Lost::Late)) => {
+                    lost.into_fault(&self.host.place())
+                }
             };
             if attempts >= ATTEMPTS_MAX {
                 return Err(away.into());
@@ -190,7 +193,7 @@ impl Endpoint {
     }
 
     fn said(&self, answer: &Answer) -> String {
-        self.host.hide(format!("HTTP status {}: {}", answer.status.as_u16(), answer.excerpt()))
+        format!("HTTP status {}: {}", answer.status.as_u16(), self.host.excerpt(answer))
     }
 
     fn unread(&self, reason: String) -> EndpointFault {
@@ -219,7 +222,7 @@ impl Endpoint {
                 Ok(Some(HostFault::Gone { place, reason: self.said(answer) }))
             }
             status => {
-                let said = self.host.hide(answer.excerpt());
+                let said = self.host.excerpt(answer);
                 Err(EndpointFault::Refused { place, status: status.as_u16(), said }.into())
             }
         }

@@ -13,10 +13,14 @@
 mod scene;
 
 use hapax_conformance::http::{Api, Failure};
+use hapax_engine::batch::ReadLimit;
 use hapax_engine::fault::SinkErrorKind;
+use hapax_engine::source::Source;
 use hapax_http::codes;
-use scene::{fails, kind, numbered, ready, section, send, with};
-use serde_json::json;
+use hapax_http::source::Pages;
+use hapax_protocol::position::SplitId;
+use scene::{Small, answered, fails, kind, numbered, ready, section, send, with};
+use serde_json::{Value, json};
 
 #[tokio::test]
 async fn nothing_goes_to_a_private_address_unless_the_file_says_so() {
@@ -33,6 +37,21 @@ async fn nothing_goes_to_a_private_address_unless_the_file_says_so() {
     let error = scene::open(section).await.err().unwrap();
     assert_eq!(kind(&error).1, codes::PRIVATE_ADDRESS);
     assert_eq!(api.state().requests.len(), 0);
+}
+
+#[tokio::test]
+async fn not_even_a_connection_is_made_to_a_private_address() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let url = format!("http://localhost:{port}/o/{{id}}");
+    let target = scene::open(json!({ "url": url, "method": "PUT", "timeout": "2s" })).await.unwrap();
+    let error = target.sender(&SplitId::new("s")).await.err().unwrap();
+    assert_eq!(kind(&error), (SinkErrorKind::Stop, codes::PRIVATE_ADDRESS), "{error}");
+    assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    let target = scene::open(json!({ "url": url, "method": "PUT", "allow_private": true })).await.unwrap();
+    target.sender(&SplitId::new("s")).await.unwrap();
+    listener.accept().unwrap();
 }
 
 #[tokio::test]
@@ -102,6 +121,64 @@ async fn credentials_are_sent_and_never_shown() {
         assert_eq!(kind(&error), (SinkErrorKind::Stop, codes::WRONG_CREDENTIALS));
         assert!(!format!("{error} {error:?}").contains(secret));
     }
+}
+
+/// What an API that answers like this is said to have said.
+async fn said(port: u16, more: &Value) -> String {
+    let section = json!({
+        "url": format!("http://127.0.0.1:{port}/list"), "allow_private": true, "schema": { "id": "int64" },
+    });
+    let source = Pages::open(serde_json::from_value(with(section, more)).unwrap()).await.unwrap();
+    let mut reader = source.open(&SplitId::new("pages"), None).await.unwrap();
+    let error = reader.read(ReadLimit { records_max: 1, bytes_max: 1 << 20 }).await.unwrap_err();
+    assert_eq!(error.fault.code(), codes::PAGE_REFUSED, "{error}");
+    error.to_string()
+}
+
+#[tokio::test]
+async fn no_form_of_a_secret_is_shown_that_an_api_sends_back() {
+    for (more, secrets) in [
+        (
+            json!({ "auth": { "basic": { "user": "me", "password": "s3c\"ret" } } }),
+            vec!["s3c", "bWU6czNjInJldA"],
+        ),
+        (json!({ "auth": { "bearer": "t0ken" } }), vec!["t0k"]),
+        (json!({ "headers": { "X-Api-Key": "k3y-of-mine" } }), vec!["k3y-"]),
+        (json!({ "headers": { "Authorization": "Key k3y-of-mine" } }), vec!["k3y-"]),
+    ] {
+        // The last byte of the first kilobyte lies in the first secret, and in the next, and so on.
+        for cut in 0..secrets.len() {
+            let secret = secrets[cut].to_owned();
+            let small = Small::start(move |head| {
+                let all = format!("{head} s3c\"ret s3c\\\"ret");
+                let at = all.find(&secret).unwrap();
+                let before = "x".repeat(1_020_usize.saturating_sub(at));
+                answered(404, "", &format!("{before}{all}"))
+            });
+            let said = said(small.port, &more).await;
+            assert!(said.contains("***") && said.len() < 1_200, "{said}");
+            for secret in &secrets {
+                assert!(!said.contains(secret), "{secret} in {said}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn neither_an_old_token_nor_a_new_one_is_shown() {
+    let mut given = 0;
+    let small = Small::start(move |head| {
+        if head.starts_with("POST /token") {
+            given += 1;
+            return answered(200, "", &format!("{{\"access_token\": \"tok-number-{given}\"}}"));
+        }
+        let status = if head.contains("tok-number-1") { 401 } else { 404 };
+        answered(status, "", "tok-number-1, tok-number-2, Y2xpZW50OnMzY3JldA==, s3cret")
+    });
+    let token_url = format!("http://127.0.0.1:{}/token", small.port);
+    let oauth = json!({ "token_url": token_url, "client_id": "client", "client_secret": "s3cret" });
+    let said = said(small.port, &json!({ "auth": { "oauth2": oauth } })).await;
+    assert!(said.ends_with("***, ***, ***, ***"), "{said}");
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ use hapax_http::source::Pages;
 use hapax_protocol::code::Code;
 use hapax_protocol::guarantee::{Completeness, Order, Replay, Window};
 use hapax_protocol::position::{Position, SplitId};
-use scene::with;
+use scene::{Small, answered, with};
 use serde_json::{Value, json};
 
 const WIDE: ReadLimit = ReadLimit { records_max: 1 << 20, bytes_max: 1 << 26 };
@@ -193,6 +193,74 @@ async fn an_end_that_shows_only_behind_the_last_page_is_remembered() {
     assert_eq!(rest(source.as_ref(), through.as_ref()).await.unwrap().0, Vec::<i64>::new());
     let last = api.state().requests.last().unwrap().path.clone();
     assert!(last.contains("since="), "the next pass did not begin: {last}");
+}
+
+/// A listing by time of a small server.
+fn by_time(port: u16) -> SourceConfig {
+    let section = json!({
+        "url": format!("http://127.0.0.1:{port}/list"), "records": "/data", "allow_private": true,
+        "paging": { "cursor": { "param": "cursor", "from": "/next" } },
+        "updated_since": { "param": "since", "lateness": "1s" }, "schema": { "id": "int64", "text": "string" },
+    });
+    serde_json::from_value(section).unwrap()
+}
+
+#[tokio::test]
+async fn a_pass_begins_before_its_listing_was_asked_for() {
+    let (say, asked) = std::sync::mpsc::channel();
+    let mut answers = 0;
+    let small = Small::start(move |head| {
+        say.send(head.split(' ').nth(1).unwrap().to_owned()).unwrap();
+        answers += 1;
+        // An API that lists first, takes its time, and writes the date last.
+        if answers == 1 {
+            std::thread::sleep(std::time::Duration::from_millis(1_200));
+        }
+        let body = format!("{{\"data\": [{}]}}", record(1));
+        answered(200, "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n", &body)
+    });
+    let source = open(by_time(small.port)).await;
+    let (ids, through) = rest(source.as_ref(), None).await.unwrap();
+    assert_eq!(ids, [1]);
+    rest(source.as_ref(), through.as_ref()).await.unwrap();
+    assert_eq!(asked.recv().unwrap(), "/list");
+    // 1.2 seconds of waiting, one of the date's own, and one of lateness before 08:49:37.
+    let second = asked.recv().unwrap();
+    let since = second.split("since=").nth(1).unwrap().replace("%3A", ":");
+    assert!(("1994-11-06T08:49:00Z"..="1994-11-06T08:49:33Z").contains(&since.as_str()), "{since}");
+}
+
+#[tokio::test]
+async fn a_page_that_never_comes_stops_the_run_and_one_that_is_forgotten_once_does_not() {
+    for (other_cursors, forgotten, status) in
+        [(false, u32::MAX, 404), (true, u32::MAX, 400), (false, u32::MAX, 410), (true, 1, 410)]
+    {
+        let (mut asked, mut left) = (0, forgotten);
+        let small = Small::start(move |head| {
+            asked += 1;
+            let cursor = if other_cursors { asked } else { 0 };
+            if !head.contains("cursor=") {
+                let body = format!("{{\"data\": [{}], \"next\": \"c{cursor}\"}}", record(1));
+                return answered(200, "", &body);
+            }
+            if left > 0 {
+                left -= 1;
+                return answered(status, "", "no such cursor");
+            }
+            answered(200, "", &format!("{{\"data\": [{}]}}", record(2)))
+        });
+        let source = open(by_time(small.port)).await;
+        let read = rest(source.as_ref(), None);
+        let read = tokio::time::timeout(std::time::Duration::from_secs(20), read).await;
+        match (read.expect("it begins again for ever"), forgotten) {
+            (Ok((ids, _)), 1) => assert_eq!(ids, [1, 1, 2]),
+            (Err(error), u32::MAX) => {
+                let found = (error.kind, error.fault.code());
+                assert_eq!(found, (SourceErrorKind::Stop, codes::PAGE_REFUSED), "{error}");
+            }
+            (other, _) => panic!("{status}: {other:?}"),
+        }
+    }
 }
 
 #[tokio::test]

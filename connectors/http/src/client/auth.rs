@@ -9,6 +9,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use url::Url;
 
+use super::secrets::Secrets;
 use super::{cause, lost};
 use crate::config;
 use crate::fault::HostFault;
@@ -82,6 +83,7 @@ impl Auth {
         &self,
         client: &Client,
         request: RequestBuilder,
+        secrets: &Secrets,
     ) -> Result<RequestBuilder, HostFault> {
         Ok(match self {
             Self::None => request,
@@ -92,7 +94,11 @@ impl Auth {
                 let fresh = token.as_ref().filter(|token| token.until > Instant::now()).cloned();
                 let fresh = match fresh {
                     Some(fresh) => fresh,
-                    None => token.insert(server.give(client).await?).clone(),
+                    None => {
+                        let given = server.give(client).await?;
+                        secrets.add(secret_of(&given.header));
+                        token.insert(given).clone()
+                    }
                 };
                 request.header(AUTHORIZATION, fresh.header)
             }
@@ -107,24 +113,16 @@ impl Auth {
         }
     }
 
-    /// The text without the secrets, as an API may have sent them back.
-    pub(super) fn hide(&self, mut text: String) -> String {
-        let given;
-        let secrets: Vec<&str> = match self {
-            Self::None => Vec::new(),
-            Self::Basic { password, .. } => vec![password.as_str()],
-            Self::Bearer(header) => vec![secret_of(header)],
-            Self::OAuth2 { server, token } => {
-                let mut secrets = vec![server.client_secret.as_str()];
-                given = token.try_lock().ok().and_then(|token| token.clone());
-                secrets.extend(given.as_ref().map(|token| secret_of(&token.header)));
-                secrets
+    /// Remembers what nobody is to be shown.
+    pub(super) fn add_to(&self, secrets: &Secrets, client: &Client) {
+        match self {
+            Self::None => {}
+            Self::Basic { user, password } => secrets.add_basic(client, user, password),
+            Self::Bearer(header) => secrets.add(secret_of(header)),
+            Self::OAuth2 { server, .. } => {
+                secrets.add_basic(client, &server.client_id, &server.client_secret);
             }
-        };
-        for secret in secrets.into_iter().filter(|secret| secret.len() > 3) {
-            text = text.replace(secret, "***");
         }
-        text
     }
 }
 

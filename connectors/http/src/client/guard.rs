@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -34,13 +35,17 @@ impl Resolve for Guard {
     fn resolve(&self, name: Name) -> Resolving {
         let allow_private = self.allow_private;
         Box::pin(async move {
-            let host = name.as_str().to_owned();
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), 0)).await?.collect();
-            let found = allowed(&host, found, allow_private)?;
+            let found = find(name.as_str(), 0, allow_private).await?;
             let addresses: Addrs = Box::new(found.into_iter());
             Ok(addresses)
         })
     }
+}
+
+/// Looks a name up. An error that wraps a [`Private`] says that it is at a private address.
+pub(super) async fn find(host: &str, port: u16, allow_private: bool) -> io::Result<Vec<SocketAddr>> {
+    let found = tokio::net::lookup_host((host, port)).await?.collect();
+    allowed(host, found, allow_private).map_err(io::Error::other)
 }
 
 /// All of the addresses, or none if one of them is private.

@@ -3,12 +3,14 @@
 mod auth;
 mod guard;
 mod pace;
+mod secrets;
 
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use hapax_engine::sink::Deadline;
 use hapax_protocol::guarantee::Window;
 use reqwest::header::{DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Method, Response, StatusCode};
@@ -22,6 +24,7 @@ use auth::Auth;
 use guard::{Guard, Private};
 use pace::Pace;
 pub(crate) use pace::date;
+use secrets::Secrets;
 
 /// How long a connection may take to be made.
 const CONNECT_S: u64 = 10;
@@ -34,13 +37,17 @@ pub(crate) struct Host {
     client: Client,
     origin: Url,
     auth: Auth,
+    secrets: Secrets,
     pace: Pace,
     lines: Semaphore,
+    allow_private: bool,
 }
 
 /// What a host is opened with.
 pub(crate) struct Manner<'a> {
     pub auth: Option<&'a config::Auth>,
+    /// The headers of the file: each may hold a secret.
+    pub headers: &'a BTreeMap<String, String>,
     pub rate: Option<u32>,
     pub timeout: Duration,
     pub concurrency: u16,
@@ -73,6 +80,8 @@ pub(crate) enum Lost {
     Unsent(String),
     /// Nobody knows what it did.
     Unknown(String),
+    /// It is too late to send it, and nothing that left before had an effect.
+    Late,
     /// It cannot be sent at all.
     Never(HostFault),
 }
@@ -83,6 +92,7 @@ impl Lost {
             Self::Unsent(reason) | Self::Unknown(reason) => {
                 HostFault::Gone { place: place.to_owned(), reason }
             }
+            Self::Late => HostFault::Gone { place: place.to_owned(), reason: "it is too late".to_owned() },
             Self::Never(fault) => fault,
         }
     }
@@ -164,11 +174,22 @@ impl Host {
             .user_agent(concat!("hapax/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| HostFault::Config(format!("no client can be made: {}", cause(&error))))?;
+        let secrets = Secrets::default();
+        auth.add_to(&secrets, &client);
+        secrets.add_headers(manner.headers);
         let mut origin = url.clone();
         origin.set_path("");
         origin.set_query(None);
         let lines = Semaphore::new(usize::from(manner.concurrency));
-        Ok(Self { client, origin, auth, pace: Pace::new(manner.rate), lines })
+        Ok(Self {
+            client,
+            origin,
+            auth,
+            secrets,
+            pace: Pace::new(manner.rate),
+            lines,
+            allow_private: manner.allow_private,
+        })
     }
 
     /// Host and port, for people.
@@ -181,17 +202,23 @@ impl Host {
         let gone = |reason: String| HostFault::Gone { place: self.place(), reason };
         let host = self.origin.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let port = self.origin.port_or_known_default().unwrap_or(80);
-        let connect = TcpStream::connect((host.as_str(), port));
+        let connect = async {
+            let found = guard::find(&host, port, self.allow_private).await?;
+            TcpStream::connect(found.as_slice()).await
+        };
         match tokio::time::timeout(Duration::from_secs(CONNECT_S), connect).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(gone(error.to_string())),
+            Ok(Err(error)) => Err(match find::<Private>(&error) {
+                Some(private) => HostFault::Private { what: private.to_string() },
+                None => gone(error.to_string()),
+            }),
             Err(_) => Err(gone("no connection within 10s".to_owned())),
         }
     }
 
-    /// The text without the credentials.
-    pub(crate) fn hide(&self, text: String) -> String {
-        self.auth.hide(text)
+    /// The first kilobyte of what an API sent, as text on one line, without secrets that it sent back.
+    pub(crate) fn excerpt(&self, answer: &Answer) -> String {
+        self.secrets.excerpt(&answer.body)
     }
 
     /// Lets no request leave for a while.
@@ -208,6 +235,17 @@ impl Host {
 
     /// Sends a request, and returns the answer with at most so many bytes of its body.
     pub(crate) async fn send(&self, request: &Request, bytes_max: usize) -> Result<Answer, Lost> {
+        self.send_until(request, bytes_max, None).await
+    }
+
+    /// Sends a request, of which nothing leaves behind a deadline: not once a token was asked for, and not to the place
+    /// that an answer leads to.
+    pub(crate) async fn send_until(
+        &self,
+        request: &Request,
+        bytes_max: usize,
+        deadline: Option<&Deadline>,
+    ) -> Result<Answer, Lost> {
         let mut url = request.url.clone();
         let mut renewed = false;
         let mut hops = 0;
@@ -217,10 +255,14 @@ impl Host {
             if let Some(body) = &request.body {
                 one = one.body(body.clone());
             }
-            let one = self.auth.sign(&self.client, one).await.map_err(|fault| match fault {
-                HostFault::Gone { reason, .. } => Lost::Unsent(reason),
-                other => Lost::Never(other),
-            })?;
+            let one =
+                self.auth.sign(&self.client, one, &self.secrets).await.map_err(|fault| match fault {
+                    HostFault::Gone { reason, .. } => Lost::Unsent(reason),
+                    other => Lost::Never(other),
+                })?;
+            if deadline.is_some_and(Deadline::is_past) {
+                return Err(Lost::Late);
+            }
             let answer = one.send().await.map_err(|error| lost(&self.place(), &error))?;
             if answer.status() == StatusCode::UNAUTHORIZED && !renewed && self.auth.forget().await {
                 renewed = true;
@@ -302,14 +344,6 @@ impl Answer {
     /// When the API answered, by its own clock.
     pub(crate) fn date_unix_ms(&self) -> Option<u64> {
         self.header(&DATE).and_then(date)
-    }
-
-    /// The first kilobyte, as text on one line.
-    pub(crate) fn excerpt(&self) -> String {
-        let beginning = self.body.get(..1024).unwrap_or(&self.body);
-        let text = String::from_utf8_lossy(beginning);
-        let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        text.trim().to_owned()
     }
 }
 

@@ -29,6 +29,9 @@ pub enum WriteFault {
         /// The method.
         method: &'static str,
     },
+    /// The URL of a probe does not name the identity.
+    #[error("`probe` does not name the identity: what is found there may be another record")]
+    ProbeWithoutIdentity,
     /// The API remembers tokens for too short a time.
     #[error(
         "the API remembers tokens for {window}: a request may be under way for {under_way}, twice that is needed"
@@ -64,6 +67,16 @@ pub enum WriteFault {
     /// The API fails.
     #[error("{place} fails, again and again: HTTP status {status}: {said}")]
     Failed {
+        /// Which host.
+        place: String,
+        /// The status.
+        status: u16,
+        /// What it said.
+        said: String,
+    },
+    /// The API would answer so to any record.
+    #[error("{place} answers with HTTP status {status}, which is no fault of one record: {said}")]
+    NotTheRecord {
         /// Which host.
         place: String,
         /// The status.
@@ -108,12 +121,13 @@ impl Fault for WriteFault {
     fn code(&self) -> Code {
         match self {
             Self::Config(_) => codes::CONFIG,
-            Self::Template { .. } | Self::NoIdentity { .. } => codes::TEMPLATE,
+            Self::Template { .. } | Self::NoIdentity { .. } | Self::ProbeWithoutIdentity => codes::TEMPLATE,
             Self::NoWindow { .. } => codes::NO_WINDOW,
             Self::Late { .. } => codes::LATE,
             Self::KeyReused { .. } => codes::KEY_REUSED,
             Self::Busy { .. } => codes::BUSY,
             Self::Failed { .. } | Self::Arrow(_) | Self::Compress(_) => codes::SERVER_FAILED,
+            Self::NotTheRecord { .. } => codes::NOT_THE_RECORD,
             Self::Unclear { .. } => codes::UNCLEAR,
             Self::NoReadBack { .. } => codes::NO_READ_BACK,
         }
@@ -124,11 +138,13 @@ impl Fault for WriteFault {
             Self::Config(_) => "docs/connectors/http.md describes each key.",
             Self::Template { .. } => "Name a column of the records (behind `transform`, if there is one) between `{` and `}`.",
             Self::NoIdentity { .. } => "Name the columns of `identity: { key: [...] }` in `url`, all of them and no others, with a `/` or another sign between two: `url: https://host/orders/{id}`.",
+            Self::ProbeWithoutIdentity => "Nothing was sent. Name the columns of `identity: { key: [...] }` in `probe`, all of them and no others, with a `/` or another sign between two: `probe: https://host/orders/{id}`.",
             Self::NoWindow { .. } => "Nothing was sent. Write a shorter `timeout`, or the window that the API documents.",
             Self::Late { .. } => "The next attempt decides by `past_window`.",
             Self::KeyReused { .. } => "Nothing more was sent. Records changed since they were sent first, or another pipeline of this name writes to the API: docs/errors/HX0760.md says how to go on.",
             Self::Busy { .. } => "Ask for fewer requests (`rate`, `concurrency`), and run again: it goes on behind the last commit.",
             Self::Failed { .. } => "See the API's log. Then run again: it goes on behind the last commit.",
+            Self::NotTheRecord { .. } => "No record was set aside, and nothing was lost. Check `url`, `method`, `headers` and `compress` against the API's documentation: docs/errors/HX0767.md says what each status asks for. Then run again: it goes on behind the last commit.",
             Self::Unclear { .. } => "Write to a URL of the API that answers for the whole request.",
             Self::NoReadBack { .. } => "Write `read: { url: …, records: … }` where the API lists what it holds, or compare by other means.",
             Self::Arrow(_) | Self::Compress(_) => "This is a defect of Hapax: please report it with the pipeline file.",

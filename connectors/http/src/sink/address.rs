@@ -69,6 +69,16 @@ impl Address {
         self.template.columns().next().is_none().then(|| Url::parse(&self.text).ok()).flatten()
     }
 
+    /// Whether a column is in it.
+    pub(super) fn holds(&self, column: &str) -> bool {
+        self.template.columns().any(|name| name == column)
+    }
+
+    /// Whether there are columns in its path.
+    pub(super) fn has_path_of_columns(&self) -> bool {
+        self.text.split('?').next().is_some_and(|path| path.contains('{'))
+    }
+
     pub(super) fn check(&self, key: &'static str, schema: &Schema) -> Result<(), WriteFault> {
         self.template.check(schema).map_err(WriteFault::template(key))
     }
@@ -157,6 +167,11 @@ impl Headers {
         self.0.iter().try_for_each(|(name, template)| {
             template.check(schema).map_err(WriteFault::template(format!("headers.{name}")))
         })
+    }
+
+    /// Whether a column is in one of them.
+    pub(super) fn hold(&self, column: &str) -> bool {
+        self.0.iter().any(|(_, template)| template.columns().any(|name| name == column))
     }
 
     /// Whether each record has its own.

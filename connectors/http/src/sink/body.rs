@@ -40,6 +40,16 @@ impl Body {
         Ok(Self::Object(pieces))
     }
 
+    /// Whether a column is in it.
+    pub(super) fn holds(&self, column: &str) -> bool {
+        let Self::Object(pieces) = self else { return true };
+        pieces.iter().any(|piece| match piece {
+            Piece::Json(_) => false,
+            Piece::Column(name) => name == column,
+            Piece::Text(template) => template.columns().any(|name| name == column),
+        })
+    }
+
     pub(super) fn check(&self, schema: &Schema) -> Result<(), WriteFault> {
         let Self::Object(pieces) = self else { return Ok(()) };
         let wrong = WriteFault::template("body");

@@ -58,6 +58,7 @@ pub async fn open(config: SinkConfig) -> Result<Arc<dyn Target>, SinkError> {
     }
     let manner = Manner {
         auth: config.auth.as_ref(),
+        headers: &config.headers,
         rate: config.rate,
         timeout,
         concurrency,
@@ -112,6 +113,9 @@ impl Target for Api {
                     "{keeps}, and drops repeats of a token for {window}, also while the first is under way"
                 )
             }
+            Repeat::Adds { .. } if self.plan.probe.is_some() => format!(
+                "{keeps}, and each identity is sent once: what `probe` finds is taken for what was just sent"
+            ),
             Repeat::Adds { .. } => keeps,
         })
     }

@@ -8,7 +8,9 @@ use hapax_engine::template::Template;
 use hapax_engine::transform::RefusedRow;
 use hapax_protocol::guarantee::{Guard, InDoubt, Window};
 use hapax_protocol::identity::Token;
+use reqwest::StatusCode;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
+use std::collections::HashMap;
 use std::sync::{OnceLock, PoisonError, RwLock};
 
 use super::address::{Address, Headers};
@@ -29,7 +31,7 @@ pub(super) struct Plan {
     body: Body,
     pub batch: Option<usize>,
     token: Option<HeaderName>,
-    version: Option<String>,
+    version: Option<Template>,
     /// The statuses that say that the API has what is not older.
     pub overtaken: Vec<u16>,
     pub probe: Option<Address>,
@@ -41,7 +43,18 @@ pub(super) struct Plan {
     lane: OnceLock<Option<Template>>,
 }
 
+/// What is sent of some records.
+pub(super) struct Parcels {
+    /// What is sent.
+    pub newest: Vec<Parcel>,
+    /// By the row that takes its place: what is sent only if the API refuses that one.
+    pub older: HashMap<usize, Parcel>,
+    /// The rows that cannot be a request.
+    pub refused: Vec<RefusedRow>,
+}
+
 /// One request and the records that it carries.
+#[derive(Clone)]
 pub(super) struct Parcel {
     pub rows: Vec<usize>,
     pub bodies: Vec<Bytes>,
@@ -86,6 +99,10 @@ impl Plan {
             )
             .into());
         }
+        let version = config.version.as_ref().map(|version| {
+            let column = format!("{{{}}}", version.column);
+            Template::read(&column).map_err(WriteFault::template("version.column"))
+        });
         Ok(Self {
             url,
             method: config.method,
@@ -93,7 +110,7 @@ impl Plan {
             body: Body::read(config.body.as_ref())?,
             batch,
             token: token.transpose()?,
-            version: config.version.as_ref().map(|version| version.column.clone()),
+            version: version.transpose()?,
             overtaken,
             probe,
             repeat,
@@ -110,10 +127,25 @@ impl Plan {
         self.body.check(&shape.schema)?;
         if let Some(probe) = &self.probe {
             probe.check("probe", &shape.schema)?;
+            // What is found may be an older value, or what a PATCH was to change.
+            if self.method != Method::Post || self.is_harmless() {
+                let what = "`probe` is for POST without `idempotent` and `idempotency`: elsewhere a record that is there may be an older one";
+                return Err(WriteFault::Config(what.to_owned()));
+            }
+            if !probe.names(&shape.key) {
+                return Err(WriteFault::ProbeWithoutIdentity);
+            }
         }
         if let Some(version) = &self.version {
-            let one = Template::read(&format!("{{{version}}}"));
-            one.and_then(|one| one.check(&shape.schema)).map_err(WriteFault::template("version.column"))?;
+            version.check(&shape.schema).map_err(WriteFault::template("version.column"))?;
+            let by_body = |column: &str| self.method != Method::Delete && self.body.holds(column);
+            let is_sent =
+                |column: &str| by_body(column) || self.headers.hold(column) || self.url.holds(column);
+            if !version.columns().all(is_sent) {
+                let what =
+                    "the API never gets the column of `version`: write it into `body`, a header or `url`";
+                return Err(WriteFault::Config(what.to_owned()));
+            }
         }
         if matches!(self.repeat, Repeat::Replaces { .. }) {
             let by_url = matches!(self.method, Method::Put | Method::Delete);
@@ -158,6 +190,22 @@ impl Plan {
         self.token.is_some()
     }
 
+    /// Whether a status would come back for any record.
+    pub(super) fn is_no_fault_of_a_record(&self, status: StatusCode) -> bool {
+        match status {
+            StatusCode::PAYMENT_REQUIRED
+            | StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::LENGTH_REQUIRED
+            | StatusCode::UNSUPPORTED_MEDIA_TYPE
+            | StatusCode::MISDIRECTED_REQUEST
+            | StatusCode::UPGRADE_REQUIRED
+            | StatusCode::PRECONDITION_REQUIRED => true,
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => !self.headers.vary(),
+            StatusCode::NOT_FOUND | StatusCode::GONE => !self.url.has_path_of_columns(),
+            _ => false,
+        }
+    }
+
     /// Whose turn a record waits for; an error says which column of the identity has no value.
     fn lane_of(&self, records: &RecordBatch, row: usize) -> Result<String, String> {
         let lane = self.lane.get_or_init(|| {
@@ -179,12 +227,8 @@ impl Plan {
         }
     }
 
-    /// The requests of some records, and the rows that cannot be one.
-    pub(super) fn parcels(
-        &self,
-        records: &RecordBatch,
-        tokens: &[Token],
-    ) -> Result<(Vec<Parcel>, Vec<RefusedRow>), WriteFault> {
+    /// The requests of some records.
+    pub(super) fn parcels(&self, records: &RecordBatch, tokens: &[Token]) -> Result<Parcels, WriteFault> {
         let rows = records.num_rows();
         let bodies = match self.method {
             Method::Delete => vec![Ok(Bytes::new()); rows],
@@ -209,6 +253,9 @@ impl Plan {
                         HeaderValue::from_str(&token.to_string()).map_err(|error| error.to_string())?;
                     headers.insert(name.clone(), value);
                 }
+                if let Some(version) = &self.version {
+                    version.render(records, row, |_, _| ()).map_err(|why| format!("`version`: {why}"))?;
+                }
                 let lane = self.lane_of(records, row)?;
                 let request = Request { method: self.method.http(), url, headers, body: None };
                 Ok(Parcel { rows: vec![row], bodies: vec![body], request, lane })
@@ -218,14 +265,11 @@ impl Plan {
                 Err(reason) => refused.push(RefusedRow { row, code: codes::UNHELD, reason }),
             }
         }
+        let mut older = HashMap::new();
         if self.only_last() {
-            let mut seen = std::collections::HashSet::with_capacity(parcels.len());
-            let mut last: Vec<Parcel> = Vec::with_capacity(parcels.len());
-            last.extend(parcels.into_iter().rev().filter(|parcel| seen.insert(parcel.lane.clone())));
-            last.reverse();
-            parcels = last;
+            (parcels, older) = newest_of(parcels);
         }
-        Ok((parcels, refused))
+        Ok(Parcels { newest: parcels, older, refused })
     }
 
     /// Puts the body of its records into a request.
@@ -272,6 +316,22 @@ impl Plan {
             }
         }
     }
+}
+
+/// The last parcel of each lane, and by its row the one before it, and so on.
+fn newest_of(parcels: Vec<Parcel>) -> (Vec<Parcel>, HashMap<usize, Parcel>) {
+    let (mut newest, mut older) = (Vec::<Option<Parcel>>::with_capacity(parcels.len()), HashMap::new());
+    let mut known: HashMap<String, usize> = HashMap::with_capacity(parcels.len());
+    for parcel in parcels {
+        let place = newest.len();
+        if let Some(before) = known.insert(parcel.lane.clone(), place).and_then(|at| newest.get_mut(at))
+            && let (Some(before), Some(row)) = (before.take(), parcel.rows.first())
+        {
+            older.insert(*row, before);
+        }
+        newest.push(Some(parcel));
+    }
+    (newest.into_iter().flatten().collect(), older)
 }
 
 fn repeat(config: &SinkConfig, timeout_ms: u64) -> Result<Repeat, WriteFault> {

@@ -15,7 +15,7 @@ use hapax_protocol::code::Code;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
 
-use super::plan::{Parcel, Plan};
+use super::plan::{Parcel, Parcels, Plan};
 use super::verdict::{Verdict, verdict};
 use crate::client::{Answer, Host, Lost, Request, SHORT};
 use crate::codes;
@@ -53,6 +53,8 @@ struct Round<'a> {
     poster: &'a Poster,
     deadline: Option<&'a Deadline>,
     records: &'a RecordBatch,
+    /// By the row that takes its place: what is sent only if the API refuses that one.
+    older: HashMap<usize, Parcel>,
     /// One request failed: no other leaves any more.
     failed: AtomicBool,
 }
@@ -70,10 +72,11 @@ impl Poster {
         if sending.records.num_rows() == 0 {
             return Ok(Sent::default());
         }
-        let (parcels, refused) = self.plan.parcels(sending.records, sending.tokens)?;
+        let Parcels { newest, older, refused } = self.plan.parcels(sending.records, sending.tokens)?;
         let failed = AtomicBool::new(false);
-        let round = Round { poster: self, deadline: sending.deadline, records: sending.records, failed };
-        let lanes = self.lanes(parcels);
+        let round =
+            Round { poster: self, deadline: sending.deadline, records: sending.records, older, failed };
+        let lanes = self.lanes(newest);
         let mut made = Made { refused, ..Made::default() };
         let mut ended = futures::stream::iter(lanes.into_iter().map(|lane| round.lane(lane)))
             .buffer_unordered(self.concurrency);
@@ -152,24 +155,46 @@ impl Round<'_> {
             Ended::Taken => {}
             Ended::Unknown => made.unknown.extend(parcel.rows),
             Ended::Refused(code, reason) => match parcel.rows.as_slice() {
-                [row] => made.refused.push(RefusedRow { row: *row, code, reason }),
+                [row] => self.refused_one(RefusedRow { row: *row, code, reason }, made).await?,
                 // Each by itself, to find those that are meant.
                 _ => {
                     for (row, body) in parcel.rows.into_iter().zip(parcel.bodies) {
                         let request = Request { body: None, ..parcel.request.clone() };
-                        let mut one =
+                        let one =
                             Parcel { rows: vec![row], bodies: vec![body], request, lane: String::new() };
-                        self.poster.plan.seal(&mut one)?;
-                        match self.request(&one).await? {
-                            Ended::Taken => {}
-                            Ended::Unknown => made.unknown.push(row),
-                            Ended::Refused(code, reason) => {
-                                made.refused.push(RefusedRow { row, code, reason })
-                            }
+                        if let Some(refused) = self.alone(one, made).await? {
+                            self.refused_one(refused, made).await?;
                         }
                     }
                 }
             },
+        }
+        Ok(())
+    }
+
+    /// Sends one record by itself, and says whether it is refused.
+    async fn alone(&self, mut one: Parcel, made: &mut Made) -> Result<Option<RefusedRow>, SinkError> {
+        self.poster.plan.seal(&mut one)?;
+        let row = one.rows.first().copied().unwrap_or_default();
+        Ok(match self.request(&one).await? {
+            Ended::Taken => None,
+            Ended::Unknown => {
+                made.unknown.push(row);
+                None
+            }
+            Ended::Refused(code, reason) => Some(RefusedRow { row, code, reason }),
+        })
+    }
+
+    /// A record is refused, and has taken no place: the one that it was to replace is sent, and so on.
+    async fn refused_one(&self, refused: RefusedRow, made: &mut Made) -> Result<(), SinkError> {
+        let mut next = Some(refused);
+        while let Some(refused) = next.take() {
+            let older = self.older.get(&refused.row).cloned();
+            made.refused.push(refused);
+            if let Some(older) = older {
+                next = self.alone(older, made).await?;
+            }
         }
         Ok(())
     }
@@ -180,15 +205,13 @@ impl Round<'_> {
         let mut attempts = 0;
         loop {
             let line = host.turn().await;
-            if self.deadline.is_some_and(Deadline::is_past) {
-                return Err(WriteFault::Late { place: host.place() }.into());
-            }
-            let sent = host.send(&parcel.request, SHORT).await;
+            let sent = host.send_until(&parcel.request, SHORT, self.deadline).await;
             drop(line);
             attempts += 1;
             let is_last = attempts >= self.poster.attempts_max();
             match sent {
                 Err(Lost::Never(fault)) => return Err(fault.into()),
+                Err(Lost::Late) => return Err(WriteFault::Late { place: host.place() }.into()),
                 Err(Lost::Unsent(reason)) if is_last => {
                     return Err(HostFault::Gone { place: host.place(), reason }.into());
                 }
@@ -244,8 +267,11 @@ impl Round<'_> {
         }
     }
 
-    /// The API says that something stands in the way.
+    /// The API says that something stands in the way. What is found by key may be an older value, and proves nothing.
     async fn conflict(&self, parcel: &Parcel, answer: &Answer) -> Result<Ended, SinkError> {
+        if self.poster.plan.is_harmless() {
+            return Ok(self.refused(answer));
+        }
         match self.probe(parcel).await? {
             Some(true) => Ok(Ended::Taken),
             _ => Ok(self.refused(answer)),
@@ -273,7 +299,7 @@ impl Round<'_> {
                     }
                 }
                 Err(Lost::Never(fault)) => return Err(fault.into()),
-                Err(Lost::Unsent(_) | Lost::Unknown(_)) => {}
+                Err(Lost::Unsent(_) | Lost::Unknown(_) | Lost::Late) => {}
             }
             tokio::time::sleep(backoff(attempt)).await;
         }
@@ -281,14 +307,14 @@ impl Round<'_> {
     }
 
     fn refused(&self, answer: &Answer) -> Ended {
-        let said = self.poster.host.hide(answer.excerpt());
+        let said = self.poster.host.excerpt(answer);
         Ended::Refused(codes::REFUSED, format!("HTTP status {}: {said}", answer.status.as_u16()))
     }
 }
 
 fn failed(host: &Host, answer: &Answer) -> WriteFault {
     let (place, status) = (host.place(), answer.status.as_u16());
-    WriteFault::Failed { place, status, said: host.hide(answer.excerpt()) }
+    WriteFault::Failed { place, status, said: host.excerpt(answer) }
 }
 
 fn backoff(attempts: u32) -> Duration {

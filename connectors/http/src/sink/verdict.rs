@@ -43,10 +43,11 @@ pub(super) fn verdict(plan: &Plan, answer: &Answer) -> Verdict {
         StatusCode::CONFLICT if plan.has_tokens() => Verdict::Later,
         StatusCode::CONFLICT => Verdict::Conflict,
         StatusCode::UNPROCESSABLE_ENTITY if plan.has_tokens() => Verdict::Stop(reused),
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::TOO_EARLY => Verdict::Later,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::TOO_EARLY | StatusCode::LOCKED => Verdict::Later,
         // The request did not come to its end.
         StatusCode::REQUEST_TIMEOUT => Verdict::Unknown,
         StatusCode::SERVICE_UNAVAILABLE if answer.retry_after().is_some() => Verdict::Later,
+        status if plan.is_no_fault_of_a_record(status) => Verdict::Stop(not_the_record),
         status if status.is_client_error() => Verdict::Refused,
         status if status.is_server_error() => Verdict::Unknown,
         _ => Verdict::Stop(unclear),
@@ -55,9 +56,14 @@ pub(super) fn verdict(plan: &Plan, answer: &Answer) -> Verdict {
 
 fn unclear(host: &Host, answer: &Answer) -> WriteFault {
     let (place, status) = (host.place(), answer.status.as_u16());
-    WriteFault::Unclear { place, status, said: host.hide(answer.excerpt()) }
+    WriteFault::Unclear { place, status, said: host.excerpt(answer) }
+}
+
+fn not_the_record(host: &Host, answer: &Answer) -> WriteFault {
+    let (place, status) = (host.place(), answer.status.as_u16());
+    WriteFault::NotTheRecord { place, status, said: host.excerpt(answer) }
 }
 
 fn reused(host: &Host, answer: &Answer) -> WriteFault {
-    WriteFault::KeyReused { place: host.place(), said: host.hide(answer.excerpt()) }
+    WriteFault::KeyReused { place: host.place(), said: host.excerpt(answer) }
 }

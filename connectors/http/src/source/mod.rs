@@ -1,6 +1,7 @@
 //! The source: pages of JSON records, one after the other.
 
 mod json;
+mod link;
 mod paging;
 mod position;
 mod reader;
@@ -102,6 +103,7 @@ impl Pages {
         };
         let manner = Manner {
             auth: config.auth.as_ref(),
+            headers: &config.headers,
             rate: config.rate,
             timeout: client::timeout(config.timeout.as_deref())?,
             concurrency: 1,

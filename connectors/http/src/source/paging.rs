@@ -4,6 +4,7 @@ use reqwest::header::LINK;
 use url::Url;
 
 use super::json::{Document, is_pointer};
+use super::link::next_link;
 use super::position::Page;
 use crate::client::Answer;
 use crate::config;
@@ -110,9 +111,19 @@ impl Paging {
                 (records > 0).then(|| Page::Number(number.saturating_add(records)))
             }
             Self::Link => {
-                let links = answer.headers.get_all(LINK).iter().filter_map(|link| link.to_str().ok());
-                let Some(to) = links.into_iter().find_map(next_link) else { return Ok(None) };
-                let mut to = url.join(to).map_err(|error| wrong(format!("its link to the next: {error}")))?;
+                // What cannot be read may lead on.
+                let unread = |reason: String| wrong(format!("its header `Link` cannot be read: {reason}"));
+                let mut found = None;
+                for link in answer.headers.get_all(LINK) {
+                    let next = next_link(&String::from_utf8_lossy(link.as_bytes())).map_err(unread)?;
+                    found = found.or(next);
+                }
+                let Some(to) = found else { return Ok(None) };
+                if to.contains(char::REPLACEMENT_CHARACTER) {
+                    return Err(unread("its URL is not UTF-8".to_owned()));
+                }
+                let mut to =
+                    url.join(&to).map_err(|error| wrong(format!("its link to the next: {error}")))?;
                 if to.origin() != url.origin() {
                     return Err(wrong(format!(
                         "its link leads to another host, {}",
@@ -166,36 +177,29 @@ pub(super) fn set(url: &mut Url, name: &str, value: &str) {
     url.query_pairs_mut().clear().extend_pairs(others).append_pair(name, value);
 }
 
-/// The URL of `rel="next"` in a `Link` header.
-fn next_link(header: &str) -> Option<&str> {
-    let mut rest = header;
-    while let Some((_, behind)) = rest.split_once('<') {
-        let (url, behind) = behind.split_once('>')?;
-        let parameters = behind.split_once('<').map_or(behind, |(parameters, _)| parameters);
-        let is_next = parameters.split([';', ',']).any(|parameter| {
-            let value = parameter.trim().strip_prefix("rel=").map(|value| value.trim_matches('"'));
-            value.is_some_and(|value| value.split(' ').any(|rel| rel.eq_ignore_ascii_case("next")))
-        });
-        if is_next {
-            return Some(url);
-        }
-        rest = behind;
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_link_to_the_next_page_is_found() {
-        let header =
-            r#"<https://h/a?p=1>; rel="prev", </a?p=3,4>; title="x"; rel="last next", </z>; rel=first"#;
-        assert_eq!(next_link(header), Some("/a?p=3,4"));
-        assert_eq!(next_link("</b>;rel=next"), Some("/b"));
-        for none in ["", "</b>; rel=prev", "<b", "</b>; rel=\"nextone\""] {
-            assert_eq!(next_link(none), None, "{none}");
+    fn a_header_of_links_that_cannot_be_read_is_no_end() {
+        let url = Url::parse("http://h/x").unwrap();
+        let next = |links: &[&[u8]]| {
+            let mut headers = reqwest::header::HeaderMap::new();
+            for link in links {
+                headers.append(LINK, reqwest::header::HeaderValue::from_bytes(link).unwrap());
+            }
+            let answer =
+                Answer { status: reqwest::StatusCode::OK, headers, body: Vec::new(), is_whole: true };
+            let document = Document::read(b"[]").unwrap();
+            Paging::Link.next(&url, &url, &Page::First, &answer, &document, 0)
+        };
+        let link = |path: &str| Some(Page::Link(path.to_owned()));
+        assert_eq!(next(&[]).unwrap(), None);
+        assert_eq!(next(&[b"</x?p=0>; rel=prev", b"</x?p=2>; rel=\"next\""]).unwrap(), link("/x?p=2"));
+        assert_eq!(next(&[b"</x?p=2>; title=\"\xfc\"; rel=next"]).unwrap(), link("/x?p=2"));
+        for unread in [&b"</x?p=2; rel=next"[..], b"nonsense"] {
+            assert!(matches!(next(&[unread]), Err(ReadFault::NoNext { .. })));
         }
     }
 

@@ -1,7 +1,7 @@
 //! Reads on, page by page.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::temporal_conversions::timestamp_ms_to_datetime;
 use hapax_engine::Fut;
@@ -42,6 +42,10 @@ pub(super) struct Reader {
     stood: Option<Position>,
     /// The page that it is in.
     page: Option<Loaded>,
+    /// The number of the first record of this pass, or of what this reader read of it.
+    first: u64,
+    /// The page that the API did not know last, and how many records of its pass came before it.
+    unknown: Option<(Page, u64)>,
     /// How many records a page has that is full, where pages are numbered and one is known.
     full: Option<u64>,
 }
@@ -50,7 +54,8 @@ pub(super) struct Reader {
 struct Loaded {
     records: Vec<String>,
     next: Option<Page>,
-    date_unix_ms: u64,
+    /// A moment before it was listed, by the clock of the API, in milliseconds since 1970.
+    before_unix_ms: u64,
 }
 
 /// Why a page did not come.
@@ -85,7 +90,8 @@ impl Reader {
         stood: Option<Position>,
     ) -> Self {
         let spot = if spot.is_over { next_pass(&plan, &spot) } else { spot };
-        Self { host, plan, split, spot, stood, page: None, full: None }
+        let first = spot.ordinal;
+        Self { host, plan, split, spot, stood, page: None, first, unknown: None, full: None }
     }
 
     fn url(&self, spot: &Spot) -> Result<Url, ReadFault> {
@@ -103,7 +109,7 @@ impl Reader {
     async fn load(&self, spot: &Spot) -> Result<Loaded, Missing> {
         let url = self.url(spot)?;
         let name = shown(&url, &spot.page);
-        let answer = self.ask(&url, &name, spot).await?;
+        let (answer, before_unix_ms) = self.ask(&url, &name, spot).await?;
         if !answer.is_whole {
             return Err(ReadFault::TooLarge { page: name, bytes_max: PAGE_BYTES_MAX }.into());
         }
@@ -127,25 +133,28 @@ impl Reader {
         if read > 0 && !same {
             return Err(Missing::Changed(ReadFault::Changed { page: name, records: spot.read }));
         }
-        let date_unix_ms = answer.date_unix_ms().unwrap_or_else(unix_ms);
-        Ok(Loaded { records, next, date_unix_ms })
+        Ok(Loaded { records, next, before_unix_ms })
     }
 
-    /// Asks for a page, again and again while it does not come.
-    async fn ask(&self, url: &Url, name: &str, spot: &Spot) -> Result<Answer, Missing> {
+    /// Asks for a page, again and again while it does not come. With it comes a moment before it was listed.
+    async fn ask(&self, url: &Url, name: &str, spot: &Spot) -> Result<(Answer, u64), Missing> {
         let request =
             Request { method: Method::GET, url: url.clone(), headers: self.plan.headers.clone(), body: None };
         let mut attempts = 0;
         loop {
             let line = self.host.turn().await;
+            let (asked_at, asked_unix_ms) = (Instant::now(), unix_ms());
             let answer = self.host.send(&request, PAGE_BYTES_MAX).await;
             drop(line);
             attempts += 1;
             let away = match answer {
-                Ok(answer) if answer.status.is_success() => return Ok(answer),
+                Ok(answer) if answer.status.is_success() => {
+                    let before_unix_ms = before(&answer, asked_at.elapsed(), asked_unix_ms);
+                    return Ok((answer, before_unix_ms));
+                }
                 Ok(answer) => self.refused(&answer, name, spot)?,
                 Err(Lost::Never(fault)) => return Err(Missing::Error(fault.into())),
-                Err(lost @ (Lost::Unsent(_) | Lost::Unknown(_))) => {
+                Err(lost @ (Lost::Unsent(_) | Lost::Unknown(_) | Lost::Late)) => {
                     SourceError::from(lost.into_fault(&self.host.place()))
                 }
             };
@@ -159,7 +168,7 @@ impl Reader {
     /// What a status means that is no success: an error, or, if it may pass, the error that it is in the end.
     fn refused(&self, answer: &Answer, name: &str, spot: &Spot) -> Result<SourceError, Missing> {
         let status = answer.status;
-        let said = self.host.hide(answer.excerpt());
+        let said = self.host.excerpt(answer);
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             let place = self.host.place();
             let fault = HostFault::WrongCredentials { place, status: status.as_u16() };
@@ -198,7 +207,9 @@ impl Reader {
     async fn reload(&mut self) -> Result<(), SourceError> {
         let mut spot = self.spot.clone();
         let loaded = match self.load(&spot).await {
-            Err(Missing::Changed(_)) if self.plan.since.is_some() => {
+            Err(Missing::Changed(fault)) if self.plan.since.is_some() => {
+                self.demand_progress(&spot, fault)?;
+                self.first = spot.ordinal;
                 spot = Spot {
                     pass: spot.pass.saturating_add(1),
                     ordinal: spot.ordinal,
@@ -211,9 +222,22 @@ impl Reader {
         };
         let loaded = loaded?;
         if self.plan.since.is_some() && spot.begun_unix_ms.is_none() {
-            spot.begun_unix_ms = Some(loaded.date_unix_ms);
+            spot.begun_unix_ms = Some(loaded.before_unix_ms);
         }
         (self.spot, self.page) = (spot, Some(loaded));
+        Ok(())
+    }
+
+    /// Refuses to begin again where the API does not know a page a second time, and nothing more was read before it.
+    fn demand_progress(&mut self, spot: &Spot, fault: ReadFault) -> Result<(), ReadFault> {
+        if !matches!(fault, ReadFault::Refused { .. }) {
+            return Ok(());
+        }
+        let read = spot.ordinal.saturating_sub(self.first);
+        if self.unknown.as_ref().is_some_and(|(page, before)| *page == spot.page || read <= *before) {
+            return Err(fault);
+        }
+        self.unknown = Some((spot.page.clone(), read));
         Ok(())
     }
 
@@ -275,6 +299,7 @@ impl Reader {
             return Ok(None);
         }
         self.spot.is_over = true;
+        self.unknown = None;
         let stood = self.stood.as_ref().and_then(Spot::decoded);
         // What was handed out lies in this pass, and says not yet that it is over.
         if stood.is_none_or(|stood| stood.pass != self.spot.pass || stood.is_over) {
@@ -325,6 +350,16 @@ fn next_pass(plan: &Plan, over: &Spot) -> Spot {
     let lateness = plan.since.as_ref().map_or(0, |since| since.lateness.0);
     let since_unix_ms = over.begun_unix_ms.map(|begun| begun.saturating_sub(lateness));
     Spot { pass: over.pass.saturating_add(1), ordinal: over.ordinal, since_unix_ms, ..Spot::default() }
+}
+
+/// A moment before an answer was made, in milliseconds since 1970: by the clock of the API, which may write its date last.
+fn before(answer: &Answer, took: Duration, asked_unix_ms: u64) -> u64 {
+    let took = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    match answer.date_unix_ms() {
+        // A date has whole seconds.
+        Some(date) => date.saturating_sub(took).saturating_sub(1_000),
+        None => asked_unix_ms,
+    }
 }
 
 /// How many of these records one read brings.

@@ -1,7 +1,9 @@
 //! A sink before an API of the test's own.
 #![allow(dead_code)]
 
+use std::io::{BufRead, BufReader, Read, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Schema;
@@ -44,6 +46,56 @@ pub fn numbered(ids: std::ops::Range<i64>) -> RecordBatch {
 
 pub fn shape(schema: &Arc<Schema>, key: &[&str]) -> Shape {
     Shape { schema: Arc::clone(schema), key: key.iter().map(|name| (*name).to_owned()).collect() }
+}
+
+/// A server that answers each request by its head, with whole answers, one after the other.
+pub struct Small {
+    pub port: u16,
+    over: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Small {
+    pub fn start(mut answer: impl FnMut(&str) -> String + Send + 'static) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let over = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&over);
+        let thread = std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if ended.load(Ordering::Relaxed) {
+                    return;
+                }
+                let mut stream = stream.unwrap();
+                stream.set_read_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
+                let mut head = String::new();
+                let mut lines = BufReader::new(stream.try_clone().unwrap());
+                while lines.read_line(&mut head).is_ok_and(|read| read > 2) {}
+                let length = head
+                    .to_lowercase()
+                    .split("content-length: ")
+                    .nth(1)
+                    .map(|rest| rest.split('\r').next().unwrap().parse().unwrap());
+                let _ = lines.read_exact(&mut vec![0; length.unwrap_or(0)]);
+                let _ = stream.write_all(answer(&head).as_bytes());
+            }
+        });
+        Self { port, over, thread: Some(thread) }
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        let _ = std::net::TcpStream::connect(("127.0.0.1", self.port));
+        let _ = self.thread.take().unwrap().join();
+    }
+}
+
+/// An answer, with more headers.
+pub fn answered(status: u16, headers: &str, body: &str) -> String {
+    let length = body.len();
+    format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n{body}")
 }
 
 /// A sink that is ready for records of id and name, and a sender of it.
