@@ -295,7 +295,8 @@ async fn a_long_history_forgets_its_beginning_and_nothing_else() {
     );
     // Positions that move without a record are forgotten too.
     for n in 10_050..20_100_u64 {
-        let mut checkpoint = Checkpoint { through: Position::new(n.to_be_bytes().as_slice()), ..next(&stood, 0) };
+        let mut checkpoint =
+            Checkpoint { through: Position::new(n.to_be_bytes().as_slice()), ..next(&stood, 0) };
         checkpoint.totals = stood.totals;
         writer.commit(&checkpoint).await.unwrap();
         stood = checkpoint.standing();

@@ -9,7 +9,7 @@ pub mod scratch;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hapax_config::{Mistake, Pipeline, Section, codes};
+use hapax_config::{Mistake, Section, codes};
 use hapax_engine::fault::{SinkError, SourceError};
 use hapax_engine::ledger::Ledger;
 use hapax_engine::sink::{Kept, Sink, Target};

@@ -20,7 +20,6 @@ use hapax_protocol::identity::{Duplicates, Identity};
 use hapax_protocol::lease::Applicant;
 use hapax_transform::{Select, SelectError};
 
-use crate::codes;
 use crate::environment::Process;
 use crate::exit::{Exit, Failure, Report};
 use crate::output::Output;

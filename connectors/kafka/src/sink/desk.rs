@@ -55,6 +55,9 @@ pub(super) enum Far {
     Decided,
     /// To its end as it is now, which has to be decided first.
     End,
+    /// As [`Far::End`], but what is undecided is waited for a little while only, and nobody's transaction is ended. Brokers
+    /// answer a commit before those who read may see it.
+    Soon,
 }
 
 impl Desk {
@@ -135,6 +138,13 @@ impl Desk {
                 Outcome::Read => return Ok(guard),
                 Outcome::Foreign(why) | Outcome::Lost(why) => {
                     return Err(WriteFault::StateUnfit { state: self.topic.clone(), why }.into());
+                }
+                Outcome::Hidden if far == Far::Soon => {
+                    if since.elapsed() > HIDDEN_SOME {
+                        return Ok(guard);
+                    }
+                    drop(guard);
+                    tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 Outcome::Hidden if since.elapsed() > HIDDEN_MAX => {
                     return Err(WriteFault::StateHidden { state: self.topic.clone() }.into());
@@ -220,7 +230,7 @@ fn read(
     far: Far,
 ) -> Result<Outcome, KafkaError> {
     let end = match far {
-        Far::End => ahead.fetch_watermarks(topic, 0, PATIENCE)?.1,
+        Far::End | Far::Soon => ahead.fetch_watermarks(topic, 0, PATIENCE)?.1,
         Far::Decided => 0,
     };
     let (_, decided) = looker.fetch_watermarks(topic, 0, PATIENCE)?;

@@ -224,7 +224,7 @@ impl Handle {
         if !desk.is_there().await? {
             return Ok(None);
         }
-        let seen = desk.look(Far::Decided).await?;
+        let seen = desk.look(Far::Soon).await?;
         Ok(Some(ask(&seen.view)))
     }
 

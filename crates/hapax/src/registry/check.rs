@@ -4,7 +4,7 @@ use hapax_config::{Mistake, Pipeline, Section, codes};
 
 #[cfg(feature = "milvus")]
 use super::MILVUS;
-use super::{FILES, HTTP, KAFKA, MYSQL, NATS, POSTGRES, RABBITMQ, REDIS, SQLITE};
+use super::{FILES, HTTP, KAFKA, MYSQL, NATS, POSTGRES, RABBITMQ, REDIS, SQLITE, address};
 
 /// What the schema cannot say: keys of one section that exclude or need each other, and what only the
 /// connector's own reading finds.
