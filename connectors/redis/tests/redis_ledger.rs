@@ -161,3 +161,35 @@ async fn servers_that_forget_are_refused() {
     let config: LedgerConfig = serde_json::from_value(wrong).unwrap();
     assert_eq!(open(config, InDoubt::Hold).err().unwrap().fault.code(), codes::CONFIG);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_with_what_the_page_lists_is_enough() {
+    let server = Own::start(&[]);
+    let page = include_str!("../../../docs/connectors/redis.md").replace("\\\n ", "");
+    let listed = page.lines().find(|line| line.contains("~_hapax-ledger:*")).unwrap();
+    let rights: Vec<&str> = listed.split_whitespace().skip_while(|word| !word.starts_with('~')).collect();
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut connection = client.get_connection().unwrap();
+    let mut user = redis::cmd("ACL");
+    user.arg("SETUSER").arg("app").arg("on").arg(">secret").arg(&rights);
+    let () = user.query(&mut connection).unwrap();
+    let place = server.url().rsplit_once('@').unwrap().1.to_owned();
+    let pipeline = PipelineName::new("p").unwrap();
+    for (nth, retention) in ["unbounded", "1h"].into_iter().enumerate() {
+        let split = SplitId::new(retention);
+        let url = format!("redis://app:secret@{place}");
+        let ledger = at(&url, serde_json::json!({ "retention": retention }));
+        ledger.check().await.unwrap();
+        ledger.open(&pipeline, false).await.unwrap();
+        let id = |n: u64| RecordId((nth as u128 * 1_000 + u128::from(n)).to_be_bytes());
+        let arrivals: Vec<Arrival> = (0..300).map(|n| Arrival { id: id(n), ordinal: n }).collect();
+        for answer in [Claim::New, Claim::Replay] {
+            let claims = ledger.claim(&pipeline, &split, &arrivals).await.unwrap();
+            assert!(claims.iter().all(|claim| *claim == answer));
+        }
+        ledger.withdraw(&pipeline, &split, &arrivals[..5]).await.unwrap();
+        assert_eq!(ledger.claimant(&pipeline, &arrivals[0].id).await.unwrap(), None);
+        assert!(ledger.claimant(&pipeline, &arrivals[9].id).await.unwrap().is_some());
+        ledger.statistics(&pipeline).await.unwrap();
+    }
+}

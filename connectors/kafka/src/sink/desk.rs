@@ -55,8 +55,8 @@ pub(super) enum Far {
     Decided,
     /// To its end as it is now, which has to be decided first.
     End,
-    /// As [`Far::End`], but what is undecided is waited for a little while only, and nobody's transaction is ended. Brokers
-    /// answer a commit before those who read may see it.
+    /// As [`Far::End`] at the first look, but what is undecided is waited for a little while only, and nobody's transaction
+    /// is ended. Brokers answer a commit before those who read may see it.
     Soon,
 }
 
@@ -125,31 +125,35 @@ impl Desk {
         own: Option<&SplitId>,
     ) -> Result<OwnedMutexGuard<Seen>, SinkError> {
         let since = Instant::now();
+        // Somebody who commits again and again keeps nobody waiting.
+        let mut wanted = None;
         loop {
             let guard = Arc::clone(&self.seen).lock_owned().await;
             let (looker, ahead, cluster) =
                 (Arc::clone(&self.looker), Arc::clone(&self.looker_ahead), self.cluster.clone());
             let topic = self.topic.clone();
-            let read =
-                tokio::task::spawn_blocking(move || read_on(guard, &cluster, &looker, &ahead, &topic, far))
-                    .await;
+            let read = tokio::task::spawn_blocking(move || {
+                read_on(guard, &cluster, &looker, &ahead, &topic, (far, wanted))
+            })
+            .await;
             let (guard, outcome) = read.map_err(|_| self.cluster.fault(READING, KafkaError::Canceled))?;
             match outcome.map_err(|error| self.cluster.fault(READING, error))? {
                 Outcome::Read => return Ok(guard),
                 Outcome::Foreign(why) | Outcome::Lost(why) => {
                     return Err(WriteFault::StateUnfit { state: self.topic.clone(), why }.into());
                 }
-                Outcome::Hidden if far == Far::Soon => {
+                Outcome::Hidden(end) if far == Far::Soon => {
+                    wanted = Some(end);
                     if since.elapsed() > HIDDEN_SOME {
                         return Ok(guard);
                     }
                     drop(guard);
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
-                Outcome::Hidden if since.elapsed() > HIDDEN_MAX => {
+                Outcome::Hidden(_) if since.elapsed() > HIDDEN_MAX => {
                     return Err(WriteFault::StateHidden { state: self.topic.clone() }.into());
                 }
-                Outcome::Hidden => {
+                Outcome::Hidden(_) => {
                     let mut splits = guard.view.split_names();
                     splits.retain(|split| Some(split) != own);
                     drop(guard);
@@ -199,8 +203,8 @@ const READING: &str = "reading the positions";
 
 enum Outcome {
     Read,
-    /// Something undecided stands before the end.
-    Hidden,
+    /// Something undecided stands before this offset, the wanted end.
+    Hidden(i64),
     /// A message is none of ours.
     Foreign(String),
     /// The topic is shorter than it was.
@@ -215,9 +219,9 @@ fn read_on(
     looker: &Reads,
     ahead: &Reads,
     topic: &str,
-    far: Far,
+    how: (Far, Option<i64>),
 ) -> ReadOn {
-    let outcome = read(&mut seen, cluster, looker, ahead, topic, far);
+    let outcome = read(&mut seen, cluster, looker, ahead, topic, how);
     (seen, outcome)
 }
 
@@ -227,11 +231,12 @@ fn read(
     looker: &Reads,
     ahead: &Reads,
     topic: &str,
-    far: Far,
+    (far, wanted): (Far, Option<i64>),
 ) -> Result<Outcome, KafkaError> {
-    let end = match far {
-        Far::End | Far::Soon => ahead.fetch_watermarks(topic, 0, PATIENCE)?.1,
-        Far::Decided => 0,
+    let end = match (far, wanted) {
+        (Far::Decided, _) => 0,
+        (Far::Soon, Some(wanted)) => wanted,
+        (Far::End | Far::Soon, _) => ahead.fetch_watermarks(topic, 0, PATIENCE)?.1,
     };
     let (_, decided) = looker.fetch_watermarks(topic, 0, PATIENCE)?;
     if decided < seen.next {
@@ -242,7 +247,7 @@ fn read(
     {
         return Ok(Outcome::Foreign(why));
     }
-    Ok(if decided < end { Outcome::Hidden } else { Outcome::Read })
+    Ok(if decided < end { Outcome::Hidden(end) } else { Outcome::Read })
 }
 
 /// Reads the messages to an offset. Says what is none of ours.

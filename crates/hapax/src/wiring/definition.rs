@@ -30,6 +30,7 @@ const MAY_CHANGE: &[&str] = &[
     "group",
     "options",
     "security",
+    "unknown_fields",
     // Of APIs and vector databases: who asks, how fast, and what they are looked into by.
     "allow_private",
     "auth",
@@ -41,7 +42,6 @@ const MAY_CHANGE: &[&str] = &[
     "scratch",
     "timeout",
     "token",
-    "unknown_fields",
 ];
 
 /// A digest of what positions and identities mean: where records come from and go to, and what tells them

@@ -6,13 +6,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use hapax_engine::history::Unfinished;
+use hapax_engine::fault::SinkError;
+use hapax_engine::history::{Remembered, Unfinished};
 use hapax_engine::identify::Identifier;
-use hapax_engine::sink::{CommitId, Sink};
+use hapax_engine::ledger::Ledger;
+use hapax_engine::sink::{CommitId, Destination, Sink};
 use hapax_engine::source::{Numbers, Source};
 use hapax_engine::transform::Transform;
 use hapax_protocol::guarantee::Replay;
 use hapax_protocol::identity::{Identity, Place, RecordId};
+use hapax_protocol::lease::PipelineName;
 use hapax_protocol::position::{SplitId, Standing};
 use serde_json::json;
 
@@ -102,15 +105,7 @@ pub async fn gather(loaded: &Loaded, arguments: &Arguments, output: &Output) -> 
         }
     }
     let beside = loaded.ledger()?;
-    let mut claimed: HashMap<RecordId, Place> = HashMap::new();
-    for id in &subject.ids {
-        let claimant = match &beside {
-            Some(beside) => beside.claimant(name, id).await,
-            None => destination.claimant(name, id).await,
-        };
-        let claimant = claimant.map_err(failed)?;
-        claimed.extend(claimant.map(|place| (*id, place)));
-    }
+    let claimed = claims(beside.as_deref(), destination, name, &subject.ids).await.map_err(failed)?;
     let found = u64::try_from(arrivals.found.len()).unwrap_or(u64::MAX).saturating_add(arrivals.more);
     let source = Looked { found, unread };
     let records = match &origin {
@@ -121,17 +116,7 @@ pub async fn gather(loaded: &Loaded, arguments: &Arguments, output: &Output) -> 
     let places = places(arrivals.found, &subject, &claimed, &committed);
     let asked: Vec<Place> = places.iter().map(|(place, _)| place.clone()).collect();
     let mut remembered = destination.remembered(name, &asked).await.map_err(failed)?;
-    let mut stands = Vec::with_capacity(places.len());
-    for ((place, arrival), remembered) in places.iter().zip(&mut remembered) {
-        let through = arrival.as_ref().and_then(|arrival| arrival.through.as_ref());
-        stands.push(committed.stands(place, through));
-        if records == Numbers::Ascending {
-            remembered.commit = match through {
-                Some(through) => committed.commit_of(&place.split, through).await.map_err(failed)?,
-                None => None,
-            };
-        }
-    }
+    let stands = stand(&committed, &places, &mut remembered).await.map_err(failed)?;
     let traced =
         places.into_iter().zip(remembered).zip(stands).map(|(((place, arrival), remembered), stands)| {
             let id = arrival.as_ref().map_or_else(|| subject.ids.first().copied(), |arrival| arrival.id);
@@ -167,6 +152,44 @@ pub async fn gather(loaded: &Loaded, arguments: &Arguments, output: &Output) -> 
         destination: destination_rows,
         unfinished: unfinished.into_iter().map(|Unfinished::Decided(commit)| commit).collect(),
     })
+}
+
+/// Who claimed these identities, beside the destination or at it.
+async fn claims(
+    beside: Option<&dyn Ledger>,
+    destination: &dyn Destination,
+    name: &PipelineName,
+    ids: &[RecordId],
+) -> Result<HashMap<RecordId, Place>, SinkError> {
+    let mut claimed = HashMap::new();
+    for id in ids {
+        let claimant = match beside {
+            Some(beside) => beside.claimant(name, id).await?,
+            None => destination.claimant(name, id).await?,
+        };
+        claimed.extend(claimant.map(|place| (*id, place)));
+    }
+    Ok(claimed)
+}
+
+/// On which side of the position each record stands. Where a number does not lead to a commit, the commit is looked for.
+async fn stand(
+    committed: &Committed<'_>,
+    places: &[(Place, Option<Arrival>)],
+    remembered: &mut [Remembered],
+) -> Result<Vec<Stands>, SinkError> {
+    let mut stands = Vec::with_capacity(places.len());
+    for ((place, arrival), remembered) in places.iter().zip(remembered) {
+        let through = arrival.as_ref().and_then(|arrival| arrival.through.as_ref());
+        stands.push(committed.stands(place, through));
+        if committed.records == Numbers::Ascending {
+            remembered.commit = match through {
+                Some(through) => committed.commit_of(&place.split, through).await?,
+                None => None,
+            };
+        }
+    }
+    Ok(stands)
 }
 
 /// The only claim there is: where the types of a key had to be guessed, the ledger tells which was right.
