@@ -188,25 +188,6 @@ fn look(pair: &str, folder: &Path) -> Found {
     found
 }
 
-/// Whether a run has made anything visible or decided.
-pub fn has_progress(pair: &str, folder: &Path) -> bool {
-    if pair.ends_with("-to-sqlite") {
-        let Ok(db) = open(&folder.join("target.db")) else { return false };
-        let count = db.query_row("SELECT count(*) FROM events", [], |row| row.get::<_, i64>(0));
-        return count.is_ok_and(|count| count > 0);
-    }
-    if pair.ends_with("-to-redis") {
-        return redis::glance(folder).is_some_and(|(records, _)| !records.is_empty());
-    }
-    if pair.ends_with("-to-mysql") {
-        return mysql::glance(folder).is_some_and(|(records, _)| !records.is_empty());
-    }
-    if pair.ends_with("-to-postgres") {
-        return postgres::glance(folder).is_some_and(|(records, _)| !records.is_empty());
-    }
-    !parts(&folder.join("target")).is_empty()
-}
-
 fn open(path: &Path) -> rusqlite::Result<rusqlite::Connection> {
     rusqlite::Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE)
 }

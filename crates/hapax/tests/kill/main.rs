@@ -189,10 +189,14 @@ fn of_two_runs_started_at_once_one_is_fenced() {
     for pair in ["csv-to-sqlite", "csv-to-parquet", "csv-to-postgres", "csv-to-mysql", "csv-to-redis"] {
         let data = Data::generate(60_000, 11);
         let pipeline = Pipeline::new(pair, &data);
-        // The first run has made progress when the second starts; both then race to the end.
-        let first = pipeline.start(&[]);
-        pipeline.wait_for_progress();
-        let second = pipeline.start(&[]);
+        // Each stops itself once it has committed, so that both are at work at the same time however busy the
+        // machine is; then they race to the end.
+        let mut first = pipeline.start(&[("HAPAX_CRASH", "commit-after:2=stop")]);
+        first.stopped();
+        let mut second = pipeline.start(&[("HAPAX_CRASH", "commit-after:1=stop")]);
+        second.stopped();
+        first.go_on();
+        second.go_on();
         let (first, second) = (first.wait(), second.wait());
         assert_eq!((&first, &second), (&Ended::Code(5), &Ended::Code(0)), "{pair}");
         assert_eq!(pipeline.check(), Verdict::default(), "{pair}");

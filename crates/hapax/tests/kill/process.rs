@@ -264,14 +264,6 @@ impl<'a> Pipeline<'a> {
         assert_eq!(ended, Ended::Code(0), "{}: {}", self.pair, self.said());
     }
 
-    pub fn wait_for_progress(&self) {
-        let until = Instant::now() + LIMIT;
-        while !checker::has_progress(self.pair, &self.out()) {
-            assert!(Instant::now() < until, "{}: no progress: {}", self.pair, self.said());
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-
     /// What a reader sees of the destination now.
     pub fn glance(&self) -> Option<Verdict> {
         checker::glance(self.pair, &self.out(), self.data)

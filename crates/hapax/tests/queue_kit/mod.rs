@@ -170,9 +170,14 @@ impl Running {
         }
     }
 
+    /// Lets one that stopped itself go on.
+    pub fn wake(&self) {
+        kill_process(Pid::from_child(&self.0), Signal::CONT).unwrap();
+    }
+
     /// Lets it go on, and returns the code that it ends with.
     pub fn go_on(mut self) -> i32 {
-        kill_process(Pid::from_child(&self.0), Signal::CONT).unwrap();
+        self.wake();
         self.ended()
     }
 
