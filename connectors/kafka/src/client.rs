@@ -56,8 +56,8 @@ pub(crate) struct Watch(Arc<Mutex<Option<String>>>);
 impl Watch {
     fn hear(&self, words: &str) {
         let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // That a user is not known is said once, and drowned by what follows from it.
-        if !heard.as_deref().is_some_and(is_about_credentials) {
+        // That a user is not known, or a certificate, is said once, and drowned by what follows from it.
+        if !heard.as_deref().is_some_and(|heard| is_about_credentials(heard) || is_about_tls(heard)) {
             *heard = Some(words.to_owned());
         }
     }
@@ -316,7 +316,7 @@ fn cause(looker: &Reads, error: KafkaError) -> KafkaError {
 }
 
 fn enter(settings: &mut ClientConfig, security: &Security) -> Result<(), ClusterFault> {
-    let tls = security.tls || security.ca.is_some();
+    let tls = security.tls || security.ca.is_some() || security.certificate.is_some();
     let protocol = match (&security.user, tls) {
         (None, false) => "plaintext",
         (None, true) => "ssl",
@@ -341,6 +341,13 @@ fn enter(settings: &mut ClientConfig, security: &Security) -> Result<(), Cluster
         None if tls => settings.set("ssl.ca.location", "probe"),
         None => settings,
     };
+    match (&security.certificate, &security.key) {
+        (Some(certificate), Some(key)) => {
+            settings.set("ssl.certificate.location", certificate).set("ssl.key.location", key);
+        }
+        (None, None) => {}
+        _ => return Err(ClusterFault::config("security", "`certificate` and `key` need each other")),
+    }
     Ok(())
 }
 

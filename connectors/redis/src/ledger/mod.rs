@@ -16,6 +16,7 @@ use hapax_engine::Fut;
 use hapax_engine::fault::SinkError;
 use hapax_engine::ledger::{Ledger, Statistics};
 use hapax_engine::sink::Arrival;
+use hapax_engine::tls::Tls;
 use hapax_protocol::guarantee::{InDoubt, LedgerFacts, LedgerPlace, Retention};
 use hapax_protocol::identity::{Place, RecordId};
 use hapax_protocol::lease::PipelineName;
@@ -44,6 +45,9 @@ const NUMBER: &str = include_str!("number.lua");
 pub struct LedgerConfig {
     /// The server: `redis://user:password@host:port/0`, or `rediss://` for TLS.
     pub url: String,
+    /// The files of certificates that `rediss://` needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// How long identities are remembered: `unbounded`, or a time such as `7d`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<String>,
@@ -75,7 +79,7 @@ struct Known {
 
 /// Opens a ledger. Nothing is looked at yet.
 pub fn open(config: LedgerConfig, in_doubt: InDoubt) -> Result<RedisLedger, SinkError> {
-    let address = Address::read(&config.url)?;
+    let address = Address::read(&config.url, config.tls.as_ref())?;
     let wrong =
         || WriteFault::Config("`retention` is neither `unbounded` nor a time such as `7d`".to_owned());
     let retention = retention(config.retention.as_deref()).ok_or_else(wrong)?;
