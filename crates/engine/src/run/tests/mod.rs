@@ -325,7 +325,7 @@ async fn a_ledger_beside_is_refused_where_places_move_and_twins_where_a_record_i
         }
         fn claim<'a>(
             &'a self,
-            _: &'a PipelineName,
+            _: &'a hapax_protocol::lease::Lease,
             _: &'a SplitId,
             _: &'a [crate::sink::Arrival],
         ) -> crate::Fut<'a, Vec<Claim<Place>>, SinkError> {
@@ -333,7 +333,7 @@ async fn a_ledger_beside_is_refused_where_places_move_and_twins_where_a_record_i
         }
         fn withdraw<'a>(
             &'a self,
-            _: &'a PipelineName,
+            _: &'a hapax_protocol::lease::Lease,
             _: &'a SplitId,
             _: &'a [crate::sink::Arrival],
         ) -> crate::Fut<'a, (), SinkError> {
