@@ -62,6 +62,12 @@ pub(super) async fn whole(job: &Arc<Job>, split: &Split, halt: &Stop) -> Result<
             }
             // Nothing of it took effect: whoever was asked to stop may, the next run reads it again.
             Ok(End::Again(_)) if halt.requested() => return Ok(()),
+            // What was read before is committed, and nothing more was to be read.
+            Err(RunError::Source { error, .. })
+                if halt.requested() && error.kind == SourceErrorKind::Unavailable =>
+            {
+                return Ok(());
+            }
             Ok(End::Again(error)) | Err(error) => error,
         };
         cached = attempt.cached;
