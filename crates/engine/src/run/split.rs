@@ -3,7 +3,6 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use hapax_planted::{Mistake, planted};
 use hapax_protocol::identity::{Duplicates, Place};
@@ -14,6 +13,7 @@ use tokio::time::Instant;
 
 use super::channel::{Receiver, bounded_in_bytes};
 use super::effect::Onto;
+use super::pace::{Outage, Pace};
 use super::prepare::{Prepared, count};
 use super::reading::{Parcel, Read, ReadError, Reader, Reading};
 use super::writer::SplitWriter;
@@ -62,6 +62,12 @@ pub(super) async fn whole(job: &Arc<Job>, split: &Split, halt: &Stop) -> Result<
             }
             // Nothing of it took effect: whoever was asked to stop may, the next run reads it again.
             Ok(End::Again(_)) if halt.requested() => return Ok(()),
+            // What was read before is committed, and nothing more was to be read.
+            Err(RunError::Source { error, .. })
+                if halt.requested() && error.kind == SourceErrorKind::Unavailable =>
+            {
+                return Ok(());
+            }
             Ok(End::Again(error)) | Err(error) => error,
         };
         cached = attempt.cached;
@@ -85,29 +91,6 @@ pub(super) async fn whole(job: &Arc<Job>, split: &Split, halt: &Stop) -> Result<
             () = halt.wait() => {}
             () = tokio::time::sleep(pause) => {}
         }
-    }
-}
-
-/// A time in which nothing went through.
-struct Outage {
-    since: Option<Instant>,
-    failures: u32,
-}
-
-impl Outage {
-    fn none() -> Self {
-        Self { since: None, failures: 0 }
-    }
-
-    /// How long to wait after one more failure; `None` once it has lasted for too long. The last attempt is made when
-    /// the time is over.
-    fn pause(&mut self, outage_ms: u64) -> Option<Duration> {
-        const PAUSE_MAX_MS: u64 = 5_000;
-        let lasted = self.since.get_or_insert_with(Instant::now).elapsed();
-        let left = Duration::from_millis(outage_ms).checked_sub(lasted).filter(|left| !left.is_zero())?;
-        self.failures = self.failures.saturating_add(1);
-        let pause_ms = 100_u64.saturating_mul(1 << self.failures.min(6)).min(PAUSE_MAX_MS);
-        Some(Duration::from_millis(pause_ms).min(left))
     }
 }
 
@@ -172,26 +155,6 @@ pub(super) struct Open {
     /// What a repair moves again.
     pub again: Vec<Range<Ordinal>>,
     bytes: u64,
-}
-
-/// How often is committed.
-struct Pace {
-    interval: Duration,
-    /// How long the last commit took.
-    took: Duration,
-}
-
-impl Pace {
-    fn of(size: CommitSize) -> Self {
-        Self { interval: Duration::from_millis(size.interval_ms), took: Duration::ZERO }
-    }
-
-    /// When a commit is due whose first record was read then. It waited already where the commit before was still
-    /// under way; but as long as that one took is written first, so that a slow destination does not get commits with
-    /// hardly anything in them.
-    fn due(&self, read_at: Instant) -> Instant {
-        (read_at + self.interval).max(Instant::now() + self.took.min(self.interval))
-    }
 }
 
 impl Attempt<'_> {
