@@ -54,7 +54,10 @@ impl Milvus {
     ) -> Result<(Plan, Option<proto::CollectionSchema>), SinkError> {
         let name = &self.config.collection;
         let (schema, new) = match (line.describe(name).await, &self.config.create) {
-            (Ok(schema), _) => (schema, None),
+            (Ok(schema), create) => {
+                create.as_ref().map_or(Ok(()), |create| is_made(name, create, &schema))?;
+                (schema, None)
+            }
             (Err(ServerFault::NoCollection { .. }), Some(create)) => {
                 let schema = made(name, create, shape)?;
                 (schema.clone(), Some(schema))
@@ -136,13 +139,23 @@ impl Milvus {
                 ))
                 .into());
             }
-            if self.config.delete.as_ref() == Some(field.name()) {
-                return Err(unread(format!("`{}` says which records are not there", field.name())).into());
-            }
         }
-        let reading = Reading::back(self.address.clone(), collection, schema);
+        let reading = Reading::back(self.address.clone(), collection, schema, self.config.delete.as_deref());
         Ok(Arc::new(reading.map_err(|error| unread(error.to_string()))?))
     }
+}
+
+/// Whether a collection that is there has the vectors that `create` says.
+fn is_made(name: &str, create: &Create, schema: &proto::CollectionSchema) -> Result<(), WriteFault> {
+    let (field, dimension) = (&create.vector, create.dimension);
+    let found = match Collection::read(name, schema).field(field).map(|field| field.kind) {
+        Some(Kind::Vector { dimension: found }) if u32::try_from(found) == Ok(dimension) => return Ok(()),
+        Some(Kind::Vector { dimension: found }) => format!("its vectors `{field}` have {found} numbers"),
+        Some(kind) => format!("its field `{field}` is {kind}"),
+        None => format!("it has no field `{field}`"),
+    };
+    let wanted = format!("vectors `{field}` of {dimension} numbers");
+    Err(WriteFault::Made { collection: name.to_owned(), found, wanted })
 }
 
 /// The schema of a collection that is made for records of this shape.
@@ -233,6 +246,10 @@ impl Target for Milvus {
 
     fn prepare<'a>(&'a self, shape: &'a Shape) -> Fut<'a, (), SinkError> {
         Box::pin(self.made_ready(shape))
+    }
+
+    fn deletes(&self) -> Option<&str> {
+        self.config.delete.as_deref()
     }
 
     fn read_back(&self, schema: SchemaRef) -> Fut<'_, Arc<dyn Source>, SinkError> {

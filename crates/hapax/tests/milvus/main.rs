@@ -104,6 +104,20 @@ fn the_postgres_example_runs_and_follows_changes_and_deletions() {
     let seven = found.iter().find(|row| row["id"] == 7).unwrap();
     assert_eq!((found.len(), &seven["title"]), (2, &Value::from("other")));
     assert_eq!(seven["embedding"][0], 9.5);
+    let (code, said) = hapax.said(&["verify"]);
+    assert!(code == 0 && said.contains("10 deleted by the last record of their key"), "{said}");
+    // One that was deleted is put there again, and one that was not is taken away.
+    server.write_text(name, 103, 8);
+    server.remove(name, 300);
+    let (code, said) = hapax.said(&["verify"]);
+    assert!(code == 4 && said.contains("1 at the destination only") && said.contains("id=103"), "{said}");
+    assert!(said.contains("1 missing at the destination") && said.contains("id=300"), "{said}");
+    let (code, said) = hapax.said(&["verify", "--repair"]);
+    assert_eq!(code, 4, "{said}");
+    assert_eq!(server.count(name), 491);
+    server.remove(name, 103);
+    let (code, said) = hapax.said(&["verify"]);
+    assert_eq!(code, 0, "{said}");
     database.ask("UPDATE documents SET deleted = false WHERE id = 105");
     assert_eq!(hapax.moved(), 1);
     assert_eq!(server.count(name), 491);
