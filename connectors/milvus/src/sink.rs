@@ -85,10 +85,12 @@ impl Milvus {
     async fn made_ready(&self, shape: &Shape) -> Result<(), SinkError> {
         let mut line = self.address.connect().await?;
         let (plan, new) = self.planned(&mut line, shape).await?;
-        if let Some(schema) = &new {
-            line.create(schema).await?;
-        }
         if let Some(create) = &self.config.create {
+            if let Some(schema) = &new {
+                line.create(schema).await?;
+                // A new collection of Milvus Lite is loaded, and has no index: loading it would not miss one.
+                self.indexed(&mut line, create).await?;
+            }
             self.loaded(&mut line, create).await?;
         }
         if let Ok(mut slot) = self.plan.lock() {
@@ -105,14 +107,18 @@ impl Milvus {
         }
         match line.load(name).await {
             Err(fault) if fault.is_missing_index() => {
-                let (index, parameters) = create.index.parameters();
-                let parameters =
-                    [("index_type", index), ("metric_type", create.metric.name()), ("params", parameters)];
-                line.index(name, &create.vector, &parameters).await?;
+                self.indexed(line, create).await?;
                 line.load(name).await
             }
             loaded => loaded,
         }
+    }
+
+    async fn indexed(&self, line: &mut Line, create: &Create) -> Result<(), ServerFault> {
+        let (index, parameters) = create.index.parameters();
+        let parameters =
+            [("index_type", index), ("metric_type", create.metric.name()), ("params", parameters)];
+        line.index(&self.config.collection, &create.vector, &parameters).await
     }
 
     fn plan(&self) -> Result<Arc<Plan>, WriteFault> {
