@@ -275,7 +275,8 @@ impl Group {
 
     /// Whether the source has no record that should be there.
     fn is_removed_for_sure(&self) -> bool {
-        self.known && self.passable == 0 && self.candidates().all(|candidate| candidate.content == GONE)
+        let says_so = self.candidate.is_some() || self.may_be_gone;
+        says_so && self.passable == 0 && self.candidates().all(|candidate| candidate.content == GONE)
     }
 }
 

@@ -58,7 +58,7 @@ fn oracle(splits: &[&[Row]], destination: &[Row], by_key: bool, winner: Winner) 
         found[1] += left.len().saturating_sub(1) as u64;
         found[3] += u64::from(!left.is_empty() && !left.iter().any(|text| right.contains(text)));
     }
-    found[2] += there.values().map(|rows| rows.len() as u64).sum();
+    found[2] += there.values().map(|rows| rows.len() as u64).sum::<u64>();
     (found, undecided)
 }
 
@@ -189,4 +189,34 @@ fn as_many_records_of_one_identity_as_one_likes_need_no_more_memory() {
     destination.pop();
     let (found, missing) = joined(&[&source], &destination, Winner::All, 32 * 1024);
     assert_eq!((found.different.records, found.missing.records, missing.len()), (1, 1, 1));
+}
+
+#[test]
+fn what_was_removed_meanwhile_may_be_there_or_not() {
+    let content = |text: &str| if text == REMOVES { GONE } else { u128::from(text.as_bytes()[0]) };
+    let found = |source: &[(&str, bool)], destination: &[&str]| {
+        let (mut there, mut held) = (Sorter::new(1 << 20), Sorter::new(1 << 20));
+        for (ordinal, (text, optional)) in (0..).zip(source) {
+            let spot = Spot { split: 0, ordinal };
+            there.push(Line { id: 7, content: content(text), optional: *optional, spot }).unwrap();
+        }
+        for text in destination {
+            let spot = Spot { split: 0, ordinal: 0 };
+            held.push(Line { id: 7, content: content(text), optional: false, spot }).unwrap();
+        }
+        let (there, held) = (merge(vec![there]).unwrap(), merge(vec![held]).unwrap());
+        records(&join(there, held, Winner::Last, None).unwrap())
+    };
+    let moved: &[(&str, bool)] = &[("a", false), (REMOVES, true)];
+    assert_eq!(found(moved, &[]), [0; 4]);
+    assert_eq!(found(moved, &["a"]), [0; 4]);
+    assert_eq!(found(moved, &["b"]), [0, 0, 0, 1]);
+    assert_eq!(found(&[(REMOVES, true)], &[]), [0; 4]);
+    assert_eq!(found(&[(REMOVES, true)], &["a"]), [0, 0, 1, 0]);
+    // Removed, and put there again meanwhile.
+    let again: &[(&str, bool)] = &[(REMOVES, false), ("b", true)];
+    assert_eq!(found(again, &[]), [0; 4]);
+    assert_eq!(found(again, &["b"]), [0; 4]);
+    assert_eq!(found(again, &["a"])[0..2], [0, 0]);
+    assert_ne!(found(again, &["a"]), [0; 4]);
 }
