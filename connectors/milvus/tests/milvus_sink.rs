@@ -273,13 +273,22 @@ async fn a_quota_that_is_used_up_is_an_error_of_its_own_once_it_was_waited_for()
         "url": url, "collection": "denied", "create": { "vector": "vec", "dimension": 2, "index": "flat" },
     });
     let target = hapax_milvus::sink::open(serde_json::from_value(config).unwrap()).unwrap();
-    let batch = records(&[(Some(1), Some(vec![1.0, 2.0]), Some("a"))]);
-    let mut writer = sender(&target, &shape(&batch, &["id"])).await;
-    let error = writer.send(Sending { records: &batch, tokens: &[], deadline: None }).await.unwrap_err();
+    let one = |id: i64| records(&[(Some(id), Some(vec![1.0, 2.0]), Some("a"))]);
+    let mut writer = sender(&target, &shape(&one(0), &["id"])).await;
+    let (mut id, until) = (0, std::time::Instant::now() + std::time::Duration::from_secs(60));
+    // It denies nothing before it has first looked at its quotas.
+    let error = loop {
+        id += 1;
+        match writer.send(Sending { records: &one(id), tokens: &[], deadline: None }).await {
+            Err(error) => break error,
+            Ok(_) => assert!(std::time::Instant::now() < until, "the server denies nothing"),
+        }
+    };
     assert_eq!((error.kind, error.fault.code()), (SinkErrorKind::Unavailable, codes::QUOTA), "{error}");
     assert!(error.fault.help().contains("nothing was lost"), "{}", error.fault.help());
     let mut client = hapax_conformance::milvus::Client::at(&url).await;
-    assert_eq!(client.count("denied", "").await, 0);
+    assert_eq!(client.count("denied", &format!("id >= {id}")).await, 0, "what was denied took effect");
+    assert_eq!(client.count("denied", "").await, id - 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
