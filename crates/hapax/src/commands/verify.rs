@@ -126,6 +126,7 @@ pub async fn comparison(opened: &Opened, counters: &Progress) -> Result<Comparis
         transform: opened.transform.clone(),
         identity: pipeline.identity.value.clone(),
         winner: winner(opened),
+        deletes: opened.sink.destination().deletes().map(str::to_owned),
         set_aside: stand.set_aside,
         moved: stand.moved,
         destination: destination.await.map_err(failed)?,
@@ -210,6 +211,7 @@ pub fn words(report: &Report, file: &str) -> Vec<String> {
     for (number, what) in [
         (report.twins, "more than once in the source, one of each expected"),
         (report.undecided, "of which the order across splits is not known: any version counts as right"),
+        (report.deleted, "deleted by the last record of their key, not expected"),
         (report.set_aside, "set aside or dropped, not expected"),
         (report.unreadable, "at the destination that cannot be read or have no identity"),
         (report.splits_not_moved, "splits not moved yet, not compared"),
