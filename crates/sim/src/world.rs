@@ -356,12 +356,12 @@ impl Inner {
                 self.sink.keyed.extend(effects.records.into_iter().map(|record| (record.writer, record)));
             }
         }
-        for place in effects.settled {
-            self.sink.letters.remove(&place);
-        }
         for letter in effects.letters {
             // Setting the same place aside again changes nothing.
             self.sink.letters.entry(letter.place.clone()).or_insert(letter);
+        }
+        for place in effects.settled {
+            self.sink.letters.remove(&place);
         }
         self.perhaps_poll();
     }

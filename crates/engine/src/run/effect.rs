@@ -122,6 +122,42 @@ pub(super) async fn refuse_once(
     Ok(before.map(|(arrival, _)| arrival.ordinal).collect())
 }
 
+/// The records that took effect, as they would be known if they had been set aside.
+pub(super) fn as_letters(batch: &Prepared, effect: &Effect) -> Vec<Arrival> {
+    let left_out: BTreeSet<usize> = (effect.twins.iter().map(|(row, _)| *row))
+        .chain(effect.refused.iter().map(|refused| refused.row))
+        .chain(effect.in_doubt.iter().copied())
+        .collect();
+    let moved = (0..batch.records.num_rows()).filter(|row| !left_out.contains(row));
+    let known = arrivals(batch, moved).unwrap_or_default().into_iter();
+    known.map(|arrival| Arrival { id: aside(arrival.id), ..arrival }).collect()
+}
+
+/// The letters of records that took effect: each was set aside, and was not refused any more when it came back.
+pub(super) async fn letters_of(
+    writer: &mut SplitWriter,
+    split: &SplitId,
+    moved: Vec<Arrival>,
+) -> Result<Vec<Place>, RunError> {
+    let failed = |error| RunError::sink_in(Some(split), error);
+    let claims = writer.claim(&moved).await.map_err(failed)?;
+    if claims.len() != moved.len() {
+        return Err(RunError::Defect);
+    }
+    let (mut letters, mut free) = (Vec::new(), Vec::new());
+    for (arrival, claim) in moved.into_iter().zip(claims) {
+        match claim {
+            Claim::New => free.push(arrival),
+            Claim::Replay => letters.push(Place { split: split.clone(), ordinal: arrival.ordinal }),
+            Claim::Twin { of } => letters.push(of),
+        }
+    }
+    if !free.is_empty() {
+        writer.withdraw(&free).await.map_err(failed)?;
+    }
+    Ok(letters)
+}
+
 /// The identity of a record that is set aside. It is never the identity of one that moves.
 fn aside(id: RecordId) -> RecordId {
     digest(&[b"set aside\0".as_slice(), &id.0].concat())
@@ -183,4 +219,16 @@ fn arrivals(batch: &Prepared, rows: impl Iterator<Item = usize>) -> Option<Vec<A
         rows.filter_map(|row| Some(Arrival { id: *ids.get(row)?, ordinal: batch.ordinals.of(row) }))
             .collect(),
     )
+}
+
+/// A row that is set aside because its identity is another record's.
+pub(super) fn twin_of(row: usize, of: &Place) -> RefusedRow {
+    let reason = format!("twin: its identity was claimed by {of}");
+    RefusedRow { row, code: codes::TWIN, reason }
+}
+
+/// A row that may have taken effect already.
+pub(super) fn in_doubt(row: usize) -> RefusedRow {
+    let reason = "in doubt: it may have been sent, and whether it took effect is not known".to_owned();
+    RefusedRow { row, code: codes::IN_DOUBT, reason }
 }

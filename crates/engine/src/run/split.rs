@@ -19,12 +19,11 @@ use super::reading::{Parcel, Read, ReadError, Reader, Reading};
 use super::writer::SplitWriter;
 use super::{Job, OnError, RunError, Stop, effect, repair};
 use crate::batch::Rejected;
-use crate::codes;
 use crate::crash::{self, Point};
-use crate::dead_letter::DeadLetter;
+use crate::dead_letter::{DeadLetter, Ending, Settlement};
 use crate::durable::Durable;
 use crate::fault::{CommitError, SinkError, SinkErrorKind, SourceError, SourceErrorKind};
-use crate::sink::CommitSize;
+use crate::sink::{Arrival, CommitSize};
 use crate::source::Split;
 use crate::transform::RefusedRow;
 use crate::wire::{Taken, WireBatch};
@@ -154,6 +153,8 @@ pub(super) struct Open {
     pub totals: Totals,
     /// What a repair moves again.
     pub again: Vec<Range<Ordinal>>,
+    /// How many letters it settles.
+    settled: u64,
     bytes: u64,
 }
 
@@ -269,11 +270,15 @@ impl Attempt<'_> {
             writing.open = None;
             return Err(self.rejected(&batch.refusal(first)?));
         }
+        // Elsewhere a record does not come back, or a repeat may take effect.
+        let may_settle = self.job.places_move() && self.job.run.ledger.is_none();
+        let came_back = if may_settle { effect::as_letters(&batch, &effect) } else { Vec::new() };
         batch.refuse(&effect.refused)?;
-        batch.refuse(&effect.in_doubt.iter().map(|row| in_doubt(*row)).collect::<Vec<_>>())?;
+        batch.refuse(&effect.in_doubt.iter().map(|row| effect::in_doubt(*row)).collect::<Vec<_>>())?;
         let mut suppressed = match self.job.run.duplicates {
             Duplicates::DeadLetter => {
-                let twins: Vec<RefusedRow> = effect.twins.iter().map(|(row, of)| twin_of(*row, of)).collect();
+                let twins: Vec<RefusedRow> =
+                    effect.twins.iter().map(|(row, of)| effect::twin_of(*row, of)).collect();
                 batch.refuse(&twins)?;
                 0
             }
@@ -293,16 +298,45 @@ impl Attempt<'_> {
         if !letters.is_empty() {
             writing.writer.effects().set_aside(&letters).await.map_err(|e| self.sink(e))?;
         }
+        let settled = self.settle_mended(writing, came_back, !letters.is_empty()).await?;
         crash::point(Point::MidWrite);
 
         let totals =
             Totals { moved: effect.moved, suppressed, set_aside: count(letters.len()), ..batch.counts };
-        let open = Open::new(batch.through.clone(), totals, bytes);
+        let open = Open { settled, ..Open::new(batch.through.clone(), totals, bytes) };
         writing.open = Some(Open::joined(writing.open.take(), open));
         if let (Refusals::Leave, Some(open)) = (self.refusals, &mut writing.open) {
             repair::note_moved(&mut open.again, &batch, &effect);
         }
         Ok(refused)
+    }
+
+    /// Settles the letters of records that took effect although they had been set aside: `any` says that there is one
+    /// of this batch. Returns how many there were.
+    async fn settle_mended(
+        &self,
+        writing: &mut Writing,
+        moved: Vec<Arrival>,
+        any: bool,
+    ) -> Result<u64, RunError> {
+        let run = &self.job.run;
+        if moved.is_empty() {
+            return Ok(0);
+        }
+        if !any && writing.open.as_ref().is_none_or(|open| open.totals.set_aside == 0) {
+            let letters = run.sink.destination().dead_letters(&self.job.lease.pipeline, 1).await;
+            if letters.map_err(|e| self.sink(e))?.is_empty() {
+                return Ok(0);
+            }
+        }
+        let letters = effect::letters_of(&mut writing.writer, &self.split.id, moved).await?;
+        let settlement = Settlement {
+            ending: Ending::Moved,
+            epoch: writing.standing.epoch.next(),
+            settled_unix_ms: run.clock.unix_ms(),
+        };
+        writing.writer.effects().settle(&letters, &settlement).await.map_err(|e| self.sink(e))?;
+        Ok(count(letters.len()))
     }
 
     /// Writes bytes inside the open commit.
@@ -319,11 +353,13 @@ impl Attempt<'_> {
     /// Commits what is open. `Some` if the attempt cannot go on with this writer.
     pub async fn commit(&mut self, writing: &mut Writing) -> Result<Option<End>, RunError> {
         let Some(open) = writing.open.take() else { return Ok(None) };
+        let mut totals = writing.standing.totals.plus(open.totals);
+        totals.set_aside = totals.set_aside.saturating_sub(open.settled);
         let checkpoint = Checkpoint {
             after: writing.standing.position.clone(),
             through: open.through,
             epoch: writing.standing.epoch.next(),
-            totals: writing.standing.totals.plus(open.totals),
+            totals,
             again: open.again,
             made_unix_ms: self.job.run.clock.unix_ms(),
         };
@@ -435,21 +471,9 @@ impl Attempt<'_> {
     }
 }
 
-/// A row that is set aside because its identity is another record's.
-fn twin_of(row: usize, of: &Place) -> RefusedRow {
-    let reason = format!("twin: its identity was claimed by {of}");
-    RefusedRow { row, code: codes::TWIN, reason }
-}
-
-/// A row that may have taken effect already.
-fn in_doubt(row: usize) -> RefusedRow {
-    let reason = "in doubt: it may have been sent, and whether it took effect is not known".to_owned();
-    RefusedRow { row, code: codes::IN_DOUBT, reason }
-}
-
 impl Open {
     fn new(through: Position, totals: Totals, bytes: u64) -> Self {
-        Self { through, totals, again: Vec::new(), bytes }
+        Self { through, totals, again: Vec::new(), settled: 0, bytes }
     }
 
     /// What was open, with what was written since.
@@ -460,6 +484,7 @@ impl Open {
                 through: next.through,
                 totals: before.totals.plus(next.totals),
                 again: before.again,
+                settled: before.settled.saturating_add(next.settled),
                 bytes: before.bytes.saturating_add(next.bytes),
             },
         }

@@ -327,6 +327,23 @@ async fn where_places_move_each_twin_is_set_aside_and_a_refused_record_once() {
 }
 
 #[tokio::test]
+async fn a_record_that_comes_back_once_its_refusal_is_over_settles_its_letter() {
+    let (tape, table) = (Tape::holding(&[1, 7, 2, 7, 7]), Table::default());
+    tape.redelivers();
+    table.refuse_times(7, 1);
+    let mut run = run_of(&tape, &table);
+    run.limits.batch_records_max = 2;
+    run.identity = Identity::Key(vec!["value".to_owned()]);
+    run.duplicates = Duplicates::Drop;
+    let totals = run.run().await.unwrap().totals;
+    assert_eq!((table.letters().len(), table.values()), (0, vec![1, 2, 7]));
+    let settled = table.settled();
+    assert_eq!(settled.len(), 1);
+    assert_eq!((settled[0].letter.place.ordinal, settled[0].settlement.ending), (1, Ending::Moved));
+    assert_eq!((totals.moved, totals.suppressed), (3, 1));
+}
+
+#[tokio::test]
 async fn a_ledger_beside_is_refused_where_places_move_and_twins_where_a_record_is_its_own() {
     struct Beside;
     impl Ledger for Beside {

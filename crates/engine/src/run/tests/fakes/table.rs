@@ -393,13 +393,13 @@ impl CoCommit for Pen {
             };
             held.history.push((committed, checkpoint.again.clone()));
             held.values.extend(open.values);
+            held.letters.extend(open.letters.into_iter().map(|letter| (letter.place.clone(), letter)));
             for (place, settlement) in open.settled {
                 if let Some(letter) = held.letters.remove(&place) {
                     let letter = DeadLetter { raw: String::new(), ..letter };
                     held.settled.insert(place, SettledLetter { letter, settlement });
                 }
             }
-            held.letters.extend(open.letters.into_iter().map(|letter| (letter.place.clone(), letter)));
             held.ledger.extend(open.claimed);
             if matches!(fault, Some(Fault::AnswerLostAfterEffect)) {
                 return Err(CommitError::Unknown(SinkError::unavailable(PlannedFault)));
