@@ -1,6 +1,7 @@
 //! What a pipeline file says of an HTTP API.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use hapax_engine::columns::Columns;
 use hapax_engine::message::UnknownFields;
@@ -64,6 +65,9 @@ pub struct SinkConfig {
     /// Whether the host may be at a private, loopback or link-local address.
     #[serde(default)]
     pub allow_private: bool,
+    /// A file of certificates (PEM) that sign the API's, beside those the system trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
     /// Where the API lists what it holds, for `hapax verify`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read: Option<ReadBack>,
@@ -104,12 +108,12 @@ pub enum Method {
 }
 
 impl Method {
-    pub(crate) fn http(self) -> reqwest::Method {
+    pub(crate) fn http(self) -> hyper::Method {
         match self {
-            Self::Put => reqwest::Method::PUT,
-            Self::Patch => reqwest::Method::PATCH,
-            Self::Post => reqwest::Method::POST,
-            Self::Delete => reqwest::Method::DELETE,
+            Self::Put => hyper::Method::PUT,
+            Self::Patch => hyper::Method::PATCH,
+            Self::Post => hyper::Method::POST,
+            Self::Delete => hyper::Method::DELETE,
         }
     }
 }
@@ -303,6 +307,9 @@ pub struct SourceConfig {
     /// Whether the host may be at a private, loopback or link-local address.
     #[serde(default)]
     pub allow_private: bool,
+    /// A file of certificates (PEM) that sign the API's, beside those the system trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
 }
 
 /// How pages follow each other. One of them.

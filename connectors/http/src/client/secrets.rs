@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
 
-use reqwest::Client;
-use reqwest::header::AUTHORIZATION;
 use url::form_urlencoded;
 
 /// Headers whose values are no secrets.
@@ -37,16 +35,6 @@ impl Secrets {
         }
         // One may be in another.
         all.sort_by_key(|one| std::cmp::Reverse(one.len()));
-    }
-
-    /// Remembers a user's password, and both as they are sent.
-    pub(super) fn add_basic(&self, client: &Client, user: &str, password: &str) {
-        self.add(password);
-        let request = client.get("http://localhost/").basic_auth(user, Some(password)).build();
-        let header = request.ok().and_then(|request| request.headers().get(AUTHORIZATION).cloned());
-        if let Some(sent) = header.as_ref().and_then(|header| header.to_str().ok()) {
-            self.add(sent.trim_start_matches("Basic "));
-        }
     }
 
     /// Remembers the values of headers that a file gives; of one with columns in it, what stands between them.

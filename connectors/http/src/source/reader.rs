@@ -11,14 +11,14 @@ use hapax_engine::fault::SourceError;
 use hapax_engine::message::Message;
 use hapax_engine::source::SplitReader;
 use hapax_protocol::position::{Position, SplitId};
-use reqwest::{Method, StatusCode};
+use hyper::{Method, StatusCode};
 use url::Url;
 
 use super::Plan;
 use super::json::{Document, items};
 use super::paging::{set, shown};
 use super::position::{Page, Spot};
-use crate::client::{Answer, Host, Lost, Request, unix_ms};
+use crate::client::{Answer, Host, Lost, Request, path_of, unix_ms};
 use crate::codes;
 use crate::fault::{HostFault, ReadFault};
 
@@ -138,8 +138,11 @@ impl Reader {
 
     /// Asks for a page, again and again while it does not come. With it comes a moment before it was listed.
     async fn ask(&self, url: &Url, name: &str, spot: &Spot) -> Result<(Answer, u64), Missing> {
-        let request =
-            Request { method: Method::GET, url: url.clone(), headers: self.plan.headers.clone(), body: None };
+        let (path, headers) = (
+            path_of(url).map_err(SourceError::from).map_err(Missing::Error)?,
+            Arc::clone(&self.plan.headers),
+        );
+        let request = Request { method: Method::GET, path, headers, body: None };
         let mut attempts = 0;
         loop {
             let line = self.host.turn().await;
