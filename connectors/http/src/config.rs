@@ -68,6 +68,10 @@ pub struct SinkConfig {
     /// A file of certificates (PEM) that sign the API's, beside those the system trusts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
+    /// What references in the section stand for: nobody is shown it. Hapax itself sets it.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub secrets: Vec<String>,
     /// Where the API lists what it holds, for `hapax verify`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read: Option<ReadBack>,
@@ -310,6 +314,10 @@ pub struct SourceConfig {
     /// A file of certificates (PEM) that sign the API's, beside those the system trusts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
+    /// What references in the section stand for: nobody is shown it. Hapax itself sets it.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub secrets: Vec<String>,
 }
 
 /// How pages follow each other. One of them.

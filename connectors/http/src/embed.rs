@@ -72,6 +72,10 @@ pub struct EmbedConfig {
     /// A file of certificates (PEM) that sign the endpoint's, beside those the system trusts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
+    /// What references in the section stand for: nobody is shown it. Hapax itself sets it.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub secrets: Vec<String>,
 }
 
 /// An endpoint.
@@ -131,6 +135,7 @@ impl Endpoint {
             concurrency: 4,
             allow_private: config.allow_private,
             ca: config.ca.as_deref(),
+            secrets: &config.secrets,
         };
         let host = Host::open(&url, manner)?;
         let texts_max = config.texts.unwrap_or(TEXTS_MAX);
@@ -206,6 +211,7 @@ impl Endpoint {
     }
 
     fn unread(&self, reason: String) -> EndpointFault {
+        let reason = self.host.hidden(&reason);
         EndpointFault::Unread { place: self.host.place(), reason }
     }
 

@@ -59,6 +59,8 @@ pub(crate) struct Manner<'a> {
     pub allow_private: bool,
     /// A file of certificates that are believed, beside those of the system.
     pub ca: Option<&'a Path>,
+    /// What references of the file stand for.
+    pub secrets: &'a [String],
 }
 
 /// One request.
@@ -109,17 +111,16 @@ pub(crate) fn address(text: &str) -> Result<Url, HostFault> {
     Ok(url)
 }
 
-/// A URL without what may be secret in it.
+/// A URL without what may be secret in it: a password, and parameters.
 fn shown(text: &str) -> String {
-    match (text.find("://"), text.rfind('@')) {
-        (Some(scheme), Some(at)) if at > scheme => {
-            format!(
-                "{}://…@{}",
-                text.get(..scheme).unwrap_or_default(),
-                text.get(at + 1..).unwrap_or_default()
-            )
-        }
-        _ => text.to_owned(),
+    let (behind, parameters) = text.split_once('?').map_or((text, ""), |(before, _)| (before, "?…"));
+    match (behind.find("://"), behind.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme => format!(
+            "{}://…@{}{parameters}",
+            behind.get(..scheme).unwrap_or_default(),
+            behind.get(at + 1..).unwrap_or_default()
+        ),
+        _ => format!("{behind}{parameters}"),
     }
 }
 
@@ -166,6 +167,8 @@ impl Host {
         let secrets = Secrets::default();
         auth.add_to(&secrets);
         secrets.add_headers(manner.headers);
+        secrets.add_parameters(url);
+        manner.secrets.iter().for_each(|secret| secrets.add(secret));
         let lines = Semaphore::new(usize::from(manner.concurrency));
         Ok(Self { wire, auth, secrets, pace: Pace::new(manner.rate), lines })
     }
@@ -188,6 +191,11 @@ impl Host {
     /// The first kilobyte of what an API sent, as text on one line, without secrets that it sent back.
     pub(crate) fn excerpt(&self, answer: &Answer) -> String {
         self.secrets.excerpt(&answer.body)
+    }
+
+    /// A text without secrets.
+    pub(crate) fn hidden(&self, text: &str) -> String {
+        self.secrets.hidden(text)
     }
 
     /// Lets no request leave for a while.

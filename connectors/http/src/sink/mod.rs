@@ -65,6 +65,7 @@ pub async fn open(config: SinkConfig) -> Result<Arc<dyn Target>, SinkError> {
         concurrency,
         allow_private: config.allow_private,
         ca: config.ca.as_deref(),
+        secrets: &config.secrets,
     };
     let host = Arc::new(Host::open(&plan.url.host()?, manner)?);
     Ok(Arc::new(Api { host, plan: Arc::new(plan), config, concurrency }))
@@ -162,6 +163,7 @@ impl Target for Api {
                 auth: self.config.auth.clone(),
                 allow_private: self.config.allow_private,
                 ca: self.config.ca.clone(),
+                secrets: self.config.secrets.clone(),
             };
             let source = Pages::open(config).await.map_err(|error| unread(error.to_string()))?;
             let source: Arc<dyn Source> = Arc::new(source);

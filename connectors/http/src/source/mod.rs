@@ -109,6 +109,7 @@ impl Pages {
             concurrency: 1,
             allow_private: config.allow_private,
             ca: config.ca.as_deref(),
+            secrets: &config.secrets,
         };
         let host = Arc::new(Host::open(&plan.url, manner)?);
         let headers = Arc::new(host.dressed(headers));
