@@ -87,9 +87,10 @@ impl One {
 /// Carries a connection on while something waits for it.
 async fn driven<T>(driver: &mut Option<Driver>, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
+    // At first a second time, for what the first put before the connection.
+    let mut rounds = 2;
     poll_fn(|context| {
-        // The second time for what the first put before the connection.
-        for _ in 0..2 {
+        for _ in 0..std::mem::replace(&mut rounds, 1) {
             if driver.as_mut().is_some_and(|driver| driver.as_mut().poll(context).is_ready()) {
                 *driver = None;
             }

@@ -291,7 +291,7 @@ impl Plan {
             }
         }
         let mut older = HashMap::new();
-        if self.only_last() {
+        if self.only_last() && numbers.0.len() < parcels.len() {
             (parcels, older) = newest_of(parcels);
         }
         Ok(Parcels { newest: parcels, older, refused })

@@ -55,11 +55,38 @@ struct Round {
     deadline: Option<Deadline>,
     records: RecordBatch,
     /// What is sent, one lane after the other by whoever has nothing to do.
-    lanes: Mutex<std::vec::IntoIter<Vec<Parcel>>>,
+    lanes: Mutex<Lanes>,
     /// By the row that takes its place: what is sent only if the API refuses that one.
     older: HashMap<usize, Parcel>,
     /// One request failed: no other leaves any more.
     failed: AtomicBool,
+}
+
+/// Parcels that go one after the other, many times.
+enum Lanes {
+    /// Each parcel by itself.
+    Single(std::vec::IntoIter<Parcel>),
+    /// Some together.
+    Lines(std::vec::IntoIter<Vec<Parcel>>),
+}
+
+impl Lanes {
+    fn lines(lines: Vec<Vec<Parcel>>) -> Self {
+        Self::Lines(lines.into_iter())
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Single(all) => all.len(),
+            Self::Lines(all) => all.len(),
+        }
+    }
+}
+
+/// A lane.
+enum Lane {
+    Single(Parcel),
+    Line(Vec<Parcel>),
 }
 
 /// What a call made.
@@ -83,7 +110,7 @@ impl Poster {
             poster: self.clone(),
             deadline: sending.deadline.cloned(),
             records: sending.records.clone(),
-            lanes: Mutex::new(lanes.into_iter()),
+            lanes: Mutex::new(lanes),
             older,
             failed: AtomicBool::new(false),
         });
@@ -107,7 +134,7 @@ impl Poster {
     }
 
     /// Parcels that go one after the other.
-    fn lanes(&self, parcels: Vec<Parcel>) -> Vec<Vec<Parcel>> {
+    fn lanes(&self, parcels: Vec<Parcel>) -> Lanes {
         if let Some(records) = self.plan.batch {
             let mut batches: Vec<Parcel> = Vec::new();
             for mut parcel in parcels {
@@ -121,13 +148,13 @@ impl Poster {
             }
             // A key that is in no two arrays has no order between them.
             return match self.plan.is_harmless() {
-                true => batches.into_iter().map(|batch| vec![batch]).collect(),
-                false => vec![batches],
+                true => Lanes::Single(batches.into_iter()),
+                false => Lanes::lines(vec![batches]),
             };
         }
         if self.plan.only_last() {
             // One of each key is left.
-            return parcels.into_iter().map(|parcel| vec![parcel]).collect();
+            return Lanes::Single(parcels.into_iter());
         }
         let mut lanes: Vec<Vec<Parcel>> = Vec::with_capacity(parcels.len());
         let mut known: HashMap<usize, usize> = HashMap::with_capacity(parcels.len());
@@ -140,7 +167,7 @@ impl Poster {
                 }
             }
         }
-        lanes
+        Lanes::lines(lanes)
     }
 
     fn attempts_max(&self) -> u32 {
@@ -161,13 +188,22 @@ impl Round {
         made
     }
 
-    fn next(&self) -> Option<Vec<Parcel>> {
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        lanes.next().filter(|_| !self.failed.load(Ordering::Relaxed))
+    fn next(&self) -> Option<Lane> {
+        if self.failed.load(Ordering::Relaxed) {
+            return None;
+        }
+        match &mut *self.lanes.lock().unwrap_or_else(PoisonError::into_inner) {
+            Lanes::Single(all) => all.next().map(Lane::Single),
+            Lanes::Lines(all) => all.next().map(Lane::Line),
+        }
     }
 
     /// Sends parcels one after the other.
-    async fn lane(&self, parcels: Vec<Parcel>, made: &mut Made) -> Result<(), SinkError> {
+    async fn lane(&self, lane: Lane, made: &mut Made) -> Result<(), SinkError> {
+        let parcels = match lane {
+            Lane::Single(parcel) => return self.parcel(parcel, made).await,
+            Lane::Line(parcels) => parcels,
+        };
         for parcel in parcels {
             if self.failed.load(Ordering::Relaxed) {
                 break;
