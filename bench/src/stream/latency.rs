@@ -31,6 +31,8 @@ pub fn measure(brokers: &str, from: &str, to: &str, rate: u64, seconds: u64) -> 
     } else {
         in_topic(brokers, to, count, all, producing)?
     };
+    let last = seen.iter().map(|(_, at)| *at).max().unwrap_or(start_us);
+    let per_second = total.saturating_mul(1_000_000) / u64::try_from(last - start_us).unwrap_or(1).max(1);
     let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
     let warm = start_us.saturating_add(seconds.saturating_mul(1_000_000) / i64::from(WARM_UP));
     let mut took: Vec<i64> =
@@ -42,7 +44,7 @@ pub fn measure(brokers: &str, from: &str, to: &str, rate: u64, seconds: u64) -> 
     };
     writeln!(
         io::stdout(),
-        "{{\"messages\": {}, \"p50_us\": {}, \"p90_us\": {}, \"p99_us\": {}, \"p999_us\": {}, \"max_us\": {}, \
+        "{{\"messages\": {}, \"per_s\": {per_second}, \"p50_us\": {}, \"p90_us\": {}, \"p99_us\": {}, \"p999_us\": {}, \"max_us\": {}, \
          \"producer_late_us\": {late_us}}}",
         took.len(),
         at(500),
@@ -70,8 +72,7 @@ fn probe(brokers: &str, topic: &str, partitions: i32) -> io::Result<()> {
 
 /// Sends at a rate, each message at its own time. Returns by how much one was late at most.
 fn produce(brokers: &str, topic: &str, partitions: i32, rate: u64, total: u64) -> io::Result<i64> {
-    // What is measured is not the waiting for others to come.
-    let producer = broker::producer(brokers, &[("linger.ms", "1")])?;
+    let producer = broker::producer(brokers, &[])?;
     let count = u64::try_from(partitions).unwrap_or(1).max(1);
     let mut values = Messages::new();
     let (start, mut late_us) = (Instant::now(), 0);

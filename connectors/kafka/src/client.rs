@@ -1,9 +1,11 @@
 //! A cluster, and what is asked of it. librdkafka waits in threads of its own; nothing here blocks the engine.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use hapax_engine::tls::Tls;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
@@ -56,8 +58,8 @@ pub(crate) struct Watch(Arc<Mutex<Option<String>>>);
 impl Watch {
     fn hear(&self, words: &str) {
         let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // That a user is not known is said once, and drowned by what follows from it.
-        if !heard.as_deref().is_some_and(is_about_credentials) {
+        // That a user is not known, or a certificate, is said once, and drowned by what follows from it.
+        if !heard.as_deref().is_some_and(|heard| is_about_credentials(heard) || is_about_tls(heard)) {
             *heard = Some(words.to_owned());
         }
     }
@@ -316,7 +318,8 @@ fn cause(looker: &Reads, error: KafkaError) -> KafkaError {
 }
 
 fn enter(settings: &mut ClientConfig, security: &Security) -> Result<(), ClusterFault> {
-    let tls = security.tls || security.ca.is_some();
+    let tls =
+        security.tls || security.ca.is_some() || security.certificate.is_some() || security.key.is_some();
     let protocol = match (&security.user, tls) {
         (None, false) => "plaintext",
         (None, true) => "ssl",
@@ -341,6 +344,15 @@ fn enter(settings: &mut ClientConfig, security: &Security) -> Result<(), Cluster
         None if tls => settings.set("ssl.ca.location", "probe"),
         None => settings,
     };
+    // librdkafka does not say which of the files is wrong.
+    let path = |text: &Option<String>| text.as_deref().map(PathBuf::from);
+    let files =
+        Tls { ca: path(&security.ca), certificate: path(&security.certificate), key: path(&security.key) };
+    Tls::read(Some(&files).filter(|_| tls), tls)
+        .map_err(|error| ClusterFault::config("security", &error.to_string()))?;
+    if let (Some(certificate), Some(key)) = (&security.certificate, &security.key) {
+        settings.set("ssl.certificate.location", certificate).set("ssl.key.location", key);
+    }
     Ok(())
 }
 

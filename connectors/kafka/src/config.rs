@@ -116,6 +116,12 @@ pub struct Security {
     /// A file with the certificates of authorities to trust, where those of the system do not do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<String>,
+    /// A file with the certificate (PEM) by which the cluster knows this client. Needs `key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// A file with the key (PEM) of `certificate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }
 
 /// What the value of a message that is read is.

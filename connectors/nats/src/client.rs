@@ -10,6 +10,7 @@ use async_nats::jetstream::{self, Context, Message};
 use async_nats::{ConnectOptions, Event};
 use futures::StreamExt;
 use hapax_engine::exact::url_part;
+use hapax_engine::tls::Tls;
 use tokio::sync::watch;
 use url::Url;
 
@@ -25,6 +26,7 @@ pub(crate) struct Address {
     user: String,
     password: Option<String>,
     place: String,
+    tls: Tls,
 }
 
 impl fmt::Debug for Address {
@@ -35,7 +37,7 @@ impl fmt::Debug for Address {
 
 impl Address {
     /// Reads `nats://user:password@host:port`.
-    pub(crate) fn read(url: &str) -> Result<Self, ServerFault> {
+    pub(crate) fn read(url: &str, tls: Option<&Tls>) -> Result<Self, ServerFault> {
         let bad = |reason: &str| ServerFault::BadUrl(reason.to_owned());
         let parsed = Url::parse(url).map_err(|error| bad(&error.to_string()))?;
         if !matches!(parsed.scheme(), "nats" | "tls") {
@@ -52,11 +54,15 @@ impl Address {
             return Err(bad("a token stands where a password does: nats://:TOKEN@host"));
         }
         let place = format!("{host}:{}", parsed.port().unwrap_or(4222));
+        // The client reads the files itself, and does not say which of them is wrong.
+        Tls::read(tls, parsed.scheme() == "tls")
+            .map_err(|error| ServerFault::Tls { place: place.clone(), reason: error.to_string() })?;
         Ok(Self {
             server: format!("{}://{place}", parsed.scheme()),
             user: plain(parsed.username())?,
             password: parsed.password().map(plain).transpose()?,
             place,
+            tls: tls.cloned().unwrap_or_default(),
         })
     }
 
@@ -89,6 +95,16 @@ impl Address {
             (_, None) => options,
             (user, Some(token)) if user.is_empty() => options.token(token.clone()),
             (user, Some(password)) => options.user_and_password(user.clone(), password.clone()),
+        };
+        let options = match &self.tls.ca {
+            Some(ca) => options.add_root_certificates(ca.clone()),
+            None => options,
+        };
+        let options = match (&self.tls.certificate, &self.tls.key) {
+            (Some(certificate), Some(key)) => {
+                options.add_client_certificate(certificate.clone(), key.clone())
+            }
+            _ => options,
         };
         let client = options.connect(self.server.as_str()).await;
         let client = client.map_err(|error| ServerFault::connecting(&self.place, &error))?;
@@ -193,7 +209,7 @@ mod tests {
 
     #[test]
     fn an_address_shows_no_password() {
-        let address = Address::read("nats://u%40x:s%2fecret@h").unwrap();
+        let address = Address::read("nats://u%40x:s%2fecret@h", None).unwrap();
         assert_eq!((address.place(), address.user.as_str()), ("h:4222", "u@x"));
         assert_eq!(address.password.as_deref(), Some("s/ecret"));
         assert!(!format!("{address:?}").contains("ecret"));
@@ -205,7 +221,7 @@ mod tests {
             "nats://u:%ff@h",
             "nats://secret@h",
         ] {
-            let said = Address::read(wrong).map(|_| ()).unwrap_err().to_string();
+            let said = Address::read(wrong, None).map(|_| ()).unwrap_err().to_string();
             assert!(!said.contains("secret"), "{said}");
         }
     }

@@ -59,4 +59,6 @@ codes! {
     NO_READ_BACK = 742;
     /// It is too late to send.
     LATE = 743;
+    /// The connection could not be encrypted as asked.
+    TLS = 744;
 }

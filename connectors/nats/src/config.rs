@@ -2,6 +2,7 @@
 
 use hapax_engine::columns::Columns;
 use hapax_engine::message::{Format, UnknownFields};
+use hapax_engine::tls::Tls;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,9 @@ pub struct SourceConfig {
     /// The server: `nats://user:password@host:port`, or `tls://`. A token is written
     /// `nats://:TOKEN@host:port`.
     pub url: String,
+    /// The files of certificates that `tls://` needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// The stream. It must exist.
     pub stream: String,
     /// Only messages of this subject; wildcards as NATS has them.
@@ -75,6 +79,9 @@ pub enum Metadata {
 pub struct SinkConfig {
     /// The server: `nats://user:password@host:port`, or `tls://`. A token is written `nats://:TOKEN@host:port`.
     pub url: String,
+    /// The files of certificates that `tls://` needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// The stream that takes the messages. It must exist.
     pub stream: String,
     /// The subject of each message: text, and columns in braces (`orders.{region}.{id}`). What a subject cannot hold of
@@ -87,8 +94,8 @@ pub struct SinkConfig {
     /// by its subject, of which the stream takes one message, for good (`subject`): it names the columns of the identity.
     #[serde(default)]
     pub once: Once,
-    /// What happens to records that may have been sent longer ago than the stream remembers ids: `stop` (default), or
-    /// `hold`, which sets them aside as in doubt.
+    /// What happens to records that may have been sent longer ago than the stream tells a repeat: `stop` (default),
+    /// `hold`, which sets them aside as in doubt, or `resend`, which sends them again: at-least-once.
     #[serde(default)]
     pub past_window: PastWindow,
     /// Where the server tells about itself: `http://host:8222`. Without it nobody knows how often it syncs its files.
@@ -116,4 +123,6 @@ pub enum PastWindow {
     Stop,
     /// They are set aside.
     Hold,
+    /// They are sent again.
+    Resend,
 }

@@ -5,6 +5,7 @@ mod write;
 use async_nats::ConnectErrorKind;
 use async_nats::jetstream::ErrorCode;
 use hapax_engine::fault::{Fault, SinkError, SourceError};
+use hapax_engine::tls::is_about;
 use hapax_protocol::code::Code;
 use hapax_protocol::identity::Place;
 use hapax_protocol::position::SplitId;
@@ -32,6 +33,14 @@ pub enum ServerFault {
         /// What was going on.
         doing: &'static str,
         /// The client's words.
+        reason: String,
+    },
+    /// No encryption, or with somebody who is not trusted.
+    #[error("no encrypted connection to {place}: {reason}")]
+    Tls {
+        /// Which server.
+        place: String,
+        /// What is wrong.
         reason: String,
     },
     /// No such stream.
@@ -73,6 +82,8 @@ impl ServerFault {
             ConnectErrorKind::ServerParse => {
                 Self::BadUrl("the server is named in no way it knows".to_owned())
             }
+            ConnectErrorKind::Tls => Self::Tls { place, reason: error.to_string() },
+            _ if is_about(&error.to_string()) => Self::Tls { place, reason: error.to_string() },
             _ => Self::Gone { place, doing: "connecting", reason: error.to_string() },
         }
     }
@@ -107,6 +118,7 @@ impl Fault for ServerFault {
             Self::BadUrl(_) => codes::BAD_URL,
             Self::WrongPassword { .. } => codes::WRONG_PASSWORD,
             Self::Gone { .. } => codes::GONE,
+            Self::Tls { .. } => codes::TLS,
             Self::NoStream { .. } => codes::NO_STREAM,
             Self::NoJetStream { .. } => codes::NO_JETSTREAM,
             Self::Failed { .. } => codes::SERVER_FAILED,
@@ -118,6 +130,7 @@ impl Fault for ServerFault {
             Self::BadUrl(_) => "Write it as nats://user:password@host:port; `@`, `:`, `/` and `%` of a password are written %40, %3A, %2F, %25.",
             Self::WrongPassword { .. } => "Check user and password, or the token, against the server's `authorization`.",
             Self::Gone { .. } => "Check host and port, and that the server runs. Then run again: it goes on behind the last commit.",
+            Self::Tls { .. } => "Nothing was moved. Name the authority that signed the server's certificate in `tls: { ca: FILE }`, and the client's `certificate` and `key` if the server asks for them; `url` names the host as the certificate does.",
             Self::NoStream { .. } => "`nats stream ls` lists the streams there are. One that was deleted took its messages with it.",
             Self::NoJetStream { .. } => "Start the server with `jetstream`, and enable it for the account.",
             Self::Failed { .. } => "See the server's log.",

@@ -1,27 +1,29 @@
 //! The sink: messages that a stream takes once, by an id it remembers for a while or by a subject of their own.
 
+mod memory;
 mod sender;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
-use async_nats::jetstream::stream::RetentionPolicy;
 use hapax_engine::Fut;
 use hapax_engine::columns::Columns;
 use hapax_engine::fault::SinkError;
 use hapax_engine::message::{Format, UnknownFields, raw_column};
-use hapax_engine::sink::{CommitSize, Past, Repeat, Sender, Shape, Target};
+use hapax_engine::sink::{CommitSize, Repeat, Sender, Shape, Target};
 use hapax_engine::source::Source;
 use hapax_engine::template::Template;
-use hapax_protocol::guarantee::{Durability, Guard, Window};
+use hapax_engine::tls::Tls;
+use hapax_protocol::guarantee::{Durability, Window};
 use hapax_protocol::position::SplitId;
 
 use crate::client::Address;
-use crate::config::{OnGap, Once, PastWindow, SinkConfig, SourceConfig};
+use crate::config::{OnGap, Once, SinkConfig, SourceConfig};
 use crate::fault::WriteFault;
 use crate::monitor::{self, Sync};
 use crate::source::Nats;
+use memory::Memory;
 use sender::Publisher;
 
 /// How long after it left a message may still arrive: the wait for its acknowledgement, and what a network adds.
@@ -36,7 +38,8 @@ pub struct Jet {
     address: Arc<Address>,
     plan: Arc<Plan>,
     url: String,
-    repeat: Repeat,
+    tls: Option<Tls>,
+    memory: Memory,
     condition: Option<String>,
 }
 
@@ -51,51 +54,11 @@ pub(crate) struct Plan {
 /// Opens the sink: looks whether the stream is there, and fits. Changes nothing.
 pub async fn open(config: SinkConfig) -> Result<Arc<dyn Target>, SinkError> {
     let subject = Template::read(&config.subject).map_err(WriteFault::Subject)?;
-    let address = Arc::new(Address::read(&config.url)?);
+    let address = Arc::new(Address::read(&config.url, config.tls.as_ref())?);
     let line = address.connect().await?;
     let stream = line.stream(&config.stream).await?;
-    let kept = &stream.cached_info().config;
-    let unfit = |reason: &str| WriteFault::Unfit { stream: config.stream.clone(), reason: reason.to_owned() };
-    if kept.no_ack {
-        return Err(unfit("it acknowledges nothing (`no_ack`)").into());
-    }
-    if kept.sealed {
-        return Err(unfit("it is sealed").into());
-    }
-    let window = Window(u64::try_from(kept.duplicate_window.as_millis()).unwrap_or(u64::MAX));
-    let repeat = match config.once {
-        Once::MessageId if window <= Window(UNDER_WAY.0.saturating_mul(2)) => {
-            let stream = config.stream.clone();
-            return Err(WriteFault::NoWindow { stream, window, least: UNDER_WAY }.into());
-        }
-        Once::MessageId => Repeat::Dropped {
-            window,
-            under_way: UNDER_WAY,
-            past: match config.past_window {
-                PastWindow::Stop => Past::Stop,
-                PastWindow::Hold => Past::Hold,
-            },
-        },
-        Once::Subject if kept.retention != RetentionPolicy::Limits => {
-            return Err(
-                unfit("it forgets what its consumers acknowledge, and would take a repeat then").into()
-            );
-        }
-        // A repeat is refused for good, and so is another value.
-        Once::Subject => Repeat::Replaces { guard: Guard::Version },
-    };
-    let mut conditions = Vec::new();
-    let limited = kept.max_age.as_millis() > 0 || kept.max_messages > 0 || kept.max_bytes > 0;
-    if limited && config.once == Once::Subject {
-        conditions.push("no record is sent again after the stream's limits have removed it".to_owned());
-    }
-    if config.once != Once::Subject && (limited || kept.retention != RetentionPolicy::Limits) {
-        conditions.push(
-            "the server is not restarted within the window after a message was removed from the stream: it then finds \
-             the ids of repeats in what the stream still holds"
-                .to_owned(),
-        );
-    }
+    let memory = Memory::of(&config, &stream.cached_info().config)?;
+    let mut conditions = memory.conditions.clone();
     match &config.monitor {
         None => conditions.push(
             "the server loses no message that it acknowledged: unless it has `sync_interval: always` a power loss takes what came since it last synced, by default up to 2 minutes (`monitor` lets Hapax look)".to_owned(),
@@ -110,7 +73,7 @@ pub async fn open(config: SinkConfig) -> Result<Arc<dyn Target>, SinkError> {
     }
     let condition = (!conditions.is_empty()).then(|| conditions.join("; and "));
     let plan = Plan { stream: config.stream, subject, format: config.format, once: config.once };
-    Ok(Arc::new(Jet { address, plan: Arc::new(plan), url: config.url, repeat, condition }))
+    Ok(Arc::new(Jet { address, plan: Arc::new(plan), url: config.url, tls: config.tls, memory, condition }))
 }
 
 impl Plan {
@@ -130,27 +93,15 @@ impl Plan {
         }
         Ok(())
     }
-
-    fn says(&self, repeat: Repeat) -> String {
-        match repeat {
-            Repeat::Dropped { window, .. } => format!(
-                "publish to {:?}, each message under an id of which the stream drops repeats for {window} (`duplicate_window`)",
-                self.stream
-            ),
-            _ => {
-                format!("publish to {:?}, one message a subject: a repeat is refused, for good", self.stream)
-            }
-        }
-    }
 }
 
 impl Target for Jet {
     fn repeat(&self) -> Repeat {
-        self.repeat
+        self.memory.repeat
     }
 
     fn durability(&self) -> Durability {
-        Durability::Durable
+        self.memory.durability
     }
 
     fn readers(&self) -> Option<String> {
@@ -162,7 +113,7 @@ impl Target for Jet {
     }
 
     fn check<'a>(&'a self, shape: &'a Shape) -> Fut<'a, Vec<String>, SinkError> {
-        let checked = self.plan.check(shape).map(|()| vec![self.plan.says(self.repeat)]);
+        let checked = self.plan.check(shape).map(|()| vec![self.memory.says.clone()]);
         Box::pin(std::future::ready(checked.map_err(SinkError::from)))
     }
 
@@ -178,6 +129,7 @@ impl Target for Jet {
             }
             let config = SourceConfig {
                 url: self.url.clone(),
+                tls: self.tls.clone(),
                 stream: self.plan.stream.clone(),
                 subject: None,
                 format: Format::Json,

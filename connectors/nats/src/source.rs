@@ -81,7 +81,7 @@ impl Nats {
             Metadata::MessageId => text("_message_id"),
         });
         let layout = Layout::new(bodies, beside.collect());
-        let address = Arc::new(Address::read(&config.url)?);
+        let address = Arc::new(Address::read(&config.url, config.tls.as_ref())?);
         let line = address.connect().await?;
         let stream = line.stream(&config.stream).await?;
         let kept = &stream.cached_info().config;

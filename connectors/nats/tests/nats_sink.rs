@@ -175,6 +175,19 @@ async fn the_stream_and_the_server_decide_what_is_promised() {
     let out = target(&scene, json!({})).await.unwrap();
     assert!(matches!(out.repeat(), Repeat::Dropped { window: Window(600_000), .. }));
     assert!(out.readers().unwrap().contains("power loss"));
+    let out = target(&scene, json!({ "once": "subject" })).await.unwrap();
+    assert_eq!(out.repeat(), Repeat::Refused { for_good: true });
+    assert!(out.readers().unwrap().contains("deny_purge"));
+    let hour = Duration::from_secs(3600);
+    let aged = Config { max_age: hour, deny_delete: true, deny_purge: true, ..Config::default() };
+    scene.stream("aged", aged).await;
+    scene.stream("sized", Config { max_bytes: 1 << 20, ..Config::default() }).await;
+    let by_subject = |name: &str| json!({ "once": "subject", "stream": scene.name(name) });
+    let aged = target(&scene, by_subject("aged")).await.unwrap();
+    assert!(matches!(aged.repeat(), Repeat::Dropped { window: Window(3_600_000), .. }));
+    assert!(!aged.readers().unwrap().contains("deny_purge"));
+    let sized = target(&scene, by_subject("sized")).await.unwrap();
+    assert_eq!(sized.repeat(), Repeat::Refused { for_good: false });
     let short = Duration::from_secs(3);
     for (name, config, more, expected) in [
         ("short", Config { duplicate_window: short, ..Config::default() }, json!({}), codes::NO_WINDOW),

@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use hapax_engine::tls::{Pem, Tls};
+use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionProperties};
 use url::Url;
@@ -21,6 +23,7 @@ const HEARTBEAT_S: u16 = 10;
 pub(crate) struct Address {
     uri: AMQPUri,
     place: String,
+    pem: Pem,
 }
 
 /// A connection and a channel in it.
@@ -45,7 +48,7 @@ impl fmt::Debug for Address {
 
 impl Address {
     /// Reads `amqp://user:password@host:port/vhost`.
-    pub(crate) fn read(url: &str) -> Result<Self, BrokerFault> {
+    pub(crate) fn read(url: &str, tls: Option<&Tls>) -> Result<Self, BrokerFault> {
         let bad = |reason: &str| BrokerFault::BadUrl(reason.to_owned());
         let parsed = Url::parse(url).map_err(|error| bad(&error.to_string()))?;
         if !matches!(parsed.scheme(), "amqp" | "amqps") {
@@ -62,7 +65,9 @@ impl Address {
         let default = if parsed.scheme() == "amqps" { 5671 } else { 5672 };
         let vhost = uri.vhost.trim_start_matches('/');
         let place = format!("{host}:{}/{vhost}", parsed.port().unwrap_or(default));
-        Ok(Self { uri, place })
+        let pem = Tls::read(tls, parsed.scheme() == "amqps")
+            .map_err(|error| BrokerFault::Tls { place: place.clone(), reason: error.to_string() })?;
+        Ok(Self { uri, place, pem })
     }
 
     /// Host, port and virtual host, for people.
@@ -76,7 +81,14 @@ impl Address {
         let properties = ConnectionProperties::default().with_connection_name("hapax".into());
         let fault = |error| BrokerFault::of(&self.place, CONNECTING, error);
         let entering = async {
-            let connection = Connection::connect_uri(self.uri.clone(), properties).await.map_err(fault)?;
+            let runtime = lapin::runtime::default_runtime().map_err(fault)?;
+            let certificates = OwnedTLSConfig {
+                identity: self.pem.client.clone().map(|(pem, key)| OwnedIdentity::PKCS8 { pem, key }),
+                cert_chain: self.pem.ca.as_deref().map(|pem| String::from_utf8_lossy(pem).into_owned()),
+            };
+            let connection =
+                Connection::connect_uri_with_config(self.uri.clone(), properties, certificates, runtime);
+            let connection = connection.await.map_err(fault)?;
             let channel = connection.create_channel().await.map_err(fault)?;
             Ok(Line { channel, connection })
         };
@@ -103,12 +115,12 @@ mod tests {
             ("amqp://u:secret@h:1/%2f", "h:1/", "/"),
             ("amqps://u:secret@h/shop?heartbeat=3", "h:5671/shop", "shop"),
         ] {
-            let address = Address::read(url).unwrap();
+            let address = Address::read(url, None).unwrap();
             assert_eq!((address.place(), address.uri.vhost.as_str()), (place, vhost), "{url}");
             assert!(!format!("{address:?}").contains("secret"));
         }
         for wrong in ["http://u:secret@h", "amqp://", "amqp", "amqp://u:secret@h?heartbeat=often"] {
-            let said = Address::read(wrong).map(|_| ()).unwrap_err().to_string();
+            let said = Address::read(wrong, None).map(|_| ()).unwrap_err().to_string();
             assert!(!said.contains("secret"), "{said}");
         }
     }

@@ -45,4 +45,6 @@ codes! {
     UNHELD = 705;
     /// What was written cannot be read back.
     NO_READ_BACK = 706;
+    /// The connection could not be encrypted as asked.
+    TLS = 707;
 }

@@ -2,6 +2,7 @@
 
 use hapax_engine::columns::Columns;
 use hapax_engine::message::{Format, UnknownFields};
+use hapax_engine::tls::Tls;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,9 @@ pub struct SourceConfig {
     /// The broker: `amqp://user:password@host:port/vhost`, or `amqps://`. The virtual host `/` is written `%2f`, or left
     /// out.
     pub url: String,
+    /// The files of certificates that `amqps://` needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// The queue. It must exist.
     pub queue: String,
     /// What the body of a message is: `json`, one object (default), or `raw`, bytes in a column `body`.
@@ -61,6 +65,9 @@ pub enum Metadata {
 pub struct SinkConfig {
     /// The broker: `amqp://user:password@host:port/vhost`, or `amqps://`.
     pub url: String,
+    /// The files of certificates that `amqps://` needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// The exchange. It must exist. Without it a message goes to the queue that its routing key names.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub exchange: String,

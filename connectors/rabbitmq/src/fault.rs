@@ -2,6 +2,7 @@
 
 use hapax_engine::fault::{Fault, SinkError, SourceError};
 use hapax_engine::template::TemplateError;
+use hapax_engine::tls::is_about;
 use hapax_protocol::code::Code;
 use hapax_protocol::identity::Place;
 use hapax_protocol::position::SplitId;
@@ -39,6 +40,14 @@ pub enum BrokerFault {
         doing: &'static str,
         /// Why.
         source: lapin::Error,
+    },
+    /// No encryption, or with somebody who is not trusted.
+    #[error("no encrypted connection to {place}: {reason}")]
+    Tls {
+        /// Which broker.
+        place: String,
+        /// What is wrong.
+        reason: String,
     },
     /// The broker did not answer in time.
     #[error("{place} did not answer within {waited_s} s while {doing}")]
@@ -102,6 +111,9 @@ impl BrokerFault {
         let place = place.to_owned();
         let ErrorKind::ProtocolError(error) = source.kind() else {
             return match source.kind() {
+                ErrorKind::IOError(error) if is_about(&error.to_string()) => {
+                    Self::Tls { place, reason: error.to_string() }
+                }
                 ErrorKind::IOError(_)
                 | ErrorKind::RuntimeShutdownError(_)
                 | ErrorKind::MissingHeartbeatError
@@ -152,6 +164,7 @@ impl Fault for BrokerFault {
             Self::WrongPassword { .. } => codes::WRONG_PASSWORD,
             Self::NoVhost { .. } => codes::NO_VHOST,
             Self::Gone { .. } | Self::Silent { .. } => codes::GONE,
+            Self::Tls { .. } => codes::TLS,
             Self::Missing { .. } | Self::Deleted { .. } => codes::NO_QUEUE,
             Self::Denied { .. } => codes::DENIED,
             Self::Exclusive { .. } => codes::EXCLUSIVE,
@@ -165,6 +178,7 @@ impl Fault for BrokerFault {
             Self::WrongPassword { .. } => "Check user and password; `rabbitmqctl authenticate_user NAME PASSWORD` asks the broker.",
             Self::NoVhost { .. } => "`rabbitmqctl list_vhosts` lists them, `rabbitmqctl list_permissions -p VHOST` who may enter.",
             Self::Gone { .. } | Self::Silent { .. } => "Check host and port, and that the broker runs. Then run again: what was not acknowledged comes again, and the ledger knows what took effect.",
+            Self::Tls { .. } => "Nothing was moved. Name the authority that signed the broker's certificate in `tls: { ca: FILE }`, and the client's `certificate` and `key` if the broker asks for them; `url` names the host as the certificate does.",
             Self::Missing { .. } => "Declare it first; `rabbitmqctl list_queues` lists the queues there are.",
             Self::Deleted { .. } => "What it held and had not been acknowledged went with it. Declare it again if that was a mistake.",
             Self::Denied { .. } => "Reading needs the permission `read` on the queue: `rabbitmqctl set_permissions -p VHOST USER '' '' 'QUEUE'`.",

@@ -51,7 +51,7 @@ pub async fn open(config: SinkConfig) -> Result<Arc<dyn Target>, SinkError> {
     if config.exchange.len() > sender::NAME_BYTES_MAX {
         return Err(WriteFault::Config("`exchange` has at most 255 bytes").into());
     }
-    let address = Arc::new(Address::read(&config.url)?);
+    let address = Arc::new(Address::read(&config.url, config.tls.as_ref())?);
     let line = address.connect().await?;
     if !config.exchange.is_empty() {
         let passive = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };

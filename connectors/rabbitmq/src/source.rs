@@ -75,7 +75,7 @@ impl Rabbitmq {
             Metadata::DeliveryCount => number("_delivery_count"),
         });
         let layout = Layout::new(bodies, beside.collect());
-        let address = Arc::new(Address::read(&config.url)?);
+        let address = Arc::new(Address::read(&config.url, config.tls.as_ref())?);
         let plan = Arc::new(Plan { queue: config.queue, layout, metadata, prefetch, workers });
         let source = Self { address, plan, workers };
         source.waiting().await?;

@@ -14,7 +14,7 @@ use hapax_engine::ledger::Ledger;
 use hapax_engine::sink::Arrival;
 use hapax_protocol::guarantee::InDoubt;
 use hapax_protocol::identity::RecordId;
-use hapax_protocol::lease::PipelineName;
+use hapax_protocol::lease::{FencingToken, Lease, PipelineName};
 use hapax_protocol::ledger::Claim;
 use hapax_protocol::position::SplitId;
 use hapax_redis::ledger::{LedgerConfig, open};
@@ -55,6 +55,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         return Err("the database is not empty".into());
     }
     let (pipeline, split) = (PipelineName::new("speed")?, SplitId::new("s"));
+    let lease = Lease { pipeline: pipeline.clone(), token: FencingToken::new(1) };
     let (mut of_ledger, mut of_bare) = (Vec::new(), Vec::new());
     let mut bytes: u64 = 0;
     for round in 0..ROUNDS {
@@ -63,7 +64,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         for from in (first..first + count).step_by(CALL as usize) {
             let arrivals: Vec<Arrival> =
                 (from..from + CALL).map(|n| Arrival { id: id(n), ordinal: n }).collect();
-            let claims = ledger.claim(&pipeline, &split, &arrivals).await.map_err(said)?;
+            let claims = ledger.claim(&lease, &split, &arrivals).await.map_err(said)?;
             if !claims.iter().all(|claim| *claim == Claim::New) {
                 return Err("a claim was not new".into());
             }

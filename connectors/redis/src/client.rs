@@ -6,8 +6,11 @@ use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, IntoConnectionInfo, Pipeline, RedisError, Value,
+    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, IntoConnectionInfo, Pipeline,
+    RedisError, TlsCertificates, Value,
 };
+
+use hapax_engine::tls::Tls;
 
 use crate::fault::ServerFault;
 use crate::server::{Persistence, Server};
@@ -38,7 +41,7 @@ pub(crate) struct Address {
 
 impl Address {
     /// Reads `redis://user:password@host:port/0`.
-    pub(crate) fn read(url: &str) -> Result<Self, ServerFault> {
+    pub(crate) fn read(url: &str, tls: Option<&Tls>) -> Result<Self, ServerFault> {
         let bad = |reason: &str| ServerFault::BadUrl(reason.to_owned());
         if !url.starts_with("redis://") && !url.starts_with("rediss://") {
             return Err(bad("it does not begin with redis:// or rediss://"));
@@ -52,7 +55,17 @@ impl Address {
             }
             _ => return Err(bad("it names no host")),
         };
-        let client = Client::open(info).map_err(|_| bad("it cannot be used"))?;
+        let wrong = |reason: String| ServerFault::Tls { place: place.clone(), reason };
+        let pem = Tls::read(tls, url.starts_with("rediss://")).map_err(|error| wrong(error.to_string()))?;
+        let client = match tls {
+            None => Client::open(info).map_err(|_| bad("it cannot be used"))?,
+            Some(_) => {
+                let client =
+                    pem.client.map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key });
+                let certificates = TlsCertificates { client_tls: client, root_cert: pem.ca };
+                Client::build_with_tls(info, certificates).map_err(|error| wrong(error.to_string()))?
+            }
+        };
         Ok(Self { client, place, answered: Arc::default() })
     }
 
@@ -244,12 +257,12 @@ mod tests {
 
     #[test]
     fn addresses_are_read_and_show_no_password() {
-        let address = Address::read("redis://ann:p%40ss%2Fword@db.example:6380/3").unwrap();
+        let address = Address::read("redis://ann:p%40ss%2Fword@db.example:6380/3", None).unwrap();
         assert_eq!(address.place, "db.example:6380/3");
         for wrong in
             ["mysql://h", "redis://", "redis://u:secret@h:port/0", "redis://:secret@h/x", "unix:///s"]
         {
-            let fault = Address::read(wrong).err().unwrap_or_else(|| panic!("{wrong} was read"));
+            let fault = Address::read(wrong, None).err().unwrap_or_else(|| panic!("{wrong} was read"));
             assert!(!fault.to_string().contains("secret"), "{fault}");
         }
     }

@@ -79,4 +79,6 @@ codes! {
     NOT_PERSISTENT = 682;
     /// An entry has an id that no record can be numbered by.
     LARGE_ID = 684;
+    /// The connection could not be encrypted as asked.
+    TLS = 685;
 }

@@ -1,6 +1,7 @@
 //! What a pipeline file says of Redis.
 
 use hapax_engine::columns::Columns;
+use hapax_engine::tls::Tls;
 use hapax_protocol::guarantee::{Retention, Window};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,9 @@ use serde::{Deserialize, Serialize};
 pub struct SourceConfig {
     /// The server: `redis://user:password@host:port/0`, or `rediss://` for TLS.
     pub url: String,
+    /// The files of certificates that `rediss://` needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// The stream to read. Either this or `streams`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<String>,
@@ -37,6 +41,9 @@ pub struct SourceConfig {
 pub struct SinkConfig {
     /// The server: `redis://user:password@host:port/0`, or `rediss://` for TLS.
     pub url: String,
+    /// The files of certificates that `rediss://` needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// The key of a record, with columns in braces: `orders:{id}`. `{{` and `}}` are braces themselves, so that
     /// `{{shop}}:orders:{id}` has the hash tag `shop`. With `write: stream`, the name of the stream.
     pub key: String,

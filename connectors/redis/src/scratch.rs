@@ -15,9 +15,9 @@ pub fn names(config: &SinkConfig, prefix: &str) -> (String, String) {
 }
 
 /// Removes every key that begins so. `prefix` is letters, digits and `_`.
-pub async fn remove(url: &str, prefix: &str) -> Result<(), SinkError> {
+pub async fn remove(config: &SinkConfig, prefix: &str) -> Result<(), SinkError> {
     let doing = "removing scratch keys";
-    let mut session = Address::read(url)?.connect().await?;
+    let mut session = Address::read(&config.url, config.tls.as_ref())?.connect().await?;
     let mut cursor = "0".to_owned();
     loop {
         let mut scan = redis::cmd("SCAN");

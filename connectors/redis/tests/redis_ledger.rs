@@ -20,7 +20,7 @@ use hapax_engine::ledger::Ledger;
 use hapax_engine::sink::Arrival;
 use hapax_protocol::guarantee::InDoubt;
 use hapax_protocol::identity::RecordId;
-use hapax_protocol::lease::PipelineName;
+use hapax_protocol::lease::{FencingToken, Lease, PipelineName};
 use hapax_protocol::ledger::Claim;
 use hapax_protocol::position::SplitId;
 use hapax_redis::codes;
@@ -74,6 +74,10 @@ fn pipeline() -> PipelineName {
     PipelineName::new("p").unwrap()
 }
 
+fn lease() -> Lease {
+    Lease { pipeline: pipeline(), token: FencingToken::new(1) }
+}
+
 fn arrivals(ids: std::ops::Range<u8>) -> Vec<Arrival> {
     ids.map(|id| Arrival { id: RecordId([id; 16]), ordinal: id.into() }).collect()
 }
@@ -90,12 +94,12 @@ async fn a_killed_server_keeps_every_claim_that_was_answered() {
     let ledger = at(&server.url(), serde_json::json!({}));
     ledger.open(&pipeline(), false).await.unwrap();
     let split = SplitId::new("s");
-    ledger.claim(&pipeline(), &split, &arrivals(0..100)).await.unwrap();
+    ledger.claim(&lease(), &split, &arrivals(0..100)).await.unwrap();
     server.kill();
-    let lost = ledger.claim(&pipeline(), &split, &arrivals(100..110)).await.unwrap_err();
+    let lost = ledger.claim(&lease(), &split, &arrivals(100..110)).await.unwrap_err();
     assert_eq!(lost.fault.code(), codes::GONE, "{lost}");
     server.resume();
-    let claims = ledger.claim(&pipeline(), &split, &arrivals(0..110)).await.unwrap();
+    let claims = ledger.claim(&lease(), &split, &arrivals(0..110)).await.unwrap();
     assert!(claims[..100].iter().all(|claim| *claim == Claim::Replay), "a claim was forgotten");
     assert!(claims.iter().all(Claim::passes));
 }
@@ -106,14 +110,14 @@ async fn a_server_restarted_empty_is_noticed_in_mid_run_and_by_the_next_run() {
     let ledger = at(&server.url(), serde_json::json!({}));
     ledger.open(&pipeline(), false).await.unwrap();
     let split = SplitId::new("s");
-    ledger.claim(&pipeline(), &split, &arrivals(0..100)).await.unwrap();
+    ledger.claim(&lease(), &split, &arrivals(0..100)).await.unwrap();
     server.stop();
     server.empty();
     server.resume();
     // The connection is gone, which passes; behind it stands a ledger that is not the one of before.
-    let gone = ledger.claim(&pipeline(), &split, &arrivals(0..100)).await.unwrap_err();
+    let gone = ledger.claim(&lease(), &split, &arrivals(0..100)).await.unwrap_err();
     assert_eq!(gone.fault.code(), codes::GONE);
-    let emptied = ledger.claim(&pipeline(), &split, &arrivals(0..100)).await.unwrap_err();
+    let emptied = ledger.claim(&lease(), &split, &arrivals(0..100)).await.unwrap_err();
     assert_eq!(emptied.fault.code(), codes::LEDGER_EMPTIED);
     let next = at(&server.url(), serde_json::json!({}));
     // What is left of the attempt above is claims without a marker.
@@ -128,10 +132,10 @@ async fn a_server_restarted_empty_is_noticed_in_mid_run_and_by_the_next_run() {
     let set = redis::cmd("SET").arg("_hapax-ledger:{p}:marker").arg("accepted").to_owned();
     let () = set.query(&mut client.get_connection().unwrap()).unwrap();
     next.open(&pipeline(), true).await.unwrap();
-    next.claim(&pipeline(), &split, &arrivals(0..100)).await.unwrap();
+    next.claim(&lease(), &split, &arrivals(0..100)).await.unwrap();
     // Flushed under an open connection.
     let () = redis::cmd("FLUSHALL").query(&mut client.get_connection().unwrap()).unwrap();
-    let emptied = next.claim(&pipeline(), &split, &arrivals(0..100)).await.unwrap_err();
+    let emptied = next.claim(&lease(), &split, &arrivals(0..100)).await.unwrap_err();
     assert_eq!(emptied.fault.code(), codes::LEDGER_EMPTIED);
 }
 
@@ -184,10 +188,10 @@ async fn a_user_with_what_the_page_lists_is_enough() {
         let id = |n: u64| RecordId((nth as u128 * 1_000 + u128::from(n)).to_be_bytes());
         let arrivals: Vec<Arrival> = (0..300).map(|n| Arrival { id: id(n), ordinal: n }).collect();
         for answer in [Claim::New, Claim::Replay] {
-            let claims = ledger.claim(&pipeline, &split, &arrivals).await.unwrap();
+            let claims = ledger.claim(&lease(), &split, &arrivals).await.unwrap();
             assert!(claims.iter().all(|claim| *claim == answer));
         }
-        ledger.withdraw(&pipeline, &split, &arrivals[..5]).await.unwrap();
+        ledger.withdraw(&lease(), &split, &arrivals[..5]).await.unwrap();
         assert_eq!(ledger.claimant(&pipeline, &arrivals[0].id).await.unwrap(), None);
         assert!(ledger.claimant(&pipeline, &arrivals[9].id).await.unwrap().is_some());
         ledger.statistics(&pipeline).await.unwrap();

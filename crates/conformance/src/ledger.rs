@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use hapax_engine::fault::SinkErrorKind;
 use hapax_engine::ledger::Ledger;
 use hapax_engine::sink::Arrival;
 use hapax_protocol::guarantee::{LedgerPlace, Retention};
 use hapax_protocol::identity::{Place, RecordId};
-use hapax_protocol::lease::PipelineName;
+use hapax_protocol::lease::{FencingToken, Lease, PipelineName};
 use hapax_protocol::ledger::Claim;
 use hapax_protocol::position::SplitId;
 
@@ -33,6 +34,7 @@ pub async fn suite(subject: &impl Subject) {
     Case { subject, name: "pipelines" }.pipelines_and_splits_stand_by_themselves().await;
     Case { subject, name: "withdrawn" }.only_own_claims_are_withdrawn().await;
     Case { subject, name: "race" }.of_two_that_race_one_is_first().await;
+    Case { subject, name: "late" }.who_wakes_up_late_undoes_nothing().await;
     Case { subject, name: "window" }.a_window_ends().await;
     Case { subject, name: "emptied" }.an_emptied_ledger_is_noticed().await;
     Case { subject, name: "statistics" }.what_it_holds_is_counted().await;
@@ -45,6 +47,10 @@ struct Case<'a, S> {
 
 fn pipeline() -> PipelineName {
     PipelineName::new("conformance").unwrap()
+}
+
+fn lease(token: u64) -> Lease {
+    Lease { pipeline: pipeline(), token: FencingToken::new(token) }
 }
 
 fn split() -> SplitId {
@@ -69,7 +75,7 @@ fn twin(ordinal: u64) -> Claim<Place> {
 }
 
 async fn claim(ledger: &Arc<dyn Ledger>, arrivals: &[Arrival]) -> Vec<Claim<Place>> {
-    ledger.claim(&pipeline(), &split(), arrivals).await.unwrap()
+    ledger.claim(&lease(1), &split(), arrivals).await.unwrap()
 }
 
 impl<S: Subject> Case<'_, S> {
@@ -157,11 +163,14 @@ impl<S: Subject> Case<'_, S> {
         claim(&ledger, &[arrival(1, 10)]).await;
         let other = PipelineName::new("another").unwrap();
         ledger.open(&other, false).await.unwrap();
-        let claims = ledger.claim(&other, &split(), &[arrival(1, 99)]).await.unwrap();
+        let claims = ledger
+            .claim(&Lease { pipeline: other.clone(), ..lease(1) }, &split(), &[arrival(1, 99)])
+            .await
+            .unwrap();
         assert_eq!(claims, [Claim::New], "another pipeline's claim counts");
         // The same number in another split is another place.
         let elsewhere = SplitId::new("topic/1");
-        let claims = ledger.claim(&pipeline(), &elsewhere, &[arrival(1, 10), arrival(2, 10)]).await.unwrap();
+        let claims = ledger.claim(&lease(1), &elsewhere, &[arrival(1, 10), arrival(2, 10)]).await.unwrap();
         assert_eq!(claims, [twin(10), Claim::New]);
         let of = Place { split: elsewhere, ordinal: 10 };
         assert_eq!(claim(&ledger, &[arrival(2, 10)]).await, [Claim::Twin { of: of.clone() }]);
@@ -173,7 +182,7 @@ impl<S: Subject> Case<'_, S> {
         let ledger = self.open(false).await;
         claim(&ledger, &[arrival(1, 10), arrival(2, 11), arrival(3, 12)]).await;
         let withdraw = async |split: &SplitId, arrivals: &[Arrival]| {
-            ledger.withdraw(&pipeline(), split, arrivals).await.unwrap();
+            ledger.withdraw(&lease(1), split, arrivals).await.unwrap();
         };
         // Another place takes nothing back, and neither does the same number of another split.
         withdraw(&split(), &[arrival(1, 10), arrival(2, 99), arrival(7, 1)]).await;
@@ -211,6 +220,45 @@ impl<S: Subject> Case<'_, S> {
         }
     }
 
+    async fn who_wakes_up_late_undoes_nothing(&self) {
+        let first = self.open(false).await;
+        let Some(second) = self.subject.beside(self.name).await else { return };
+        first.claim(&lease(1), &split(), &[arrival(1, 10), arrival(2, 11), arrival(3, 12)]).await.unwrap();
+        // Here the first one stands still. Another one takes over and reads the same records: one that was refused is
+        // taken now, one is refused, one is not come to yet.
+        second.open(&pipeline(), true).await.unwrap();
+        let now = [arrival(1, 10), arrival(2, 11)];
+        assert_eq!(second.claim(&lease(2), &split(), &now).await.unwrap(), [Claim::Replay, Claim::Replay]);
+        second.withdraw(&lease(2), &split(), &[arrival(2, 11)]).await.unwrap();
+        // The first one wakes up, in the middle of whatever it did.
+        let late = first.withdraw(&lease(1), &split(), &[arrival(1, 10)]).await;
+        assert!(
+            late.is_err_and(|error| error.kind == SinkErrorKind::Fenced),
+            "a claim that took effect was taken back"
+        );
+        let late = first.claim(&lease(1), &split(), &[arrival(2, 11)]).await;
+        assert!(
+            late.is_err_and(|error| error.kind == SinkErrorKind::Fenced),
+            "a claim that was taken back is made late"
+        );
+        let twins = [arrival(1, 20), arrival(2, 21), arrival(2, 22), arrival(3, 12)];
+        let claims = second.claim(&lease(2), &split(), &twins).await.unwrap();
+        assert_eq!(claims, [twin(10), Claim::New, twin(21), Claim::Replay]);
+        // What is told late, too.
+        drop(first);
+        let third = self.open(true).await;
+        let late = third.claim(&lease(1), &split(), &[arrival(9, 90)]).await;
+        assert!(
+            late.is_err_and(|error| error.kind == SinkErrorKind::Fenced),
+            "an earlier holder claims anew"
+        );
+        third.claim(&lease(3), &split(), &[arrival(9, 90)]).await.unwrap();
+        // A destination without positions counts its holders anew.
+        third.open(&pipeline(), false).await.unwrap();
+        assert_eq!(third.claim(&lease(1), &split(), &[arrival(9, 90)]).await.unwrap(), [Claim::Replay]);
+        third.withdraw(&lease(1), &split(), &[arrival(9, 90)]).await.unwrap();
+    }
+
     async fn a_window_ends(&self) {
         assert_eq!(self.open(false).await.facts().retention, Retention::Unbounded);
         let Some(ledger) = self.subject.windowed(self.name, 300).await else { return };
@@ -246,7 +294,7 @@ impl<S: Subject> Case<'_, S> {
         assert_eq!(ledger.statistics(&pipeline()).await.unwrap().oldest_unix_ms, None);
         claim(&ledger, &[arrival(1, 10), arrival(2, 11), arrival(1, 12)]).await;
         claim(&ledger, &[arrival(1, 10), arrival(3, 13)]).await;
-        ledger.withdraw(&pipeline(), &split(), &[arrival(2, 11), arrival(2, 11)]).await.unwrap();
+        ledger.withdraw(&lease(1), &split(), &[arrival(2, 11), arrival(2, 11)]).await.unwrap();
         let statistics = ledger.statistics(&pipeline()).await.unwrap();
         if let Some(identities) = statistics.identities {
             assert_eq!(identities, 2);

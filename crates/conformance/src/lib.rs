@@ -16,4 +16,5 @@ pub mod queue;
 pub mod server;
 pub mod sink;
 pub mod source;
+pub mod tls;
 pub mod types;

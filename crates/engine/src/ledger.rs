@@ -3,10 +3,13 @@
 //! A claim is durable before the effect it is for. It keeps the place of its claimant, so that a record which is read
 //! again at the same place passes: without that, a crash between claim and effect would lose it. A source that gives
 //! a record back at another place can therefore not be used with such a ledger.
+//!
+//! Nothing fences a claim: what a holder claims who wakes up late, the present one claims at the same place, or has. Nothing
+//! may be undone so: what a record was refused for is decided anew by whoever comes next.
 
 use hapax_protocol::guarantee::LedgerFacts;
 use hapax_protocol::identity::{Place, RecordId};
-use hapax_protocol::lease::PipelineName;
+use hapax_protocol::lease::{Lease, PipelineName};
 use hapax_protocol::ledger::Claim;
 use hapax_protocol::position::SplitId;
 
@@ -29,18 +32,20 @@ pub trait Ledger: Send + Sync {
 
     /// Claims identities for places in `split`: one answer per arrival, in order, each durable once this returns. Of
     /// two arrivals of one identity, also in one call and also from two processes, the first is answered
-    /// [`Claim::New`] and the other [`Claim::Twin`]; the same place again is [`Claim::Replay`].
+    /// [`Claim::New`] and the other [`Claim::Twin`]; the same place again is [`Claim::Replay`]. What a later holder has
+    /// taken back, an earlier one does not get.
     fn claim<'a>(
         &'a self,
-        pipeline: &'a PipelineName,
+        lease: &'a Lease,
         split: &'a SplitId,
         arrivals: &'a [Arrival],
     ) -> Fut<'a, Vec<Claim<Place>>, SinkError>;
 
-    /// Takes back the claims that these very arrivals hold: their records have no effect. Others stay.
+    /// Takes back the claims that these very arrivals hold: their records have no effect. Others stay. A holder after
+    /// whom another one has claimed takes nothing back.
     fn withdraw<'a>(
         &'a self,
-        pipeline: &'a PipelineName,
+        lease: &'a Lease,
         split: &'a SplitId,
         arrivals: &'a [Arrival],
     ) -> Fut<'a, (), SinkError>;

@@ -26,6 +26,7 @@ pub mod run;
 pub mod sink;
 pub mod source;
 pub mod template;
+pub mod tls;
 pub mod transform;
 pub mod wire;
 

@@ -107,7 +107,7 @@ pub struct CommitSize {
     pub records_max: u64,
     /// Bytes of memory of the records.
     pub bytes_max: u64,
-    /// Milliseconds since the first record of the commit.
+    /// Milliseconds since the first record of the commit was read.
     pub interval_ms: u64,
 }
 

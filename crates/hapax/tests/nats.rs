@@ -12,9 +12,12 @@
 
 mod queue_kit;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
+use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
 use queue_kit::jetstream::Server;
 use queue_kit::{Hapax, POINTS, root};
 use rusqlite::Connection;
@@ -188,6 +191,14 @@ fn every_crash_point_is_survived_with_a_consumer() {
     every_point("shared", "    consumer: worker\nidentity: { key: [id] }\n");
 }
 
+/// The id in a body, which its subject ends with.
+fn own_id(subject: &str, body: &[u8]) -> u32 {
+    let value: serde_json::Value = serde_json::from_slice(body).unwrap();
+    let id = value["id"].as_u64().unwrap() as u32;
+    assert!(subject.ends_with(&format!(".{id}")), "{subject} holds {id}");
+    id
+}
+
 /// Kills runs out of one stream into another; what arrives is counted by its bodies.
 fn killed_between(once: &str, subject: &str) {
     let url = hapax_conformance::server::nats();
@@ -212,8 +223,8 @@ fn killed_between(once: &str, subject: &str) {
     let hapax = Hapax { folder: folder.path().to_owned(), file, variables: vec![("NATS_URL", url)] };
     let (code, said) = hapax.said(&["plan"]);
     assert_eq!(code, 0, "{said}");
-    let promised = if once == "subject" { "effectively-once" } else { "exactly-once within 2m" };
-    assert!(said.contains(promised) && said.contains("power loss"), "{said}");
+    let promised = if once == "subject" { "exactly-once" } else { "exactly-once within 2m" };
+    assert!(said.contains(&format!("guarantee  {promised}\n")) && said.contains("power loss"), "{said}");
     let mut kills = 0;
     for round in 1..=8 {
         kills += i32::from(hapax.start().kill_once(|| server.holds(&to) >= round * 600));
@@ -221,12 +232,74 @@ fn killed_between(once: &str, subject: &str) {
     assert!(kills >= 6, "only {kills} runs were killed");
     hapax.moved();
     assert_eq!(hapax.moved(), 0);
-    assert_eq!(server.holds(&to), u64::from(records), "after {kills} kills");
-    let bodies = server.bodies(&to);
+    let messages = server.messages(&to);
+    assert_eq!(messages.len(), records as usize, "after {kills} kills");
+    let bodies: BTreeSet<&Vec<u8>> = messages.iter().map(|(_, body)| body).collect();
     assert_eq!(bodies.len(), records as usize, "after {kills} kills: two messages are the same");
+    if once == "subject" {
+        let ids: BTreeSet<u32> = messages.iter().map(|(subject, body)| own_id(subject, body)).collect();
+        assert_eq!(ids, (0..records).collect(), "after {kills} kills");
+    }
     println!("nats to nats by {once}: {kills} kills, {records} records, 0 lost, 0 duplicated");
     server.delete(&from);
     server.delete(&to);
+}
+
+/// What a plan says of a stream with these settings that is written by subject, and the code it ends with.
+fn planned(settings: Config, source: &str, more: &str) -> (i32, String) {
+    let url = hapax_conformance::server::nats();
+    let server = Server::at(&url);
+    let names = ["from", "to"].map(|name| format!("hapax_planned_{name}_{}", std::process::id()));
+    let [from, to] = &names;
+    server.make(from, &format!("{from}.>"));
+    server.make_with(to, &format!("{to}.>"), settings);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.yaml");
+    let text = format!(
+        "name: planned\nsource:\n  nats: {{ url: \"${{env:NATS_URL}}\", stream: {from}, schema: {{ id: int64 }}{source} }}\n\
+         identity: {{ key: [id] }}\nsink:\n  nats: {{ url: \"${{env:NATS_URL}}\", stream: {to}, subject: \"{to}.{{id}}\", once: subject }}\n{more}"
+    );
+    std::fs::write(&file, text).unwrap();
+    let hapax = Hapax { folder: folder.path().to_owned(), file, variables: vec![("NATS_URL", url)] };
+    let said = hapax.said(&["plan"]);
+    names.iter().for_each(|name| server.delete(name));
+    said
+}
+
+#[test]
+fn what_a_stream_forgets_decides_what_is_promised() {
+    let exactly = "delivery: exactly-once\n";
+    let shared = ", consumer: worker";
+    let keeps = Config { deny_delete: true, deny_purge: true, ..Config::default() };
+    let full = Config { max_messages: 10, discard: DiscardPolicy::New, ..keeps.clone() };
+    for settings in [keeps.clone(), full] {
+        for source in ["", shared] {
+            let (code, said) = planned(settings.clone(), source, exactly);
+            assert!(code == 0 && said.contains("guarantee  exactly-once\n"), "{said}");
+            assert!(said.contains("refused, for good") && said.contains("rule 7"), "{said}");
+            assert!(said.contains("power loss") && !said.contains("deny_purge"), "{said}");
+            assert!(said.contains("two records with the same key are the same record"), "{said}");
+        }
+    }
+    let (code, said) = planned(Config::default(), "", exactly);
+    assert!(code == 0 && said.contains("deny_purge"), "{said}");
+    let hour = Duration::from_secs(3600);
+    let aged = Config { max_age: hour, ..keeps.clone() };
+    let counted = Config { max_messages: 10, ..keeps.clone() };
+    let held = Config { storage: StorageType::Memory, ..keeps };
+    for (settings, level, words, raise) in [
+        (aged, "exactly-once within 1h", "`max_age`", "refuses repeats for good"),
+        (counted.clone(), "at-least-once", "`max_msgs`", "refuses repeats for good"),
+        (counted, "at-least-once", "until a limit of its size has removed", "exactly-once"),
+        (held, "lossy", "forget a write it acknowledged", "keeps what it acknowledged"),
+    ] {
+        let (code, said) = planned(settings.clone(), "", "");
+        assert_eq!(code == 0, level != "lossy", "{said}");
+        assert!(said.contains(&format!("guarantee  {level}")), "{said}");
+        assert!(said.contains(words) && said.contains(raise), "{said}");
+        let (code, said) = planned(settings, "", exactly);
+        assert!(code == 3, "{said}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! Every queue into every destination of streams, killed at random moments: nothing is lost, and where the plan says
+//! Every queue into every destination of streams, and into a stream of NATS by subject, killed at random moments: nothing is lost, and where the plan says
 //! exactly-once nothing is doubled.
 //!
-//! Six kills a pair and number of workers, or as many as `HAPAX_KILLS` says.
+//! Six kills a pair and number of workers, or as many as `HAPAX_KILLS` says; `HAPAX_SEED` draws other moments.
 // A test fails by panicking; its numbers are small.
 #![allow(
     clippy::as_conversions,
@@ -114,6 +114,7 @@ enum End {
     Sqlite(tempfile::TempDir),
     Redis(String),
     Kafka(Scene),
+    Nats(Box<Server>, String),
 }
 
 impl End {
@@ -122,6 +123,12 @@ impl End {
             "postgres" => Self::Postgres(Database::new(name)),
             "sqlite" => Self::Sqlite(tempfile::tempdir().unwrap()),
             "redis" => Self::Redis(name.to_owned()),
+            "nats" => {
+                let (server, name) =
+                    (Server::at(&hapax_conformance::server::nats()), format!("{name}_moved"));
+                server.make(&name, &format!("{name}.>"));
+                Self::Nats(Box::new(server), name)
+            }
             _ => Self::Kafka(Scene::new()),
         }
     }
@@ -134,6 +141,9 @@ impl End {
             }
             Self::Redis(name) => format!(
                 "redis: {{ url: \"${{env:REDIS_URL}}\", key: {name}.moved, state: {name}.state, write: stream }}"
+            ),
+            Self::Nats(_, name) => format!(
+                "nats: {{ url: \"${{env:NATS_URL}}\", stream: {name}, subject: \"{name}.{{id}}\", once: subject }}"
             ),
             Self::Kafka(scene) => format!(
                 "kafka: {{ brokers: \"{}\", topic: {}, state: {}, create: {{ partitions: 2 }} }}",
@@ -173,6 +183,15 @@ impl End {
                 };
                 messages.iter().map(id).collect()
             }
+            Self::Nats(server, name) => {
+                let id = |(subject, body): &(String, Vec<u8>)| {
+                    let value: serde_json::Value = serde_json::from_slice(body).unwrap();
+                    let id = value["id"].as_i64().unwrap();
+                    assert_eq!(*subject, format!("{name}.{id}"));
+                    id
+                };
+                server.messages(name).iter().map(id).collect()
+            }
         };
         let mut times = BTreeMap::new();
         for id in ids {
@@ -188,11 +207,15 @@ fn connect() -> redis::Connection {
 
 impl Drop for End {
     fn drop(&mut self) {
-        if let Self::Redis(name) = self {
-            let mut connection = connect();
-            let keys: Vec<Vec<u8>> =
-                redis::Commands::keys(&mut connection, format!("{name}.*")).unwrap_or_default();
-            let _: redis::RedisResult<()> = redis::Commands::unlink(&mut connection, keys);
+        match self {
+            Self::Redis(name) => {
+                let mut connection = connect();
+                let keys: Vec<Vec<u8>> =
+                    redis::Commands::keys(&mut connection, format!("{name}.*")).unwrap_or_default();
+                let _: redis::RedisResult<()> = redis::Commands::unlink(&mut connection, keys);
+            }
+            Self::Nats(server, name) => server.delete(name),
+            Self::Postgres(_) | Self::Sqlite(_) | Self::Kafka(_) => {}
         }
     }
 }
@@ -213,7 +236,9 @@ fn killed(from: &str, to: &str, workers: u32) {
     // A topic keeps no identities: what a queue gives again goes there again, and the plan says so.
     let once = to != "kafka" || from == "sequence";
     let level = if once { "exactly-once" } else { "at-least-once" };
-    let identity = if from == "sequence" { "" } else { "identity: { key: [id] }\n" };
+    // Where the subject names the identity there has to be one.
+    let bare = from == "sequence" && to != "nats";
+    let identity = if bare { "" } else { "identity: { key: [id] }\n" };
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("p.yaml");
     let text = format!(
@@ -239,7 +264,8 @@ fn killed(from: &str, to: &str, workers: u32) {
     let mut usual = 2_000;
     let wanted: u32 = std::env::var("HAPAX_KILLS").map_or(6, |kills| kills.parse().unwrap());
     let (mut kills, mut blocks) = (0, 1);
-    let mut moments = Moments(0x5EED ^ u64::from(workers));
+    let seed: u64 = std::env::var("HAPAX_SEED").map_or(0x5EED, |seed| seed.parse().unwrap());
+    let mut moments = Moments(seed ^ u64::from(workers));
     while kills < wanted {
         queue.publish(blocks, once);
         blocks += 1;
@@ -337,4 +363,21 @@ fn nats_by_a_consumer_to_redis() {
 fn nats_by_a_consumer_to_kafka() {
     killed("consumer", "kafka", 1);
     killed("consumer", "kafka", 2);
+}
+
+#[test]
+fn rabbitmq_to_nats() {
+    killed("rabbitmq", "nats", 1);
+    killed("rabbitmq", "nats", 2);
+}
+
+#[test]
+fn nats_by_sequence_to_nats() {
+    killed("sequence", "nats", 1);
+}
+
+#[test]
+fn nats_by_a_consumer_to_nats() {
+    killed("consumer", "nats", 1);
+    killed("consumer", "nats", 2);
 }

@@ -23,7 +23,7 @@ use hapax_ledger::codes;
 use hapax_ledger::embedded::Embedded;
 use hapax_protocol::guarantee::{InDoubt, Retention, Window};
 use hapax_protocol::identity::{Place, RecordId};
-use hapax_protocol::lease::PipelineName;
+use hapax_protocol::lease::{FencingToken, Lease, PipelineName};
 use hapax_protocol::ledger::Claim;
 use hapax_protocol::position::SplitId;
 use tempfile::TempDir;
@@ -55,6 +55,10 @@ impl ledger::Subject for Folders {
     }
 }
 
+fn lease() -> Lease {
+    Lease { pipeline: PipelineName::new("p").unwrap(), token: FencingToken::new(1) }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_embedded_ledger_conforms() {
     ledger::suite(&Folders(tempfile::tempdir().unwrap())).await;
@@ -67,12 +71,12 @@ async fn only_one_process_has_it_and_a_dead_one_lets_go() {
     let one = folders.at("l");
     one.open(&pipeline, false).await.unwrap();
     let arrivals = [Arrival { id: RecordId([1; 16]), ordinal: 1 }];
-    one.claim(&pipeline, &split, &arrivals).await.unwrap();
+    one.claim(&lease(), &split, &arrivals).await.unwrap();
     let code = |fault: &dyn Fault| fault.code();
-    let refused = folders.at("l").claim(&pipeline, &split, &arrivals).await.unwrap_err();
+    let refused = folders.at("l").claim(&lease(), &split, &arrivals).await.unwrap_err();
     assert_eq!(code(refused.fault.as_ref()), codes::OTHER_WRITER, "{refused}");
     drop(one);
-    let claims = folders.at("l").claim(&pipeline, &split, &arrivals).await.unwrap();
+    let claims = folders.at("l").claim(&lease(), &split, &arrivals).await.unwrap();
     assert_eq!(claims, [Claim::Replay]);
     let lost = folders.at("elsewhere").open(&pipeline, true).await.unwrap_err();
     assert_eq!(code(lost.fault.as_ref()), codes::LOST, "{lost}");
@@ -120,7 +124,7 @@ async fn a_claim_is_remembered_for_its_time_and_then_its_place_on_the_disk_is_fr
     };
     date.set(0);
     let for_ever = open(Retention::Unbounded);
-    for_ever.claim(&pipeline, &split, &[arrival(1_000, 1)]).await.unwrap();
+    for_ever.claim(&lease(), &split, &[arrival(1_000, 1)]).await.unwrap();
     drop(for_ever);
     // Each hour one identity is claimed, and again 23 hours later, after a crash, and 31 hours later.
     for hour in 0..100 {
@@ -128,7 +132,7 @@ async fn a_claim_is_remembered_for_its_time_and_then_its_place_on_the_disk_is_fr
         let ledger = open(Retention::For(Window(24 * 3_600_000)));
         ledger.open(&pipeline, hour > 0).await.unwrap();
         let again = [arrival(hour, hour), arrival(hour.saturating_sub(23), 500), arrival(1_000, 500)];
-        let claims = ledger.claim(&pipeline, &split, &again).await.unwrap();
+        let claims = ledger.claim(&lease(), &split, &again).await.unwrap();
         assert_eq!(claims, [Claim::New, twin(hour.saturating_sub(23)), twin(1)], "hour {hour}");
         if let Some(old) = hour.checked_sub(31) {
             assert_eq!(ledger.claimant(&pipeline, &arrival(old, 0).id).await.unwrap(), None, "hour {hour}");
@@ -144,8 +148,8 @@ async fn a_claim_is_remembered_for_its_time_and_then_its_place_on_the_disk_is_fr
     // What a part holds can be taken back, also by a later run; a clock that was set back forgets nothing.
     date.set(97);
     let ledger = open(Retention::For(Window(24 * 3_600_000)));
-    ledger.withdraw(&pipeline, &split, &[arrival(80, 80), arrival(81, 7)]).await.unwrap();
-    let claims = ledger.claim(&pipeline, &split, &[arrival(80, 600), arrival(81, 601)]).await.unwrap();
+    ledger.withdraw(&lease(), &split, &[arrival(80, 80), arrival(81, 7)]).await.unwrap();
+    let claims = ledger.claim(&lease(), &split, &[arrival(80, 600), arrival(81, 601)]).await.unwrap();
     assert_eq!(claims, [Claim::New, twin(81)]);
     assert_eq!(ledger.claimant(&pipeline, &arrival(80, 0).id).await.unwrap().unwrap().ordinal, 600);
     drop(ledger);

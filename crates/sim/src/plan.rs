@@ -35,6 +35,9 @@ pub enum MechanismKind {
 /// How long a request to a destination that drops repeats may be under way: longer than the latest takes.
 const UNDER_WAY: Window = Window(25_000);
 
+/// A second record of an identity is refused for good.
+const REFUSED: Repeat = Repeat::Refused { for_good: true };
+
 /// Records that may have taken effect are held.
 const HOLD: Repeat = Repeat::Adds { in_doubt: InDoubt::Hold };
 
@@ -92,6 +95,7 @@ impl Plan {
         let mut random = Random::new(seed);
         // Every other pair of seeds, so that a seed of the others stays what it was.
         let mechanism = match seed % 4 {
+            _ if seed % 20 == 5 => MechanismKind::Kept(REFUSED),
             0 | 1 => MechanismKind::Kept(repeat(&mut random)),
             _ => random.one_of(
                 MechanismKind::CoCommit,
@@ -125,7 +129,10 @@ impl Plan {
             true => Duplicates::Drop,
         };
         let columns: &[&str] = if by_key { &["writer"] } else { &["writer", "sequence"] };
-        let keyed = by_key || ledger || mechanism == MechanismKind::Append || source == SourceKind::Queue;
+        let keyed = by_key
+            || ledger
+            || matches!(mechanism, MechanismKind::Append | MechanismKind::Kept(REFUSED))
+            || source == SourceKind::Queue;
         let identity = match keyed {
             true => Identity::Key(columns.iter().map(|name| (*name).to_owned()).collect()),
             false => Identity::Position,
@@ -211,7 +218,9 @@ impl Plan {
                 cursor += u64::from(random.one_in(3));
                 let spoiled = letters && random.one_in(12);
                 let again = usize::try_from(random.bits() >> 8).unwrap_or(0).checked_rem(written.len());
-                let twin = self.effect == Effect::Insert && !spoiled && random.one_in(8);
+                // Where a second record of an identity is refused, twins are one unless a ledger finds them.
+                let apart = self.mechanism != MechanismKind::Kept(REFUSED) || self.duplicates.need_ledger();
+                let twin = self.effect == Effect::Insert && apart && !spoiled && random.one_in(8);
                 let record = match again.and_then(|again| written.get(again)).filter(|_| twin) {
                     Some(record) => *record,
                     None => {

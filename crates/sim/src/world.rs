@@ -91,6 +91,8 @@ pub struct Held {
     pub staged: BTreeMap<u64, Effects>,
     /// When each token was first seen, where repeats are dropped by it.
     pub tokens: BTreeMap<Token, tokio::time::Instant>,
+    /// What was taken, where a second record of an identity is refused.
+    pub taken: BTreeSet<Record>,
 }
 
 /// What a destination knows of a split.
@@ -320,6 +322,7 @@ impl Inner {
                     }
                     !is_known
                 }),
+                Repeat::Refused { .. } => self.sink.taken.insert(*record),
                 Repeat::Replaces { guard: Guard::None } | Repeat::Adds { .. } => true,
             };
             if takes_effect {

@@ -105,7 +105,8 @@ impl Target for Api {
         let place = self.host.place();
         let keeps = format!("{place} keeps what it answered with success");
         Some(match self.plan.repeat {
-            Repeat::Replaces { guard: Guard::Version } => {
+            // No API that is described here refuses for good.
+            Repeat::Replaces { guard: Guard::Version } | Repeat::Refused { .. } => {
                 format!("{keeps}, and refuses a value that is older than the one it has, as `version` says")
             }
             Repeat::Replaces { guard: Guard::None } => {

@@ -321,7 +321,8 @@ impl Plan {
             None => format!("{word} to {place}, one request a record"),
         };
         match self.repeat {
-            Repeat::Replaces { guard: Guard::Version } => {
+            // No API that is described here refuses for good.
+            Repeat::Replaces { guard: Guard::Version } | Repeat::Refused { .. } => {
                 format!("{what}, by key: the API refuses a value that is older than the one it has")
             }
             Repeat::Replaces { guard: Guard::None } => {

@@ -16,14 +16,16 @@ pub enum WriteFault {
     /// The subject does not fit the columns.
     #[error("`subject`: {0}")]
     Subject(#[from] TemplateError),
-    /// The stream forgets ids too soon.
+    /// The stream tells a repeat for too short a time.
     #[error(
-        "{stream:?} remembers ids for {window}: too short to tell a repeat, which may be {least} under way"
+        "{stream:?} tells a repeat for {window} (`{setting}`): too short for one that may be {least} under way"
     )]
     NoWindow {
         /// The stream.
         stream: String,
-        /// Its `duplicate_window`.
+        /// What says so.
+        setting: &'static str,
+        /// How long that is.
         window: Window,
         /// What it has to be longer than.
         least: Window,
@@ -85,7 +87,7 @@ impl Fault for WriteFault {
     fn help(&self) -> String {
         match self {
             Self::Config(_) | Self::Subject(_) => "Write `subject: orders.{id}`; with `once: subject` it names exactly the columns of `identity: { key: [...] }`, with a dot between them.",
-            Self::NoWindow { .. } => "Lengthen it (`nats stream edit NAME --dupe-window 10m`), or write `once: subject`.",
+            Self::NoWindow { .. } => "Lengthen it (`nats stream edit NAME --dupe-window 10m`, or `--max-age`), or write the other `once`.",
             Self::Unfit { .. } => "Write to another stream, or change this one.",
             Self::NotTaken { .. } => "Make room in the stream, or raise its limits; then run again: it goes on behind the last commit.",
             Self::NoReadBack { .. } => "Compare by other means.",

@@ -1,6 +1,7 @@
 //! A server that cannot be reached, or does not do what it is told.
 
 use hapax_engine::fault::{Fault, SinkError, SourceError};
+use hapax_engine::tls::is_about;
 use hapax_protocol::code::Code;
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
@@ -39,6 +40,14 @@ pub enum ServerFault {
         doing: &'static str,
         /// How.
         source: RedisError,
+    },
+    /// No encryption, or with somebody who is not trusted.
+    #[error("no encrypted connection to {place}: {reason}")]
+    Tls {
+        /// Which server.
+        place: String,
+        /// What is wrong.
+        reason: String,
     },
     /// An old server.
     #[error("{place} runs Redis {version}, and Hapax needs 7.0 or newer")]
@@ -125,6 +134,9 @@ impl ServerFault {
             )
             | (_, Some("BUSY")) => Self::NotReady { place, doing, source },
             (_, Some("OOM" | "MISCONF" | "NOREPLICAS")) => Self::Full { place, doing, source },
+            _ if source.is_io_error() && is_about(&source.to_string()) => {
+                Self::Tls { place, reason: source.to_string() }
+            }
             // An answer that ends in the middle cannot be parsed.
             (ErrorKind::Parse, _) => Self::Gone { place, doing, source },
             _ if source.is_io_error() || source.is_connection_dropped() || source.is_timeout() => {
@@ -147,6 +159,7 @@ impl Fault for ServerFault {
             Self::WrongPassword { .. } => codes::WRONG_PASSWORD,
             Self::Denied { .. } => codes::DENIED,
             Self::Gone { .. } => codes::GONE,
+            Self::Tls { .. } => codes::TLS,
             Self::TooOld { .. } => codes::TOO_OLD,
             Self::NotReady { .. } => codes::NOT_READY,
             Self::Full { .. } => codes::FULL,
@@ -169,6 +182,9 @@ impl Fault for ServerFault {
             }
             Self::Gone { .. } => {
                 "Check host and port, and that the server runs. Then run again: it goes on behind the last commit."
+            }
+            Self::Tls { .. } => {
+                "Nothing was moved. Name the authority that signed the server's certificate in `tls: { ca: FILE }`, and the client's `certificate` and `key` if the server asks for them; `url` names the host as the certificate does."
             }
             Self::TooOld { .. } => "Upgrade the server.",
             Self::NotReady { .. } => {

@@ -11,9 +11,10 @@ use hapax_engine::fault::SinkError;
 use hapax_engine::sink::Arrival;
 use hapax_protocol::guarantee::Retention;
 use hapax_protocol::identity::RecordId;
-use hapax_protocol::lease::PipelineName;
+use hapax_protocol::lease::{Lease, PipelineName};
 use redis::{Pipeline, Value};
 
+use super::holder::Held;
 use super::{RedisLedger, Spot, emptied, key};
 use crate::client::{Session, bytes, number};
 
@@ -28,7 +29,7 @@ const DOING: &str = "claiming identities";
 
 /// Whose claims are made, and what they look like.
 pub(super) struct Claiming<'a> {
-    pub pipeline: &'a PipelineName,
+    pub lease: &'a Lease,
     /// The number of the split.
     pub split: u32,
     /// What must stand beside the claims.
@@ -82,7 +83,7 @@ impl RedisLedger {
         let (once, mut rest): (Vec<_>, Vec<_>) =
             arrivals.iter().enumerate().partition(|(_, arrival)| seen.insert(arrival.id));
         let calls = once.chunks(CLAIMS_AT_ONCE).map(|together| {
-            let mut claims = Claims::new(claiming.pipeline);
+            let mut claims = Claims::new(&claiming.lease.pipeline);
             for group in together.chunks(GROUP) {
                 claims.group(group.iter().map(|(_, arrival)| (*arrival, claiming.spot(arrival))));
             }
@@ -113,22 +114,31 @@ impl RedisLedger {
     ) -> Result<Vec<Option<Spot>>, SinkError> {
         // They leave in their order on one connection, and the server works on one while the next is written.
         let calls = rows.chunks(CLAIMS_AT_ONCE).map(|rows| {
-            let mut claims = Claims::new(claiming.pipeline);
+            let mut claims = Claims::new(&claiming.lease.pipeline);
             for arrival in rows.iter().filter_map(|row| arrivals.get(*row)) {
                 claims.one(arrival, &claiming.spot(arrival), self.retention);
             }
             claims.send(session)
         });
-        let mut firsts = Vec::with_capacity(rows.len());
+        let (mut firsts, mut taken_back) = (Vec::with_capacity(rows.len()), Vec::new());
         for answers in futures::future::try_join_all(calls).await? {
             for answer in behind_marker(session, claiming, &answers)? {
-                firsts.push(match answer {
-                    Value::Nil => None,
-                    other => {
-                        let spot = bytes(other).and_then(Spot::decode);
-                        Some(spot.ok_or_else(|| session.misunderstood(DOING))?)
+                firsts.push(match Held::read(answer) {
+                    Some(Held::Free) => None,
+                    Some(Held::By(spot)) => Some(spot),
+                    Some(Held::Nobody) => {
+                        taken_back.push(firsts.len());
+                        None
                     }
+                    None => return Err(session.misunderstood(DOING).into()),
                 });
+            }
+        }
+        let again: Vec<&Arrival> = taken_back.iter().filter_map(|at| arrivals.get(*rows.get(*at)?)).collect();
+        let claimed = self.reclaim(session, claiming.lease, claiming.split, &again).await?;
+        for (at, first) in taken_back.into_iter().zip(claimed) {
+            if let Some(slot) = firsts.get_mut(at) {
+                *slot = first;
             }
         }
         Ok(firsts)
@@ -192,7 +202,7 @@ fn behind_marker<'a>(
     match answers.split_last() {
         None => Err(session.misunderstood(DOING).into()),
         Some((found, _)) if bytes(found) != Some(claiming.marker) => {
-            Err(emptied(session, claiming.pipeline, "is gone, or another one"))
+            Err(emptied(session, &claiming.lease.pipeline, "is gone, or another one"))
         }
         Some((_, answers)) => Ok(answers),
     }

@@ -3,8 +3,11 @@
 //! A claim takes its key if it is free and tells the earlier claimant if it is not, in one atomic step (`claims`).
 //! A random marker stands beside the claims: a server that was restarted empty, flushed, or exchanged has another one, or
 //! none, and that stops the run instead of letting every record pass again.
+//!
+//! A holder that wakes up late takes nothing back, and gets nothing that was taken back (`holder`).
 
 mod claims;
+mod holder;
 mod spot;
 
 use std::collections::HashMap;
@@ -16,9 +19,10 @@ use hapax_engine::Fut;
 use hapax_engine::fault::SinkError;
 use hapax_engine::ledger::{Ledger, Statistics};
 use hapax_engine::sink::Arrival;
+use hapax_engine::tls::Tls;
 use hapax_protocol::guarantee::{InDoubt, LedgerFacts, LedgerPlace, Retention};
 use hapax_protocol::identity::{Place, RecordId};
-use hapax_protocol::lease::PipelineName;
+use hapax_protocol::lease::{FencingToken, Lease, PipelineName};
 use hapax_protocol::ledger::{Claim, decide};
 use hapax_protocol::position::SplitId;
 use redis::Value;
@@ -32,10 +36,6 @@ use crate::server::Persistence;
 use claims::Claiming;
 pub(crate) use spot::Spot;
 
-/// How many claims are taken back in one step. The server does nothing else meanwhile.
-const WITHDRAWN_AT_ONCE: usize = 2_048;
-
-const WITHDRAW: &str = include_str!("withdraw.lua");
 const NUMBER: &str = include_str!("number.lua");
 
 /// The `redis:` section of a ledger.
@@ -44,6 +44,9 @@ const NUMBER: &str = include_str!("number.lua");
 pub struct LedgerConfig {
     /// The server: `redis://user:password@host:port/0`, or `rediss://` for TLS.
     pub url: String,
+    /// The files of certificates that `rediss://` needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// How long identities are remembered: `unbounded`, or a time such as `7d`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<String>,
@@ -71,11 +74,13 @@ pub struct RedisLedger {
 struct Known {
     marker: Option<Vec<u8>>,
     splits: HashMap<SplitId, u32>,
+    /// The last holder that this process told the server of.
+    held: Option<FencingToken>,
 }
 
 /// Opens a ledger. Nothing is looked at yet.
 pub fn open(config: LedgerConfig, in_doubt: InDoubt) -> Result<RedisLedger, SinkError> {
-    let address = Address::read(&config.url)?;
+    let address = Address::read(&config.url, config.tls.as_ref())?;
     let wrong =
         || WriteFault::Config("`retention` is neither `unbounded` nor a time such as `7d`".to_owned());
     let retention = retention(config.retention.as_deref()).ok_or_else(wrong)?;
@@ -196,12 +201,14 @@ impl RedisLedger {
     async fn claim_all(
         &self,
         session: &mut Session,
-        pipeline: &PipelineName,
+        lease: &Lease,
         split: &SplitId,
         arrivals: &[Arrival],
     ) -> Result<Vec<Claim<Place>>, SinkError> {
+        let pipeline = &lease.pipeline;
         let (number, marker) = self.number(session, pipeline, split).await?;
-        let claiming = Claiming { pipeline, split: number, marker: &marker };
+        self.hold(session, lease).await?;
+        let claiming = Claiming { lease, split: number, marker: &marker };
         let firsts = self.firsts(session, &claiming, arrivals).await?;
         self.count(session, pipeline, arrivals, &firsts).await?;
         self.answers(session, pipeline, (split, number), arrivals, firsts).await
@@ -332,6 +339,10 @@ impl Ledger for RedisLedger {
         Box::pin(async move {
             let mut session = self.enter(pipeline).await?;
             self.mark(&mut session, pipeline, has_positions).await?;
+            if !has_positions {
+                // A destination without positions may count its holders anew.
+                self.forget_holder(&mut session, pipeline).await?;
+            }
             self.leave(session);
             Ok(())
         })
@@ -339,13 +350,13 @@ impl Ledger for RedisLedger {
 
     fn claim<'a>(
         &'a self,
-        pipeline: &'a PipelineName,
+        lease: &'a Lease,
         split: &'a SplitId,
         arrivals: &'a [Arrival],
     ) -> Fut<'a, Vec<Claim<Place>>, SinkError> {
         Box::pin(async move {
-            let mut session = self.enter(pipeline).await?;
-            let claims = self.claim_all(&mut session, pipeline, split, arrivals).await?;
+            let mut session = self.enter(&lease.pipeline).await?;
+            let claims = self.claim_all(&mut session, lease, split, arrivals).await?;
             self.leave(session);
             Ok(claims)
         })
@@ -353,29 +364,14 @@ impl Ledger for RedisLedger {
 
     fn withdraw<'a>(
         &'a self,
-        pipeline: &'a PipelineName,
+        lease: &'a Lease,
         split: &'a SplitId,
         arrivals: &'a [Arrival],
     ) -> Fut<'a, (), SinkError> {
         Box::pin(async move {
-            let doing = "withdrawing claims";
-            let mut session = self.enter(pipeline).await?;
-            let (of, _) = self.number(&mut session, pipeline, split).await?;
-            for arrivals in arrivals.chunks(WITHDRAWN_AT_ONCE) {
-                let mut call = redis::cmd("EVAL");
-                call.arg(WITHDRAW).arg(arrivals.len());
-                for arrival in arrivals {
-                    call.arg(claim_key(pipeline, &arrival.id));
-                }
-                for arrival in arrivals {
-                    call.arg(Spot { split: of, ordinal: arrival.ordinal }.encode().as_slice());
-                }
-                let gone = session.ask(doing, &call).await?;
-                let gone = number(&gone).and_then(|gone| i64::try_from(gone).ok()).unwrap_or(0);
-                let mut tell = redis::cmd("HINCRBY");
-                tell.arg(key(pipeline, "statistics")).arg("identities").arg(gone.wrapping_neg());
-                session.ask(doing, &tell).await?;
-            }
+            let mut session = self.enter(&lease.pipeline).await?;
+            let (of, _) = self.number(&mut session, &lease.pipeline, split).await?;
+            self.take_back(&mut session, lease, of, arrivals).await?;
             self.leave(session);
             Ok(())
         })

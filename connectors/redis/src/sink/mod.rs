@@ -40,7 +40,7 @@ const COMMIT: CommitSize = CommitSize { records_max: 5_000, bytes_max: 4 * 1024 
 /// Keys that records are written to. Looks how the server keeps them, and changes nothing.
 pub async fn open(config: SinkConfig) -> Result<Sink, SinkError> {
     let settings = Settings::read(&config)?;
-    let address = Address::read(&config.url)?;
+    let address = Address::read(&config.url, config.tls.as_ref())?;
     let mut session = address.connect().await?;
     let persistence = session.persistence().await?;
     // A failover, or a power loss, sets a server back as a whole: positions go with the records.
@@ -298,6 +298,7 @@ impl Destination for Handle {
             }
             let config = SourceConfig {
                 url: store.config.url.clone(),
+                tls: store.config.tls.clone(),
                 stream: Some(store.settings.template.head().to_owned()),
                 streams: None,
                 fields: None,

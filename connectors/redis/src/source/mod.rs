@@ -36,7 +36,7 @@ pub struct Streams {
 impl Streams {
     /// Opens them. Reads only.
     pub async fn open(config: SourceConfig) -> Result<Self, SourceError> {
-        let address = Address::read(&config.url)?;
+        let address = Address::read(&config.url, config.tls.as_ref())?;
         let shape = match (&config.fields, &config.schema) {
             (None, None) => return Err(unshaped(&address, &names(&config)?).await),
             _ => Shape::read(&config)?,
@@ -46,7 +46,7 @@ impl Streams {
 
     /// Opens them, to read the fields that have the names of these columns.
     pub async fn with_schema(config: SourceConfig, schema: SchemaRef) -> Result<Self, SourceError> {
-        let address = Address::read(&config.url)?;
+        let address = Address::read(&config.url, config.tls.as_ref())?;
         Self::make(config, address, Shape::of(schema)).await
     }
 

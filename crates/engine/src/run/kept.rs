@@ -218,7 +218,7 @@ impl KeptWriter {
         let tokens = match self.repeat {
             // Where the destination adds another, its readers may tell it by the token.
             Repeat::Dropped { .. } | Repeat::Adds { .. } => self.tokens(batch, rows),
-            Repeat::Replaces { .. } => Vec::new(),
+            Repeat::Replaces { .. } | Repeat::Refused { .. } => Vec::new(),
         };
         let sending = Sending { records, tokens: &tokens, deadline: self.deadline.as_ref() };
         let sent = match onto {

@@ -7,6 +7,7 @@ mod group;
 mod in_place;
 mod kept;
 mod letters;
+mod pace;
 mod prepare;
 mod reading;
 mod repair;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hapax_protocol::position::Position;
 use hapax_protocol::recovery;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::Instant;
 
 use super::channel::Sender;
 use super::prepare::Prepared;
@@ -16,6 +17,12 @@ use crate::durable::Durable;
 use crate::fault::SourceError;
 use crate::source::SplitReader;
 use crate::wire::{WireBatch, WireReader};
+
+/// What was read, and when.
+pub(super) struct Read {
+    pub parcel: Parcel,
+    pub at: Instant,
+}
 
 /// Records on their way to the writer.
 pub(super) enum Parcel {
@@ -33,7 +40,7 @@ pub(super) enum Reader {
 
 /// What came of asking the source.
 enum Heard {
-    Read(Read),
+    Found(Found),
     /// Nothing more now.
     End,
     /// There may be more now.
@@ -41,7 +48,7 @@ enum Heard {
 }
 
 /// What was read.
-enum Read {
+enum Found {
     Decoded(Batch),
     Wire(WireBatch),
 }
@@ -54,10 +61,10 @@ impl Reader {
                 reader.more().await?;
                 return Ok(Heard::More);
             }
-            Self::Decoded(reader) => reader.read(limit).await?.map(Read::Decoded),
-            Self::Wire(reader) => reader.read(limit).await?.map(Read::Wire),
+            Self::Decoded(reader) => reader.read(limit).await?.map(Found::Decoded),
+            Self::Wire(reader) => reader.read(limit).await?.map(Found::Wire),
         };
-        Ok(read.map_or(Heard::End, Heard::Read))
+        Ok(read.map_or(Heard::End, Heard::Found))
     }
 
     async fn acknowledge(&mut self, through: Durable<Position>) -> Result<(), SourceError> {
@@ -68,7 +75,7 @@ impl Reader {
     }
 }
 
-impl Read {
+impl Found {
     fn step(&self) -> (Option<&Position>, &Position) {
         match self {
             Self::Decoded(batch) => (batch.after.as_ref(), &batch.through),
@@ -104,7 +111,7 @@ pub(super) enum ReadError {
 
 impl Reading {
     /// Reads to the end of the split, or until asked to stop, then passes on the last acknowledgements.
-    pub async fn all(mut self, parcels: Sender<Parcel>) -> Result<(), ReadError> {
+    pub async fn all(mut self, parcels: Sender<Read>) -> Result<(), ReadError> {
         let read = self.read_all(parcels).await;
         // The sender is dropped: the writer commits what it has and then closes this side.
         while let Some(through) = self.acknowledged.recv().await {
@@ -113,7 +120,7 @@ impl Reading {
         read
     }
 
-    async fn read_all(&mut self, parcels: Sender<Parcel>) -> Result<(), ReadError> {
+    async fn read_all(&mut self, parcels: Sender<Read>) -> Result<(), ReadError> {
         enum Event {
             Durable(Durable<Position>),
             Heard(Heard),
@@ -133,7 +140,7 @@ impl Reading {
                 () = self.halt.wait() => Event::Stop,
                 heard = self.reader.hear(limit, ended) => Event::Heard(heard.map_err(ReadError::Source)?),
             };
-            let read = match event {
+            let found = match event {
                 Event::Durable(through) => {
                     self.acknowledge(through).await?;
                     continue;
@@ -148,26 +155,27 @@ impl Reading {
                     continue;
                 }
                 Event::Stop | Event::Heard(Heard::End) => break,
-                Event::Heard(Heard::Read(read)) => read,
+                Event::Heard(Heard::Found(found)) => found,
             };
             any = true;
-            let (after, through) = read.step();
+            let at = Instant::now();
+            let (after, through) = found.step();
             recovery::step(self.stood.as_ref(), after, through).map_err(ReadError::Misstep)?;
             crash::point(Point::BatchRead);
             self.stood = Some(through.clone());
-            self.job.run.progress.read(read.source_bytes());
-            let (parcel, bytes) = match read {
-                Read::Decoded(batch) => {
+            self.job.run.progress.read(found.source_bytes());
+            let (parcel, bytes) = match found {
+                Found::Decoded(batch) => {
                     let prepared = Prepared::new(&self.job, batch).map_err(ReadError::Arrow)?;
                     let bytes = prepared.memory();
                     (Parcel::Decoded(prepared), bytes)
                 }
-                Read::Wire(batch) => {
+                Found::Wire(batch) => {
                     let bytes = batch.memory();
                     (Parcel::Wire(batch), bytes)
                 }
             };
-            if parcels.send(parcel, bytes).await.is_err() {
+            if parcels.send(Read { parcel, at }, bytes).await.is_err() {
                 break;
             }
         }

@@ -137,7 +137,7 @@ impl Repair {
                 break;
             };
             let Some(prepared) = self.prepare(batch, &position, missing)? else { continue };
-            for refused in attempt.write(&mut writing, prepared, size).await? {
+            for refused in attempt.write(&mut writing, prepared).await? {
                 done.refused = done.refused.saturating_add(1);
                 done.refusal.get_or_insert(refused.reason);
             }

@@ -3,7 +3,6 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use hapax_planted::{Mistake, planted};
 use hapax_protocol::identity::{Duplicates, Place};
@@ -14,8 +13,9 @@ use tokio::time::Instant;
 
 use super::channel::{Receiver, bounded_in_bytes};
 use super::effect::Onto;
+use super::pace::{Outage, Pace};
 use super::prepare::{Prepared, count};
-use super::reading::{Parcel, ReadError, Reader, Reading};
+use super::reading::{Parcel, Read, ReadError, Reader, Reading};
 use super::writer::SplitWriter;
 use super::{Job, OnError, RunError, Stop, effect, repair};
 use crate::batch::Rejected;
@@ -62,6 +62,12 @@ pub(super) async fn whole(job: &Arc<Job>, split: &Split, halt: &Stop) -> Result<
             }
             // Nothing of it took effect: whoever was asked to stop may, the next run reads it again.
             Ok(End::Again(_)) if halt.requested() => return Ok(()),
+            // What was read before is committed, and nothing more was to be read.
+            Err(RunError::Source { error, .. })
+                if halt.requested() && error.kind == SourceErrorKind::Unavailable =>
+            {
+                return Ok(());
+            }
             Ok(End::Again(error)) | Err(error) => error,
         };
         cached = attempt.cached;
@@ -85,29 +91,6 @@ pub(super) async fn whole(job: &Arc<Job>, split: &Split, halt: &Stop) -> Result<
             () = halt.wait() => {}
             () = tokio::time::sleep(pause) => {}
         }
-    }
-}
-
-/// A time in which nothing went through.
-struct Outage {
-    since: Option<Instant>,
-    failures: u32,
-}
-
-impl Outage {
-    fn none() -> Self {
-        Self { since: None, failures: 0 }
-    }
-
-    /// How long to wait after one more failure; `None` once it has lasted for too long. The last attempt is made when
-    /// the time is over.
-    fn pause(&mut self, outage_ms: u64) -> Option<Duration> {
-        const PAUSE_MAX_MS: u64 = 5_000;
-        let lasted = self.since.get_or_insert_with(Instant::now).elapsed();
-        let left = Duration::from_millis(outage_ms).checked_sub(lasted).filter(|left| !left.is_zero())?;
-        self.failures = self.failures.saturating_add(1);
-        let pause_ms = 100_u64.saturating_mul(1 << self.failures.min(6)).min(PAUSE_MAX_MS);
-        Some(Duration::from_millis(pause_ms).min(left))
     }
 }
 
@@ -172,7 +155,6 @@ pub(super) struct Open {
     /// What a repair moves again.
     pub again: Vec<Range<Ordinal>>,
     bytes: u64,
-    due: Instant,
 }
 
 impl Attempt<'_> {
@@ -221,49 +203,52 @@ impl Attempt<'_> {
     async fn write_all(
         &mut self,
         writing: &mut Writing,
-        mut received: Receiver<Parcel>,
+        mut received: Receiver<Read>,
     ) -> Result<End, RunError> {
         let size = self.job.run.limits.commit.over(self.job.run.sink.destination().commit_size());
+        let (mut pace, mut due) = (Pace::of(size), None);
         loop {
-            let next = match &writing.open {
-                None => received.recv().await,
-                Some(open) => match tokio::time::timeout_at(open.due, received.recv()).await {
-                    Ok(next) => next,
-                    Err(_) => {
-                        if let Some(end) = self.commit(writing).await? {
-                            return Ok(end);
-                        }
-                        continue;
-                    }
+            let next = match due {
+                None => Some(received.recv().await),
+                Some(at) => tokio::select! {
+                    // In this order: records that come all the time do not put a commit off.
+                    biased;
+                    () = tokio::time::sleep_until(at) => None,
+                    next = received.recv() => Some(next),
                 },
             };
-            let Some((parcel, _room)) = next else { break };
-            match parcel {
-                Parcel::Decoded(batch) => drop(self.write(writing, batch, size).await?),
-                Parcel::Wire(batch) => {
-                    if self.pass(writing, batch, size).await? == Taken::Nothing {
-                        writing.open = None;
-                        return Ok(End::Decode);
+            let must_commit = match next {
+                None => true,
+                Some(None) => break,
+                Some(Some((Read { parcel, at }, _room))) => {
+                    match parcel {
+                        Parcel::Decoded(batch) => drop(self.write(writing, batch).await?),
+                        Parcel::Wire(batch) => {
+                            if self.pass(writing, batch).await? == Taken::Nothing {
+                                writing.open = None;
+                                return Ok(End::Decode);
+                            }
+                        }
                     }
+                    due.get_or_insert_with(|| pace.due(at));
+                    let is_full = |open: &Open| open.full(size) || writing.writer.announces();
+                    writing.open.as_ref().is_some_and(is_full)
                 }
-            }
-            let is_due = |open: &Open| open.full(size) || writing.writer.announces();
-            if writing.open.as_ref().is_some_and(is_due)
-                && let Some(end) = self.commit(writing).await?
-            {
-                return Ok(end);
+            };
+            if must_commit {
+                due = None;
+                let begun = Instant::now();
+                if let Some(end) = self.commit(writing).await? {
+                    return Ok(end);
+                }
+                pace.took = begun.elapsed();
             }
         }
         Ok(self.commit(writing).await?.unwrap_or(End::Done))
     }
 
     /// Claims, writes and sets aside one batch inside the open commit. Returns the records that were refused.
-    pub async fn write(
-        &self,
-        writing: &mut Writing,
-        mut batch: Prepared,
-        size: CommitSize,
-    ) -> Result<Vec<Rejected>, RunError> {
+    pub async fn write(&self, writing: &mut Writing, mut batch: Prepared) -> Result<Vec<Rejected>, RunError> {
         let bytes = count(batch.memory());
         if self.job.run.on_error == OnError::Stop
             && let Some(first) = batch.refused.iter().min_by_key(|refused| refused.ordinal)
@@ -312,7 +297,7 @@ impl Attempt<'_> {
 
         let totals =
             Totals { moved: effect.moved, suppressed, set_aside: count(letters.len()), ..batch.counts };
-        let open = Open::new(batch.through.clone(), totals, bytes, size);
+        let open = Open::new(batch.through.clone(), totals, bytes);
         writing.open = Some(Open::joined(writing.open.take(), open));
         if let (Refusals::Leave, Some(open)) = (self.refusals, &mut writing.open) {
             repair::note_moved(&mut open.again, &batch, &effect);
@@ -321,17 +306,12 @@ impl Attempt<'_> {
     }
 
     /// Writes bytes inside the open commit.
-    async fn pass(
-        &self,
-        writing: &mut Writing,
-        batch: WireBatch,
-        size: CommitSize,
-    ) -> Result<Taken, RunError> {
+    async fn pass(&self, writing: &mut Writing, batch: WireBatch) -> Result<Taken, RunError> {
         let taken = writing.writer.effects().write_wire(&batch).await.map_err(|e| self.sink(e))?;
         crash::point(Point::MidWrite);
         let totals = Totals { read: batch.rows, moved: batch.rows, ..Totals::default() };
         let bytes = count(batch.memory());
-        let open = Open::new(batch.through, totals, bytes, size);
+        let open = Open::new(batch.through, totals, bytes);
         writing.open = Some(Open::joined(writing.open.take(), open));
         Ok(taken)
     }
@@ -468,9 +448,8 @@ fn in_doubt(row: usize) -> RefusedRow {
 }
 
 impl Open {
-    fn new(through: Position, totals: Totals, bytes: u64, size: CommitSize) -> Self {
-        let due = Instant::now() + Duration::from_millis(size.interval_ms);
-        Self { through, totals, again: Vec::new(), bytes, due }
+    fn new(through: Position, totals: Totals, bytes: u64) -> Self {
+        Self { through, totals, again: Vec::new(), bytes }
     }
 
     /// What was open, with what was written since.
@@ -482,7 +461,6 @@ impl Open {
                 totals: before.totals.plus(next.totals),
                 again: before.again,
                 bytes: before.bytes.saturating_add(next.bytes),
-                due: before.due,
             },
         }
     }

@@ -4,7 +4,7 @@ use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::error::ArrowError;
 use hapax_protocol::identity::Place;
-use hapax_protocol::lease::{Lease, PipelineName};
+use hapax_protocol::lease::Lease;
 use hapax_protocol::ledger::Claim;
 use hapax_protocol::position::{Checkpoint, Position, SplitId, Standing};
 
@@ -35,7 +35,7 @@ enum Mechanism {
 /// A ledger of its own, for one split.
 struct Beside {
     ledger: Arc<dyn Ledger>,
-    pipeline: PipelineName,
+    lease: Lease,
     split: SplitId,
 }
 
@@ -64,7 +64,7 @@ impl SplitWriter {
     pub fn asking(mut self, ledger: Option<&Arc<dyn Ledger>>, split: &SplitId, lease: &Lease) -> Self {
         self.beside = ledger.map(|ledger| Beside {
             ledger: Arc::clone(ledger),
-            pipeline: lease.pipeline.clone(),
+            lease: lease.clone(),
             split: split.clone(),
         });
         self
@@ -84,7 +84,7 @@ impl SplitWriter {
     /// Claims identities where they are kept: one answer per arrival, in order.
     pub async fn claim(&mut self, arrivals: &[Arrival]) -> Result<Vec<Claim<Place>>, SinkError> {
         match &self.beside {
-            Some(Beside { ledger, pipeline, split }) => ledger.claim(pipeline, split, arrivals).await,
+            Some(Beside { ledger, lease, split }) => ledger.claim(lease, split, arrivals).await,
             None => self.effects().claim(arrivals).await,
         }
     }
@@ -92,7 +92,7 @@ impl SplitWriter {
     /// Takes claims back where they are kept.
     pub async fn withdraw(&mut self, arrivals: &[Arrival]) -> Result<(), SinkError> {
         match &self.beside {
-            Some(Beside { ledger, pipeline, split }) => ledger.withdraw(pipeline, split, arrivals).await,
+            Some(Beside { ledger, lease, split }) => ledger.withdraw(lease, split, arrivals).await,
             None => self.effects().withdraw(arrivals).await,
         }
     }

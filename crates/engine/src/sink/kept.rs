@@ -10,7 +10,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use hapax_protocol::code::Code;
 use hapax_protocol::guarantee::{
-    Durability, Effect, Fencing, Guard, InDoubt, LedgerFacts, LedgerPlace, Mechanism, Window,
+    Durability, Effect, Fencing, Guard, InDoubt, LedgerFacts, LedgerPlace, Mechanism, Memory, Window,
 };
 use hapax_protocol::identity::{Place, RecordId, Token};
 use hapax_protocol::lease::{Applicant, Lease, PipelineName};
@@ -36,6 +36,12 @@ pub enum Repeat {
         /// Whether an older value is refused.
         guard: Guard,
     },
+    /// It is refused, whoever sends it and however late: the destination takes one record of each identity. One that
+    /// is refused has taken effect if what is there equals it.
+    Refused {
+        /// Whether what was taken stays for good. Elsewhere a limit of its size removes it, nobody knows when.
+        for_good: bool,
+    },
     /// It is dropped, while the destination remembers its token.
     Dropped {
         /// How long it remembers a token, from the first time it saw it.
@@ -56,7 +62,7 @@ impl Repeat {
     /// Whether what is about to be sent must be known to whoever comes next.
     pub fn is_announced(self) -> bool {
         match self {
-            Self::Replaces { .. } | Self::Adds { in_doubt: InDoubt::Resend } => false,
+            Self::Replaces { .. } | Self::Refused { .. } | Self::Adds { in_doubt: InDoubt::Resend } => false,
             Self::Dropped { .. } | Self::Adds { in_doubt: InDoubt::Hold } => true,
         }
     }
@@ -65,7 +71,9 @@ impl Repeat {
     pub fn mechanism(self) -> Mechanism {
         match self {
             Self::Replaces { guard } => Mechanism::Keyed { guard },
-            Self::Dropped { window, .. } => Mechanism::Tokened { window },
+            Self::Refused { for_good: true } => Mechanism::Tokened { memory: Memory::Unbounded },
+            Self::Refused { for_good: false } => Mechanism::Tokened { memory: Memory::UntilFull },
+            Self::Dropped { window, .. } => Mechanism::Tokened { memory: Memory::Within(window) },
             Self::Adds { .. } => Mechanism::Append,
         }
     }
@@ -74,7 +82,7 @@ impl Repeat {
     pub fn in_doubt(self) -> InDoubt {
         match self {
             Self::Adds { in_doubt } => in_doubt,
-            Self::Replaces { .. } | Self::Dropped { .. } => InDoubt::Resend,
+            Self::Replaces { .. } | Self::Refused { .. } | Self::Dropped { .. } => InDoubt::Resend,
         }
     }
 }
@@ -137,7 +145,7 @@ pub trait Sender: Send {
 pub struct Sending<'a> {
     /// The records.
     pub records: &'a RecordBatch,
-    /// The token of each, the same on every attempt. Empty where the destination replaces by key.
+    /// The token of each, the same on every attempt. Empty where the destination goes by the key itself.
     pub tokens: &'a [Token],
     /// Until when they may leave. It is asked last before each request.
     pub deadline: Option<&'a Deadline>,
@@ -207,10 +215,14 @@ impl Kept {
 impl Destination for Kept {
     fn traits(&self) -> Traits {
         let (repeat, kept) = (self.target.repeat(), self.keeper.traits());
-        let by_key = matches!(repeat, Repeat::Replaces { .. });
         Traits {
-            effect: if by_key { Effect::ByKey } else { Effect::Insert },
-            replaces: by_key,
+            effect: match repeat {
+                Repeat::Replaces { .. } | Repeat::Refused { for_good: true } => Effect::ByKey,
+                Repeat::Refused { for_good: false } | Repeat::Dropped { .. } | Repeat::Adds { .. } => {
+                    Effect::Insert
+                }
+            },
+            replaces: matches!(repeat, Repeat::Replaces { .. }),
             // The keeper gives the lease. What an earlier holder sends late, nobody stops.
             fencing: match repeat {
                 Repeat::Replaces { guard: Guard::None } => Fencing::FixedOwnership,

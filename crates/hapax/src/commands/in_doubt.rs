@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use hapax_engine::history::Unfinished;
 use hapax_engine::run::resolve;
 use hapax_engine::sink::{CommitId, Sink};
-use hapax_protocol::guarantee::{InDoubt, Mechanism};
+use hapax_protocol::guarantee::{InDoubt, Mechanism, Memory};
 use hapax_protocol::identity::Place;
 use serde_json::{Value, json};
 
@@ -139,8 +139,11 @@ fn doubt_words(sink: &Sink) -> &'static str {
             Mechanism::Keyed { .. } => {
                 "nothing is in doubt: what was sent and not answered is sent again, and replaces itself"
             }
+            Mechanism::Tokened { memory: Memory::UntilFull } => {
+                "no list is kept: what was sent and not answered is sent again, and refused unless its limits made the destination forget it"
+            }
             Mechanism::Tokened { .. } => {
-                "nothing is in doubt: what was sent and not answered is sent again, and the destination drops repeats"
+                "nothing is in doubt: what was sent and not answered is sent again, and the destination drops or refuses repeats"
             }
             _ => match kept.target.repeat().in_doubt() {
                 InDoubt::Hold => "nothing is in doubt",

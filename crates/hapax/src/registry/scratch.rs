@@ -116,7 +116,7 @@ async fn removed(sink: &Section, prefix: &str) -> Result<(), OpenError> {
         MILVUS => hapax_milvus::scratch::remove(&sink.read()?, prefix).await,
         REDIS => {
             let config: hapax_redis::config::SinkConfig = sink.read()?;
-            hapax_redis::scratch::remove(&config.url, prefix).await
+            hapax_redis::scratch::remove(&config, prefix).await
         }
         _ => Ok(()),
     };

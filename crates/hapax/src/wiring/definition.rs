@@ -41,6 +41,7 @@ const MAY_CHANGE: &[&str] = &[
     "rate",
     "scratch",
     "timeout",
+    "tls",
     "token",
 ];
 

@@ -23,9 +23,12 @@ impl Server {
     }
 
     pub fn make(&self, name: &str, subjects: &str) {
+        self.make_with(name, subjects, Config::default());
+    }
+
+    pub fn make_with(&self, name: &str, subjects: &str, config: Config) {
         self.delete(name);
-        let config =
-            Config { name: name.to_owned(), subjects: vec![subjects.to_owned()], ..Config::default() };
+        let config = Config { name: name.to_owned(), subjects: vec![subjects.to_owned()], ..config };
         self.runtime.block_on(self.context.create_stream(config)).unwrap();
     }
 
@@ -54,8 +57,8 @@ impl Server {
         self.runtime.block_on(self.context.get_stream(stream)).unwrap().cached_info().state.messages
     }
 
-    /// Each body that a stream holds, once.
-    pub fn bodies(&self, stream: &str) -> std::collections::BTreeSet<Vec<u8>> {
+    /// Each message that a stream holds: its subject and its body.
+    pub fn messages(&self, stream: &str) -> Vec<(String, Vec<u8>)> {
         use futures::StreamExt;
         self.runtime.block_on(async {
             let stream = self.context.get_stream(stream).await.unwrap();
@@ -68,7 +71,8 @@ impl Server {
                 .await
                 .unwrap();
             let messages = consumer.messages().await.unwrap().take(count);
-            messages.map(|message| message.unwrap().payload.to_vec()).collect().await
+            let both = |message: jetstream::Message| (message.subject.to_string(), message.payload.to_vec());
+            messages.map(|message| both(message.unwrap())).collect().await
         })
     }
 

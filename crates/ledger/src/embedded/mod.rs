@@ -20,7 +20,7 @@ use hapax_engine::ledger::{Ledger as Contract, Statistics};
 use hapax_engine::sink::Arrival;
 use hapax_protocol::guarantee::{InDoubt, LedgerFacts, LedgerPlace, Retention};
 use hapax_protocol::identity::{Place, RecordId};
-use hapax_protocol::lease::PipelineName;
+use hapax_protocol::lease::{Lease, PipelineName};
 use hapax_protocol::ledger::Claim;
 use hapax_protocol::position::{Ordinal, SplitId};
 
@@ -128,23 +128,23 @@ impl Contract for Embedded {
 
     fn claim<'a>(
         &'a self,
-        pipeline: &'a PipelineName,
+        lease: &'a Lease,
         split: &'a SplitId,
         arrivals: &'a [Arrival],
     ) -> Fut<'a, Vec<Claim<Place>>, SinkError> {
         let (split, arrivals) = (split.clone(), owned(arrivals));
         let (retention, clock) = (self.retention, Arc::clone(&self.clock));
-        self.with(pipeline, move |open| open.claim((retention, clock.unix_ms()), &split, &arrivals))
+        self.with(&lease.pipeline, move |open| open.claim((retention, clock.unix_ms()), &split, &arrivals))
     }
 
     fn withdraw<'a>(
         &'a self,
-        pipeline: &'a PipelineName,
+        lease: &'a Lease,
         split: &'a SplitId,
         arrivals: &'a [Arrival],
     ) -> Fut<'a, (), SinkError> {
         let (split, arrivals) = (split.clone(), owned(arrivals));
-        self.with(pipeline, move |open| open.withdraw(&split, &arrivals))
+        self.with(&lease.pipeline, move |open| open.withdraw(&split, &arrivals))
     }
 
     fn claimant<'a>(

@@ -135,10 +135,10 @@ pub struct SinkFacts {
 pub enum Mechanism {
     /// None of the others.
     Append,
-    /// The sink drops repeats of a token within a window; the token is a function of the record.
+    /// The sink drops or refuses repeats of a token, whoever sends them; the token is a function of the record.
     Tokened {
-        /// How long it remembers.
-        window: Window,
+        /// How long it tells a repeat.
+        memory: Memory,
     },
     /// Upsert by record key.
     Keyed {
@@ -152,6 +152,17 @@ pub enum Mechanism {
     },
     /// Effects and position in one atomic commit, conditional on fencing token and expected position.
     CoCommit,
+}
+
+/// How long a sink tells a repeat from something new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Memory {
+    /// Until a limit of its size makes it forget, which no clock tells.
+    UntilFull,
+    /// This long.
+    Within(Window),
+    /// As long as the destination exists.
+    Unbounded,
 }
 
 /// How long a commit identity can be looked up.

@@ -13,7 +13,7 @@ mod words;
 
 pub use facts::{
     Completeness, Durability, Effect, Facts, Fencing, Guard, IdentityKind, InDoubt, LedgerFacts, LedgerPlace,
-    LookUp, Mechanism, Order, Replay, Retention, Settle, SinkFacts, SourceFacts,
+    LookUp, Mechanism, Memory, Order, Replay, Retention, Settle, SinkFacts, SourceFacts,
 };
 pub use level::{Level, Window};
 pub use rules::{Assumption, Refusal, Rule, Verdict, WeakestLink, derive};

@@ -1,6 +1,6 @@
 use super::facts::{
     Completeness, Durability, Effect, Facts, Fencing, Guard, IdentityKind, InDoubt, LedgerFacts, LedgerPlace,
-    LookUp, Mechanism, Order, Replay, Retention, Settle, SinkFacts,
+    LookUp, Mechanism, Memory, Order, Replay, Retention, Settle, SinkFacts,
 };
 use super::level::{Level, Window};
 use super::words;
@@ -282,12 +282,16 @@ fn keyed(facts: &Facts) -> Option<(Level, Rule)> {
 }
 
 fn tokened(facts: &Facts) -> Option<(Level, Rule)> {
-    match facts.sink.mechanism {
-        // What may have been sent is known by its place: it must come back at the same.
-        Mechanism::Tokened { window } if facts.source.replay == Replay::Exact => {
-            Some((Level::ExactlyOnceWithin(window), Rule::Tokened))
+    let Mechanism::Tokened { memory } = facts.sink.mechanism else { return None };
+    let exact = facts.source.replay == Replay::Exact;
+    match memory {
+        // The token is the same wherever the record comes back: it is the identity, or the place, which does not change.
+        Memory::Unbounded if exact || facts.identity != IdentityKind::Position => {
+            Some((Level::ExactlyOnce, Rule::Tokened))
         }
-        _ => None,
+        // What may have been sent is known by its place: it must come back at the same.
+        Memory::Within(window) if exact => Some((Level::ExactlyOnceWithin(window), Rule::Tokened)),
+        Memory::Unbounded | Memory::Within(_) | Memory::UntilFull => None,
     }
 }
 
@@ -305,8 +309,10 @@ fn assumptions(facts: &Facts, reached: Reached) -> Vec<Assumption> {
     {
         all.push(Assumption::LatenessHolds(lateness));
     }
-    let identity_counts =
-        facts.ledger.is_some() || matches!(reached.rule, Rule::Keyed | Rule::LedgerInCommit);
+    let for_good = facts.sink.mechanism == Mechanism::Tokened { memory: Memory::Unbounded };
+    let identity_counts = facts.ledger.is_some()
+        || matches!(reached.rule, Rule::Keyed | Rule::LedgerInCommit)
+        || (reached.rule == Rule::Tokened && for_good);
     match facts.identity {
         IdentityKind::Hash if identity_counts => all.push(Assumption::EqualContentIsOneRecord),
         IdentityKind::Key if identity_counts => all.push(Assumption::KeyIsUnique),
@@ -324,7 +330,7 @@ fn assumptions(facts: &Facts, reached: Reached) -> Vec<Assumption> {
     }
     match (reached.rule, facts.sink.mechanism) {
         (Rule::Keyed, Mechanism::Keyed { guard: Guard::None }) => all.push(Assumption::NoLateRequest),
-        (Rule::Tokened, _) => all.push(Assumption::RequestsInTime),
+        (Rule::Tokened, _) if !for_good => all.push(Assumption::RequestsInTime),
         (Rule::LedgerOutside, _) if reached.level == Level::AtMostOnce => all.push(Assumption::NobodyRepeats),
         _ => {}
     }
@@ -401,6 +407,12 @@ fn changes(facts: &Facts) -> Vec<(&'static str, Facts)> {
     ));
     all.push(("a sink that compares fencing tokens", sink(&|s| s.fencing = Fencing::Token)));
     all.push(("a sink that keeps what it acknowledged", sink(&|s| s.durability = Durability::Durable)));
+    if let Mechanism::Tokened { memory: Memory::UntilFull | Memory::Within(_) } = facts.sink.mechanism {
+        all.push((
+            "a sink that refuses repeats for good (in NATS `once: subject`, into a stream that removes nothing by itself)",
+            sink(&|s| s.mechanism = Mechanism::Tokened { memory: Memory::Unbounded }),
+        ));
+    }
     all.push((
         "a sink that commits effects and position together (SQLite, PostgreSQL), or one that publishes staged files",
         sink(&|s| s.mechanism = Mechanism::CoCommit),

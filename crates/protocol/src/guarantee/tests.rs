@@ -48,8 +48,10 @@ fn mechanisms() -> Vec<Mechanism> {
     let [short, long] = WINDOWS;
     vec![
         Mechanism::Append,
-        Mechanism::Tokened { window: short },
-        Mechanism::Tokened { window: long },
+        Mechanism::Tokened { memory: Memory::UntilFull },
+        Mechanism::Tokened { memory: Memory::Within(short) },
+        Mechanism::Tokened { memory: Memory::Within(long) },
+        Mechanism::Tokened { memory: Memory::Unbounded },
         Mechanism::Keyed { guard: Guard::None },
         Mechanism::Keyed { guard: Guard::Version },
         Mechanism::Staged { look_up: LookUp::Within(short) },
@@ -137,16 +139,18 @@ fn expected(facts: &Facts) -> Level {
         Mechanism::Staged { look_up: LookUp::Unbounded } if exact => ExactlyOnce,
         _ if (named || exact) && inside => ExactlyOnce,
         _ if source.settle == Settle::MarkWithEffect => ExactlyOnce,
+        Mechanism::Tokened { memory: Memory::Unbounded } if named || exact => ExactlyOnce,
         _ if replaces && named && ordered => EffectivelyOnce,
         Mechanism::Staged { look_up: LookUp::Within(window) } if exact => ExactlyOnceWithin(window),
-        Mechanism::Tokened { window } if exact => ExactlyOnceWithin(window),
+        Mechanism::Tokened { memory: Memory::Within(window) } if exact => ExactlyOnceWithin(window),
         _ if held => AtMostOnce,
         _ => AtLeastOnce,
     };
     // Two mechanisms need no fence: what a late writer sends is refused as older, or dropped as a repeat.
     let unfenced = match facts.sink.mechanism {
         Mechanism::Keyed { guard: Guard::Version } if named => EffectivelyOnce,
-        Mechanism::Tokened { window } if exact => ExactlyOnceWithin(window),
+        Mechanism::Tokened { memory: Memory::Within(window) } if exact => ExactlyOnceWithin(window),
+        Mechanism::Tokened { memory: Memory::Unbounded } if named || exact => ExactlyOnce,
         _ => Lossy,
     };
     let given = fence(given).max(unfenced);
@@ -181,7 +185,7 @@ fn a_length_of_time_is_read_as_people_write_it() {
 #[test]
 fn every_combination_has_the_level_of_the_table() {
     let combinations = every(|facts| assert_eq!(reach(facts).level, expected(facts), "{facts:#?}"));
-    assert_eq!(combinations, 360 * 162 * 3 * 13);
+    assert_eq!(combinations, 360 * 198 * 3 * 13);
 }
 
 #[test]
@@ -266,7 +270,7 @@ fn the_rules_carry_their_numbers() {
     assert_eq!(rule(&keyed), (6, Level::EffectivelyOnce));
     keyed.source.order = Order::None;
     assert_eq!(rule(&keyed), (9, Level::AtLeastOnce));
-    let tokened = pipeline(files(), sink(Mechanism::Tokened { window: WINDOWS[1] }));
+    let tokened = pipeline(files(), sink(Mechanism::Tokened { memory: Memory::Within(WINDOWS[1]) }));
     assert_eq!(rule(&tokened), (7, Level::ExactlyOnceWithin(WINDOWS[1])));
 
     let mut outside = pipeline(files(), sink(Mechanism::Append));
@@ -277,6 +281,54 @@ fn the_rules_carry_their_numbers() {
     assert_eq!(rule(&outside), (8, Level::AtMostOnce));
     outside.ledger = ledger(InDoubt::Resend);
     assert_eq!(rule(&outside), (8, Level::AtLeastOnce));
+}
+
+#[test]
+fn a_sink_that_refuses_repeats_for_good_is_exact_from_any_source_with_a_key() {
+    let refusing = |memory| SinkFacts {
+        effect: if memory == Memory::Unbounded { Effect::ByKey } else { Effect::Insert },
+        fencing: Fencing::None,
+        ..sink(Mechanism::Tokened { memory })
+    };
+    let queue =
+        SourceFacts { replay: Replay::Identified, order: Order::None, settle: Settle::PerMessage, ..files() };
+    let short = WINDOWS[0];
+    for (source, identity, memory, level) in [
+        (files(), IdentityKind::Key, Memory::Unbounded, Level::ExactlyOnce),
+        (files(), IdentityKind::Position, Memory::Unbounded, Level::ExactlyOnce),
+        (queue.clone(), IdentityKind::Key, Memory::Unbounded, Level::ExactlyOnce),
+        (queue.clone(), IdentityKind::Hash, Memory::Unbounded, Level::ExactlyOnce),
+        (queue.clone(), IdentityKind::Position, Memory::Unbounded, Level::AtLeastOnce),
+        (files(), IdentityKind::Key, Memory::Within(short), Level::ExactlyOnceWithin(short)),
+        (queue.clone(), IdentityKind::Key, Memory::Within(short), Level::AtLeastOnce),
+        (files(), IdentityKind::Key, Memory::UntilFull, Level::AtLeastOnce),
+        (queue, IdentityKind::Key, Memory::UntilFull, Level::AtLeastOnce),
+    ] {
+        let facts = Facts { identity, ..pipeline(source, refusing(memory)) };
+        let verdict = derive(&facts);
+        assert_eq!(verdict.level, level, "{facts:#?}");
+        assert_eq!(verdict.rule == Rule::Tokened, level > Level::AtLeastOnce);
+        // What no clock bounds rests on no clock.
+        assert_eq!(
+            verdict.assumptions.contains(&Assumption::RequestsInTime),
+            level < Level::ExactlyOnce && level > Level::AtLeastOnce
+        );
+        let named = identity == IdentityKind::Key && level == Level::ExactlyOnce;
+        assert_eq!(verdict.assumptions.contains(&Assumption::KeyIsUnique), named);
+        let Some(weakest) = verdict.weakest else { continue };
+        let (words, raised) = weakest.raise.unwrap();
+        assert_eq!(raised, Level::ExactlyOnce, "{facts:#?}");
+        match memory {
+            Memory::Unbounded => assert!(words.contains("an identity of their own"), "{words}"),
+            _ => assert!(words.contains("refuses repeats for good"), "{words}"),
+        }
+        if memory == Memory::UntilFull {
+            assert!(weakest.words.contains("a limit of its size"), "{}", weakest.words);
+        }
+    }
+    // What may forget as a whole is as lossy as any other.
+    let forgetful = SinkFacts { durability: Durability::MayForget, ..refusing(Memory::Unbounded) };
+    assert_eq!(derive(&pipeline(files(), forgetful)).level, Level::Lossy);
 }
 
 #[test]
@@ -341,9 +393,16 @@ fn better(facts: &Facts) -> Vec<Facts> {
         push(&|f| f.identity = IdentityKind::Key);
     }
     match facts.sink.mechanism {
-        Mechanism::Append => push(&|f| f.sink.mechanism = Mechanism::Tokened { window: short }),
-        Mechanism::Tokened { window } if window == short => {
-            push(&|f| f.sink.mechanism = Mechanism::Tokened { window: long });
+        Mechanism::Append => {
+            push(&|f| f.sink.mechanism = Mechanism::Tokened { memory: Memory::UntilFull });
+        }
+        Mechanism::Tokened { memory } => {
+            let memory = match memory {
+                Memory::UntilFull => Memory::Within(short),
+                Memory::Within(window) if window == short => Memory::Within(long),
+                Memory::Within(_) | Memory::Unbounded => Memory::Unbounded,
+            };
+            push(&|f| f.sink.mechanism = Mechanism::Tokened { memory });
         }
         Mechanism::Keyed { guard: Guard::None } => {
             push(&|f| f.sink.mechanism = Mechanism::Keyed { guard: Guard::Version });
@@ -353,7 +412,7 @@ fn better(facts: &Facts) -> Vec<Facts> {
             push(&|f| f.sink.mechanism = Mechanism::Staged { look_up });
         }
         Mechanism::Staged { look_up: LookUp::Unbounded } => push(&|f| f.sink.mechanism = Mechanism::CoCommit),
-        Mechanism::Tokened { .. } | Mechanism::Keyed { .. } | Mechanism::CoCommit => {}
+        Mechanism::Keyed { .. } | Mechanism::CoCommit => {}
     }
     push(&|f| f.sink.effect = Effect::ByKey);
     match facts.sink.fencing {

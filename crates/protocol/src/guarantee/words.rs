@@ -1,6 +1,6 @@
 use std::fmt;
 
-use super::facts::{Completeness, Durability, Effect, Facts, IdentityKind, Mechanism, Order, Replay};
+use super::facts::{Completeness, Durability, Effect, Facts, IdentityKind, Mechanism, Memory, Order, Replay};
 use super::level::Level;
 use super::rules::{Assumption, Cap, Reached, Refusal, Rule};
 
@@ -19,7 +19,7 @@ impl fmt::Display for Rule {
             }
             Self::MarkWithEffect => "the mark at the source and the effect at the sink are one transaction",
             Self::Keyed => "the sink replaces by key, so writing a record again leaves the same state",
-            Self::Tokened => "the sink itself drops repeats of a token",
+            Self::Tokened => "the sink itself drops or refuses repeats of a token",
             Self::LedgerOutside => "a ledger outside the sink's commit surrounds each effect",
             Self::AcknowledgeAfter => "a record is acknowledged only after its effect",
         })
@@ -91,6 +91,11 @@ pub(super) fn weakest(facts: &Facts, reached: Reached) -> &'static str {
             Cap::Forgetful => "the sink: it may forget a write it acknowledged, while the position lives on",
             Cap::DeadLetters => "the destination of dead letters",
         };
+    }
+    if facts.sink.mechanism == (Mechanism::Tokened { memory: Memory::UntilFull })
+        && reached.level <= Level::AtLeastOnce
+    {
+        return "the sink: it tells a repeat only until a limit of its size has removed what is repeated";
     }
     if facts.source.replay < Replay::Exact {
         return "the source: it cannot be read again from a position, so a repeat cannot be told by its place";

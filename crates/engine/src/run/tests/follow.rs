@@ -74,6 +74,19 @@ async fn a_lost_answer_while_following_is_looked_up_and_the_run_goes_on() {
 }
 
 #[tokio::test]
+async fn records_that_come_all_the_time_do_not_put_a_commit_off() {
+    let (tape, table) = (Tape::of(&[("a", 0..1_000)]), Table::default());
+    // A hundred batches wait, each written in a quarter of the interval, and no commit is full before the end.
+    table.takes(Duration::from_millis(2));
+    let mut run = run_of(&tape, &table);
+    run.limits.commit.interval_ms = Some(8);
+    run.limits.commit.records_max = Some(u64::MAX);
+    let summary = run.run().await.unwrap();
+    assert_eq!(summary.totals.moved, 1_000);
+    assert!(summary.commits >= 10, "{} commits", summary.commits);
+}
+
+#[tokio::test]
 async fn a_source_that_ends_is_not_followed() {
     let (tape, table) = (Tape::of(&[("a", 0..25)]), Table::default());
     let error = following(&tape, &table).run().await.unwrap_err();

@@ -59,6 +59,22 @@ async fn a_stop_while_a_lost_commit_is_looked_up_is_no_failure() {
 }
 
 #[tokio::test]
+async fn a_source_that_goes_away_while_a_run_stops_is_no_failure() {
+    let (tape, table) = (Tape::of(&[("a", 0..250)]), Table::default());
+    let run = run_of(&tape, &table);
+    tape.away_at(20, run.stop.clone());
+    let summary = run.run().await.unwrap();
+    assert!(summary.stopped);
+    // What was read before is there.
+    assert_eq!(table.values(), (0..20).collect::<Vec<_>>());
+    // One that nobody asked to stop says what failed.
+    let mut run = run_of(&tape, &table);
+    run.limits.outage_ms = 200;
+    let error = run.run().await.unwrap_err();
+    assert!(matches!(error, RunError::Source { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn a_position_that_came_from_nowhere_stops_the_run() {
     let (tape, table) = (Tape::of(&[("a", 0..250)]), Table::default());
     table.plan(2, Planned::AnswerLostAndPositionMoved);
@@ -325,7 +341,7 @@ async fn a_ledger_beside_is_refused_where_places_move_and_twins_where_a_record_i
         }
         fn claim<'a>(
             &'a self,
-            _: &'a PipelineName,
+            _: &'a hapax_protocol::lease::Lease,
             _: &'a SplitId,
             _: &'a [crate::sink::Arrival],
         ) -> crate::Fut<'a, Vec<Claim<Place>>, SinkError> {
@@ -333,7 +349,7 @@ async fn a_ledger_beside_is_refused_where_places_move_and_twins_where_a_record_i
         }
         fn withdraw<'a>(
             &'a self,
-            _: &'a PipelineName,
+            _: &'a hapax_protocol::lease::Lease,
             _: &'a SplitId,
             _: &'a [crate::sink::Arrival],
         ) -> crate::Fut<'a, (), SinkError> {

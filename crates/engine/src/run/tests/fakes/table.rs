@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, SchemaRef};
@@ -48,6 +49,8 @@ struct Durably {
     /// How often each of these values is still refused.
     refused: HashMap<i64, u64>,
     commits: u64,
+    /// How long a write takes.
+    writing: Duration,
     /// The group that has the lease.
     group: String,
     planned: HashMap<u64, Fault>,
@@ -121,6 +124,10 @@ impl Table {
 
     pub fn plan(&self, nth_commit: u64, fault: Fault) {
         self.0.lock().unwrap().planned.insert(nth_commit, fault);
+    }
+
+    pub fn takes(&self, writing: Duration) {
+        self.0.lock().unwrap().writing = writing;
     }
 
     pub fn heal(&self) {
@@ -308,6 +315,10 @@ impl Writer for Pen {
 
     fn write<'a>(&'a mut self, records: &'a RecordBatch) -> Fut<'a, Vec<RefusedRow>, SinkError> {
         Box::pin(async move {
+            let writing = self.table.0.lock().unwrap().writing;
+            if !writing.is_zero() {
+                tokio::time::sleep(writing).await;
+            }
             let mut held = self.table.0.lock().unwrap();
             let mut refused = Vec::new();
             for (row, &value) in records.column(0).as_primitive::<Int64Type>().values().iter().enumerate() {

@@ -29,6 +29,7 @@ struct Recorded {
     spoiled: BTreeSet<u64>,
     skip_at: Option<u64>,
     stop_at: Option<(u64, Stop)>,
+    away_at_stop: bool,
     watched: Option<Table>,
     acknowledged: HashMap<SplitId, Position>,
     early: u64,
@@ -130,6 +131,12 @@ impl Tape {
         self.0.lock().unwrap().stop_at = Some((ordinal, stop));
     }
 
+    /// It goes away in the moment in which the run is asked to stop.
+    pub fn away_at(&self, ordinal: u64, stop: Stop) {
+        self.stop_at(ordinal, stop);
+        self.0.lock().unwrap().away_at_stop = true;
+    }
+
     pub fn watch(&self, table: &Table) {
         self.0.lock().unwrap().watched = Some(table.clone());
     }
@@ -222,6 +229,9 @@ impl SplitReader for Head {
                 && first >= *at
             {
                 stop.request();
+                if recorded.away_at_stop {
+                    return Err(SourceError::unavailable(PlannedFault));
+                }
             }
             let good: Vec<u64> = (first..end).filter(|n| !recorded.spoiled.contains(n)).collect();
             let rejected = (first..end)
