@@ -1,11 +1,11 @@
 //! What a pipeline file says of an HTTP API.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use hapax_engine::columns::Columns;
 use hapax_engine::message::UnknownFields;
 use hapax_engine::sink::Past;
+use hapax_engine::tls::Tls;
 use hapax_protocol::guarantee;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -65,9 +65,9 @@ pub struct SinkConfig {
     /// Whether the host may be at a private, loopback or link-local address.
     #[serde(default)]
     pub allow_private: bool,
-    /// A file of certificates (PEM) that sign the API's, beside those the system trusts.
+    /// Files of certificates (PEM): of authorities that are believed beside those of the system, and Hapax's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca: Option<PathBuf>,
+    pub tls: Option<Tls>,
     /// What references in the section stand for: nobody is shown it. Hapax itself sets it.
     #[serde(skip)]
     #[schemars(skip)]
@@ -311,9 +311,9 @@ pub struct SourceConfig {
     /// Whether the host may be at a private, loopback or link-local address.
     #[serde(default)]
     pub allow_private: bool,
-    /// A file of certificates (PEM) that sign the API's, beside those the system trusts.
+    /// Files of certificates (PEM): of authorities that are believed beside those of the system, and Hapax's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca: Option<PathBuf>,
+    pub tls: Option<Tls>,
     /// What references in the section stand for: nobody is shown it. Hapax itself sets it.
     #[serde(skip)]
     #[schemars(skip)]

@@ -4,11 +4,11 @@
 //! `{"data": [{"index": 0, "embedding": [numbers]}, …]}` or `{"embeddings": [[numbers], …]}`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hapax_engine::fault::SourceError;
+use hapax_engine::tls::Tls;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, StatusCode};
@@ -69,9 +69,9 @@ pub struct EmbedConfig {
     /// Whether the endpoint may be at a private address: this machine, or a network of one's own.
     #[serde(default)]
     pub allow_private: bool,
-    /// A file of certificates (PEM) that sign the endpoint's, beside those the system trusts.
+    /// Files of certificates (PEM): of authorities that are believed beside those of the system, and Hapax's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca: Option<PathBuf>,
+    pub tls: Option<Tls>,
     /// What references in the section stand for: nobody is shown it. Hapax itself sets it.
     #[serde(skip)]
     #[schemars(skip)]
@@ -134,7 +134,7 @@ impl Endpoint {
             timeout: timeout(config.timeout.as_deref())?,
             concurrency: 4,
             allow_private: config.allow_private,
-            ca: config.ca.as_deref(),
+            tls: config.tls.as_ref(),
             secrets: &config.secrets,
         };
         let host = Host::open(&url, manner)?;

@@ -12,7 +12,8 @@
 
 mod scene;
 
-use hapax_conformance::http::{Api, Certificate, Failure, until};
+use hapax_conformance::http::{Api, Failure, Secure, until};
+use hapax_conformance::tls::Authority;
 use hapax_engine::batch::ReadLimit;
 use hapax_engine::fault::SinkErrorKind;
 use hapax_engine::source::Source;
@@ -22,31 +23,35 @@ use hapax_protocol::position::SplitId;
 use scene::{fails, kind, numbered, people, ready, section, send, with};
 use serde_json::{Value, json};
 
-/// A folder with a certificate for `localhost`.
-fn certified() -> (tempfile::TempDir, Certificate) {
+/// A folder with the certificates of an authority of the test's own.
+fn certified() -> (tempfile::TempDir, Authority) {
     let folder = tempfile::tempdir().unwrap();
-    let certificate = Certificate::make(folder.path(), "localhost");
-    (folder, certificate)
+    let authority = Authority::new(folder.path());
+    (folder, authority)
+}
+
+fn secure(authority: &Authority, protocols: &[&str]) -> Api {
+    Api::start_secure(&Secure { authority, protocols, asks_clients: false })
 }
 
 /// A section for an API whose authority it trusts.
-fn trusting(api: &Api, certificate: &Certificate, method: &str, more: &Value) -> Value {
+fn trusting(api: &Api, authority: &Authority, method: &str, more: &Value) -> Value {
     let path = if method == "POST" { "/orders" } else { "/o/{id}" };
-    section(api, path, method, &with(json!({ "ca": certificate.ca() }), more))
+    section(api, path, method, &with(json!({ "tls": { "ca": authority.file("ca.pem") } }), more))
 }
 
 #[tokio::test]
 async fn http_2_is_taken_where_the_server_offers_it() {
-    let (_folder, certificate) = certified();
+    let (_folder, authority) = certified();
     for (protocols, is_http2) in [
         (&["h2", "http/1.1"][..], true),
         (&["http/1.1"][..], false),
         (&["http/1.1", "h2"][..], false),
         (&[][..], false),
     ] {
-        let api = Api::start_secure(&certificate, protocols);
+        let api = secure(&authority, protocols);
         let more = json!({ "concurrency": 8, "headers": { "X-Name": "{name}" } });
-        let (_, mut sender) = ready(trusting(&api, &certificate, "PUT", &more)).await;
+        let (_, mut sender) = ready(trusting(&api, &authority, "PUT", &more)).await;
         send(&mut sender, &numbered(0..200)).await.unwrap();
         let state = api.state();
         assert_eq!(state.resources.len(), 200, "{protocols:?}");
@@ -61,9 +66,9 @@ async fn http_2_is_taken_where_the_server_offers_it() {
 
 #[tokio::test]
 async fn over_http_2_requests_of_one_key_keep_their_order_and_others_do_not_wait() {
-    let (_folder, certificate) = certified();
-    let api = Api::start_secure(&certificate, &["h2"]);
-    let (_, mut sender) = ready(trusting(&api, &certificate, "POST", &json!({ "concurrency": 16 }))).await;
+    let (_folder, authority) = certified();
+    let api = secure(&authority, &["h2"]);
+    let (_, mut sender) = ready(trusting(&api, &authority, "POST", &json!({ "concurrency": 16 }))).await;
     let rows: Vec<(Option<i64>, String)> = (0..300).map(|n| (Some(n % 7), format!("{n:04}"))).collect();
     let rows: Vec<(Option<i64>, &str)> = rows.iter().map(|(id, name)| (*id, name.as_str())).collect();
     api.fail([Failure::Held]);
@@ -95,9 +100,9 @@ async fn over_http_2_requests_of_one_key_keep_their_order_and_others_do_not_wait
 
 #[tokio::test]
 async fn a_stream_that_is_reset_is_in_doubt_and_harms_no_other() {
-    let (_folder, certificate) = certified();
-    let api = Api::start_secure(&certificate, &["h2"]);
-    let (_, mut sender) = ready(trusting(&api, &certificate, "PUT", &json!({}))).await;
+    let (_folder, authority) = certified();
+    let api = secure(&authority, &["h2"]);
+    let (_, mut sender) = ready(trusting(&api, &authority, "PUT", &json!({}))).await;
     for failure in [
         Failure::Reset,
         Failure::AnswerLost,
@@ -115,8 +120,7 @@ async fn a_stream_that_is_reset_is_in_doubt_and_harms_no_other() {
     // A bare POST is not sent again: what was reset may have been added, and was in one of the two.
     for (failure, added) in [(Failure::Reset, 9), (Failure::AnswerLost, 10)] {
         api.state().posted.clear();
-        let (_, mut sender) =
-            ready(trusting(&api, &certificate, "POST", &json!({ "in_doubt": "hold" }))).await;
+        let (_, mut sender) = ready(trusting(&api, &authority, "POST", &json!({ "in_doubt": "hold" }))).await;
         api.fail([failure]);
         let sent = send(&mut sender, &numbered(0..10)).await.unwrap();
         assert_eq!((sent.unknown.len(), api.state().posted.len()), (1, added));
@@ -125,13 +129,13 @@ async fn a_stream_that_is_reset_is_in_doubt_and_harms_no_other() {
 
 #[tokio::test]
 async fn pages_are_read_over_http_2() {
-    let (_folder, certificate) = certified();
-    let api = Api::start_secure(&certificate, &["h2"]);
+    let (_folder, authority) = certified();
+    let api = secure(&authority, &["h2"]);
     let list = (0..30).map(|id| (0, format!("{{\"id\": {id}}}"))).collect();
     api.state().lists.insert("/list".to_owned(), list);
     let config = json!({
         "url": format!("{}/list?per=7", api.url()), "records": "/data", "allow_private": true, "immutable": true,
-        "ca": certificate.ca(), "schema": { "id": "int64" },
+        "tls": { "ca": authority.file("ca.pem") }, "schema": { "id": "int64" },
         "paging": { "cursor": { "param": "cursor", "from": "/meta/next" } },
     });
     let source = Pages::open(serde_json::from_value(config).unwrap()).await.unwrap();
@@ -146,28 +150,49 @@ async fn pages_are_read_over_http_2() {
 
 #[tokio::test]
 async fn nothing_is_sent_to_a_host_that_cannot_show_who_it_is() {
-    let (_folder, certificate) = certified();
-    let elsewhere = tempfile::tempdir().unwrap();
-    let other = Certificate::make(elsewhere.path(), "other.test");
-    let (ours, named) = (Api::start_secure(&certificate, &["h2"]), Api::start_secure(&other, &["h2"]));
-    let plain = |api: &Api| section(api, "/o/{id}", "PUT", &json!({}));
-    for (section, api) in [
-        // An authority that nobody knows, one that has not signed it, and a certificate for another host.
-        (plain(&ours), &ours),
-        (trusting(&ours, &other, "PUT", &json!({})), &ours),
-        (trusting(&named, &other, "PUT", &json!({})), &named),
-    ] {
+    let ((_folder, authority), (_elsewhere, other)) = (certified(), certified());
+    let api = secure(&authority, &["h2"]);
+    // An authority that nobody knows, and one that has not signed it.
+    for section in [section(&api, "/o/{id}", "PUT", &json!({})), trusting(&api, &other, "PUT", &json!({}))] {
         let error = fails(section, &["id"]).await.unwrap();
         assert_eq!(kind(&error), (SinkErrorKind::Stop, codes::TLS), "{error}");
         assert!(error.to_string().contains("localhost:"), "{error}");
-        assert_eq!(api.state().requests.len(), 0);
     }
-    let empty = elsewhere.path().join("empty.pem");
-    std::fs::write(&empty, "no certificate").unwrap();
-    for ca in [empty, elsewhere.path().join("missing.pem")] {
-        let section = section(&ours, "/o/{id}", "PUT", &json!({ "ca": ca }));
-        let error = scene::open(section).await.err().unwrap();
+    let plain = Api::start();
+    for (api, tls) in [
+        (&api, json!({ "ca": authority.file("server.key") })),
+        (&api, json!({ "ca": authority.file("missing.pem") })),
+        (&api, json!({ "certificate": authority.file("client.pem") })),
+        (&api, json!({ "certificate": authority.file("client.pem"), "key": authority.file("server.key") })),
+        (&plain, json!({ "ca": authority.file("ca.pem") })),
+    ] {
+        let section = section(api, "/o/{id}", "PUT", &json!({ "tls": tls }));
+        let error = scene::open(section).await.err().unwrap_or_else(|| panic!("{tls} is taken"));
         assert_eq!(kind(&error), (SinkErrorKind::Stop, codes::CONFIG), "{error}");
-        assert!(error.to_string().contains(".pem"), "{error}");
     }
+    assert_eq!(api.state().requests.len() + plain.state().requests.len(), 0);
+}
+
+#[tokio::test]
+async fn a_certificate_of_its_own_is_shown_to_whoever_asks() {
+    let ((_folder, authority), (_elsewhere, other)) = (certified(), certified());
+    let api = Api::start_secure(&Secure { authority: &authority, protocols: &["h2"], asks_clients: true });
+    let of = |client: Option<&Authority>| {
+        let mut tls = json!({ "ca": authority.file("ca.pem") });
+        if let Some(client) = client {
+            tls = with(
+                tls,
+                &json!({ "certificate": client.file("client.pem"), "key": client.file("client.key") }),
+            );
+        }
+        section(&api, "/o/{id}", "PUT", &json!({ "tls": tls }))
+    };
+    assert!(fails(of(Some(&authority)), &["id"]).await.is_none());
+    assert_eq!(api.state().resources.len(), 1);
+    // None, and one of another authority.
+    for client in [None, Some(&other)] {
+        let error = fails(of(client), &["id"]).await.unwrap();
+        assert_eq!(kind(&error).1, codes::TLS, "{error}");
+    }
+    assert_eq!(api.state().resources.len(), 1);
 }

@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 use tokio_rustls::TlsAcceptor;
 
-pub use secure::Certificate;
+pub use secure::Secure;
 pub use state::{Recorded, State};
 
 /// What the API does to one request.
@@ -90,10 +90,9 @@ impl Api {
         Self::with(None)
     }
 
-    /// Starts it behind TLS, for the host `localhost`. It speaks what stands first of these that a client offers: `h2`,
-    /// `http/1.1`.
-    pub fn start_secure(certificate: &Certificate, protocols: &[&str]) -> Self {
-        Self::with(Some(certificate.acceptor(protocols)))
+    /// Starts it behind TLS, for the host `localhost`.
+    pub fn start_secure(secure: &Secure<'_>) -> Self {
+        Self::with(Some(secure.acceptor()))
     }
 
     fn with(tls: Option<TlsAcceptor>) -> Self {

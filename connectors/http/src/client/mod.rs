@@ -13,12 +13,12 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use hapax_engine::sink::Deadline;
+use hapax_engine::tls::Tls;
 use hapax_protocol::guarantee::Window;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
 use hyper::http::uri::PathAndQuery;
@@ -57,8 +57,8 @@ pub(crate) struct Manner<'a> {
     pub timeout: Duration,
     pub concurrency: u16,
     pub allow_private: bool,
-    /// A file of certificates that are believed, beside those of the system.
-    pub ca: Option<&'a Path>,
+    /// Files of certificates.
+    pub tls: Option<&'a Tls>,
     /// What references of the file stand for.
     pub secrets: &'a [String],
 }
@@ -158,12 +158,14 @@ impl Host {
     /// A host whose name is looked up by a guard of this making.
     fn guarded(url: &Url, manner: Manner<'_>, guard: impl Fn(bool) -> Guard) -> Result<Self, HostFault> {
         let guard = || guard(manner.allow_private);
-        let auth = Auth::read(manner.auth, |url| Wire::to(url, guard(), manner.ca, manner.timeout))?;
+        // The authorization server may be one without TLS, on this machine.
+        let tls_of = |url: &Url| manner.tls.filter(|_| url.scheme() == "https");
+        let auth = Auth::read(manner.auth, |url| Wire::to(url, guard(), tls_of(url), manner.timeout))?;
         let literals = [Some(url), auth.server()].into_iter().flatten().find_map(|url| guard().literal(url));
         if let Some(private) = literals {
             return Err(HostFault::Private { what: private.to_string() });
         }
-        let wire = Wire::to(url, guard(), manner.ca, manner.timeout)?;
+        let wire = Wire::to(url, guard(), manner.tls, manner.timeout)?;
         let secrets = Secrets::default();
         auth.add_to(&secrets);
         secrets.add_headers(manner.headers);

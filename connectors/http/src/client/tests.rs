@@ -2,6 +2,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Mutex;
 
+use hapax_conformance::http::{Api, Secure};
+use hapax_conformance::tls::Authority;
 use hapax_engine::Fut;
 use tokio::sync::mpsc;
 
@@ -40,7 +42,7 @@ fn manner(headers: &BTreeMap<String, String>) -> Manner<'_> {
         timeout: Duration::from_secs(5),
         concurrency: 1,
         allow_private: false,
-        ca: None,
+        tls: None,
         secrets: &[],
     }
 }
@@ -136,6 +138,24 @@ async fn a_connection_that_the_server_ended_is_not_used_again() {
         ended.recv().await.unwrap();
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_name_is_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path());
+    let api = Api::start_secure(&Secure { authority: &authority, protocols: &["h2"], asks_clients: false });
+    let tls = Tls { ca: Some(authority.file("ca.pem").into()), ..Tls::default() };
+    let none = BTreeMap::new();
+    let names = || Turning { addresses: Mutex::new(vec![IpAddr::V4(OUTSIDE)]), asked: Mutex::new(0) };
+    let guard = |allow_private| Guard::of(allow_private, is_inside, Arc::new(names()));
+    let url = Url::parse(&format!("https://turning.test:{}/x", api.port())).unwrap();
+    let host = Host::guarded(&url, Manner { tls: Some(&tls), ..manner(&none) }, guard).unwrap();
+    match host.reach().await {
+        Err(HostFault::Tls { reason, .. }) => assert!(reason.contains("turning.test"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(api.state().requests.len(), 0);
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Connections to one host: made, kept, and used again.
 
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hapax_engine::tls::Tls;
 use http_body_util::Full;
 use hyper::Uri;
 use hyper::header::{ACCEPT, ACCEPT_ENCODING, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
@@ -52,7 +52,7 @@ impl Wire {
     pub(super) fn to(
         url: &Url,
         guard: Guard,
-        ca: Option<&Path>,
+        tls: Option<&Tls>,
         timeout: Duration,
     ) -> Result<Self, HostFault> {
         let mut origin = url.clone();
@@ -62,12 +62,14 @@ impl Wire {
         let host = origin.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let port = origin.port_or_known_default().unwrap_or(80);
         let authority: Authority = place(&origin).parse().map_err(|_| bad("its host is none"))?;
-        let tls = match origin.scheme() {
-            "https" => {
+        let is_encrypted = origin.scheme() == "https";
+        let files = Tls::read(tls, is_encrypted).map_err(|error| HostFault::Config(error.to_string()))?;
+        let tls = match is_encrypted {
+            true => {
                 let name = ServerName::try_from(host.clone());
-                Some((trust::connector(ca)?, name.map_err(|_| bad("no certificate can name its host"))?))
+                Some((trust::connector(&files)?, name.map_err(|_| bad("no certificate can name its host"))?))
             }
-            _ => None,
+            false => None,
         };
         let common = [
             (HOST, HeaderValue::from_str(authority.as_str()).map_err(|_| bad("its host is none"))?),
@@ -154,6 +156,12 @@ impl Wire {
                     }
                 }
             };
+            if let Failed::Untouched(reason) | Failed::Lost(reason) = &failed
+                && self.tls.is_some()
+                && is_unknown_client(reason)
+            {
+                return Err(Lost::Never(HostFault::Tls { place: self.place(), reason: reason.clone() }));
+            }
             match failed {
                 // The server ended it before.
                 Failed::Untouched(_) if !is_new => {}
@@ -249,6 +257,15 @@ impl Wire {
         }
         Err(Lost::Unsent(why))
     }
+}
+
+/// Whether a server says that it does not know this client: with TLS 1.3 it does so once the connection stands, and takes
+/// nothing that came over it.
+fn is_unknown_client(reason: &str) -> bool {
+    let alert = reason.split_once("fatal alert: ").map(|(_, alert)| alert);
+    alert.is_some_and(|alert| {
+        ["Certificate", "UnknownCA", "AccessDenied"].iter().any(|word| alert.contains(word))
+    })
 }
 
 /// What a request asks for, of a URL.

@@ -64,7 +64,7 @@ pub async fn open(config: SinkConfig) -> Result<Arc<dyn Target>, SinkError> {
         timeout,
         concurrency,
         allow_private: config.allow_private,
-        ca: config.ca.as_deref(),
+        tls: config.tls.as_ref(),
         secrets: &config.secrets,
     };
     let host = Arc::new(Host::open(&plan.url.host()?, manner)?);
@@ -163,7 +163,7 @@ impl Target for Api {
                 timeout: self.config.timeout.clone(),
                 auth: self.config.auth.clone(),
                 allow_private: self.config.allow_private,
-                ca: self.config.ca.clone(),
+                tls: self.config.tls.clone(),
                 secrets: self.config.secrets.clone(),
             };
             let source = Pages::open(config).await.map_err(|error| unread(error.to_string()))?;

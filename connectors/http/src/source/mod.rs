@@ -108,7 +108,7 @@ impl Pages {
             timeout: client::timeout(config.timeout.as_deref())?,
             concurrency: 1,
             allow_private: config.allow_private,
-            ca: config.ca.as_deref(),
+            tls: config.tls.as_ref(),
             secrets: &config.secrets,
         };
         let host = Arc::new(Host::open(&plan.url, manner)?);

@@ -1,52 +1,44 @@
-//! A certificate of the tests' own.
+//! The API behind TLS.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
-/// A certificate for one host, which an authority of the test's own has signed.
-pub struct Certificate {
-    folder: PathBuf,
+use crate::tls::Authority;
+
+/// How the API shows who it is, and what it asks of its clients.
+pub struct Secure<'a> {
+    /// Whose pair `server` it shows.
+    pub authority: &'a Authority,
+    /// What it speaks: `h2`, `http/1.1`, the first first.
+    pub protocols: &'a [&'a str],
+    /// Whether clients have to show a certificate of the authority.
+    pub asks_clients: bool,
 }
 
-impl Certificate {
-    /// Makes both in a folder, by `openssl`.
-    pub fn make(folder: &Path, host: &str) -> Self {
-        let names = folder.join("names");
-        std::fs::write(&names, format!("subjectAltName=DNS:{host}\n")).unwrap();
-        let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
-        let authority = ["req", "-x509", "-days", "2", "-subj", "/CN=Hapax test authority"];
-        let authority = [&authority[..], &key, &["-keyout", "ca.key", "-out", "ca.pem"]].concat();
-        let asked = ["req", "-subj", "/CN=a host of the test", "-keyout", "host.key", "-out", "host.csr"];
-        let signed =
-            ["x509", "-req", "-in", "host.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"];
-        let signed = [&signed[..], &["-days", "2", "-extfile", "names", "-out", "host.pem"]].concat();
-        for arguments in [authority, [&asked[..], &key].concat(), signed] {
-            let made = Command::new("openssl").args(&arguments).current_dir(folder).output();
-            let made = made.expect("openssl is missing; on Debian: apt-get install openssl");
-            assert!(made.status.success(), "openssl: {}", String::from_utf8_lossy(&made.stderr));
-        }
-        Self { folder: folder.to_owned() }
-    }
-
-    /// The file of the authority.
-    pub fn ca(&self) -> PathBuf {
-        self.folder.join("ca.pem")
-    }
-
-    pub(super) fn acceptor(&self, protocols: &[&str]) -> TlsAcceptor {
-        let certificate = CertificateDer::from_pem_file(self.folder.join("host.pem")).unwrap();
-        let key = PrivateKeyDer::from_pem_file(self.folder.join("host.key")).unwrap();
+impl Secure<'_> {
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        let file = |name: &str| self.authority.file(name);
+        let certificate = CertificateDer::from_pem_file(file("server.pem")).unwrap();
+        let key = PrivateKeyDer::from_pem_file(file("server.key")).unwrap();
         let algorithms = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(algorithms).with_safe_default_protocol_versions();
-        let config = config.unwrap().with_no_client_auth().with_single_cert(vec![certificate], key);
-        let mut config = config.unwrap();
-        config.alpn_protocols = protocols.iter().map(|one| one.as_bytes().to_vec()).collect();
+        let config = ServerConfig::builder_with_provider(Arc::clone(&algorithms));
+        let config = config.with_safe_default_protocol_versions().unwrap();
+        let config = match self.asks_clients {
+            false => config.with_no_client_auth(),
+            true => {
+                let mut roots = RootCertStore::empty();
+                roots.add(CertificateDer::from_pem_file(file("ca.pem")).unwrap()).unwrap();
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), algorithms);
+                config.with_client_cert_verifier(verifier.build().unwrap())
+            }
+        };
+        let mut config = config.with_single_cert(vec![certificate], key).unwrap();
+        config.alpn_protocols = self.protocols.iter().map(|one| one.as_bytes().to_vec()).collect();
         TlsAcceptor::from(Arc::new(config))
     }
 }
