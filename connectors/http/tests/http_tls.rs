@@ -192,7 +192,8 @@ async fn a_certificate_of_its_own_is_shown_to_whoever_asks() {
     // None, and one of another authority.
     for client in [None, Some(&other)] {
         let error = fails(of(client), &["id"]).await.unwrap();
-        assert_eq!(kind(&error).1, codes::TLS, "{error}");
+        // With TLS 1.3 the server says so once the connection stands, and a write may meet its end before the words are read.
+        assert!([codes::TLS, codes::GONE].contains(&kind(&error).1), "{error}");
     }
-    assert_eq!(api.state().resources.len(), 1);
+    assert_eq!((api.state().resources.len(), api.state().requests.len()), (1, 1));
 }
