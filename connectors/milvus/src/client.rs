@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hapax_engine::exact::url_part;
+use hapax_engine::tls::{Tls, is_about};
 use prost::Message;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -89,12 +90,14 @@ impl Address {
             .keep_alive_timeout(Duration::from_secs(10))
             .initial_stream_window_size(8 * 1024 * 1024)
             .initial_connection_window_size(16 * 1024 * 1024);
+        if ca.is_some() && !secure {
+            return Err(bad("`ca` is for TLS, and it does not begin with https://"));
+        }
         if secure {
             let tls = |reason: String| ServerFault::Tls { place: place.clone(), reason };
             let mut config = ClientTlsConfig::new().with_native_roots();
-            if let Some(path) = ca {
-                let pem = std::fs::read(path)
-                    .map_err(|error| tls(format!("{} cannot be read: {error}", path.display())))?;
+            let files = Tls { ca: ca.map(Path::to_owned), ..Tls::default() };
+            if let Some(pem) = Tls::read(Some(&files), true).map_err(|error| tls(error.to_string()))?.ca {
                 config = config.ca_certificate(Certificate::from_pem(pem));
             }
             endpoint = endpoint.tls_config(config).map_err(|error| tls(told(&error)))?;
@@ -113,8 +116,7 @@ impl Address {
 
     fn unreachable(&self, reason: &str) -> ServerFault {
         let place = self.place.clone();
-        let is_tls = ["certificate", "corrupt message", "HandshakeFailure", "tls"];
-        match is_tls.iter().any(|word| reason.contains(word)) {
+        match is_about(reason) {
             true => ServerFault::Tls { place, reason: reason.to_owned() },
             false => ServerFault::Gone { place, doing: "connecting", reason: reason.to_owned() },
         }

@@ -47,12 +47,18 @@ codes! {
     TYPE_UNKNOWN = 816;
     /// The server does not take a batch.
     NOT_TAKEN = 817;
+    /// The collection is there already, and not as `create` says.
+    MADE_OTHERWISE = 818;
+    /// An answer is larger than the server gives.
+    ANSWER_TOO_LARGE = 819;
     /// A record's key cannot be held (a dead letter).
     KEY_UNHELD = 820;
     /// A record's vector cannot be held (a dead letter).
     VECTOR_UNHELD = 821;
     /// A record's value cannot be held (a dead letter).
     VALUE_UNHELD = 822;
+    /// A record's vector holds what is no finite number (a dead letter).
+    VECTOR_NOT_FINITE = 823;
     /// A position was not made by this source.
     FOREIGN_POSITION = 830;
     /// An entity is no record (a dead letter).

@@ -4,6 +4,9 @@ use std::fmt::{self, Write as _};
 
 use crate::proto::{self, kind};
 
+/// How many bytes of JSON a field takes.
+pub(crate) const JSON_BYTES_MAX: usize = 65_536;
+
 /// The name of the dynamic field.
 pub(crate) const META: &str = "$meta";
 
@@ -154,13 +157,16 @@ impl Collection {
         expr
     }
 
-    /// How many bytes the vectors of an entity have.
-    pub(crate) fn vector_bytes(&self) -> usize {
-        let bytes = self.fields.iter().map(|field| match field.kind {
+    /// How many bytes an entity may have.
+    pub(crate) fn entity_bytes_max(&self) -> usize {
+        let of = |field: &Field| match field.kind {
             Kind::Vector { dimension } => dimension.saturating_mul(4),
-            _ => 0,
-        });
-        bytes.sum()
+            Kind::Text { bytes_max } => bytes_max,
+            Kind::Json => JSON_BYTES_MAX,
+            _ => 8,
+        };
+        let dynamic = if self.is_dynamic { JSON_BYTES_MAX } else { 0 };
+        std::iter::once(&self.key).chain(&self.fields).map(of).fold(dynamic, usize::saturating_add).max(1)
     }
 }
 

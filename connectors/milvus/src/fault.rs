@@ -86,6 +86,16 @@ pub enum ServerFault {
         /// The server's words.
         said: String,
     },
+    /// An answer is larger than the server gives, or than is taken.
+    #[error("{place} does not give so much at once while {doing}: {said}")]
+    TooLarge {
+        /// Which server.
+        place: String,
+        /// What was going on.
+        doing: &'static str,
+        /// The server's words.
+        said: String,
+    },
     /// The user may not.
     #[error("{place} does not allow this user: {doing}: {said}")]
     Forbidden {
@@ -116,11 +126,22 @@ const PARAMETER_INVALID: i32 = 1_100;
 /// The server's number for a field without an index.
 const INDEX_NOT_FOUND: i32 = 700;
 
+/// How servers say that an answer is too large: gRPC's limit of a message, and those of Milvus.
+const TOO_LARGE: [&str; 4] =
+    ["larger than max", "exceed the limit size", "maxOutputSize", "message length too large"];
+
+fn is_too_large(said: &str) -> bool {
+    TOO_LARGE.iter().any(|words| said.contains(words))
+}
+
 impl ServerFault {
     /// Says what a call means that ended without an answer of Milvus.
     pub(crate) fn of_transport(place: &str, about: About<'_>, code: tonic::Code, said: &str) -> Self {
         let (place, said, doing) = (place.to_owned(), said.to_owned(), about.doing);
         match code {
+            tonic::Code::ResourceExhausted | tonic::Code::OutOfRange if is_too_large(&said) => {
+                Self::TooLarge { place, doing, said }
+            }
             tonic::Code::Unauthenticated => Self::WrongToken { place, said },
             tonic::Code::PermissionDenied => Self::Forbidden { place, doing, said },
             tonic::Code::ResourceExhausted => Self::Quota { place, doing, said },
@@ -136,6 +157,7 @@ impl ServerFault {
         let (collection, doing, said) = (about.collection.to_owned(), about.doing, status.reason.clone());
         let place = place.to_owned();
         match (status.code, status.error_code) {
+            _ if is_too_large(&said) => Self::TooLarge { place, doing, said },
             (100, _) | (0, 4 | 28) => Self::NoCollection { place, collection },
             (101, _) => Self::NotLoaded { place, collection },
             (103, _) => Self::Loading { place, collection },
@@ -184,6 +206,7 @@ impl Fault for ServerFault {
             Self::NotLoaded { .. } => codes::NOT_LOADED,
             Self::Loading { .. } => codes::LOADING,
             Self::Quota { .. } => codes::QUOTA,
+            Self::TooLarge { .. } => codes::ANSWER_TOO_LARGE,
             Self::Forbidden { .. } => codes::FORBIDDEN,
             Self::Failed { .. } => codes::SERVER_FAILED,
         }
@@ -200,6 +223,7 @@ impl Fault for ServerFault {
             Self::NotLoaded { .. } => "Load it (`client.load_collection(NAME)`), and run again: nothing was moved.",
             Self::Loading { .. } => "It is waited for. If it takes longer than Hapax does, run again once it is loaded.",
             Self::Quota { .. } => "It was waited for, and nothing was lost. Raise the rate or the quota, or make room; then run again: it goes on behind the last commit.",
+            Self::TooLarge { .. } => "Hapax asks for less and less, down to one entity. Raise the server's limit of an answer (`proxy.grpc.serverMaxSendSize`, `quotaAndLimits.limits.maxOutputSize`).",
             Self::Forbidden { .. } => "Grant what it needs: to describe, query, upsert and delete; to make a collection also to create, index and load.",
             Self::Failed { .. } => "See the server's log. Nothing was lost: a run goes on behind the last commit.",
         }
@@ -221,6 +245,64 @@ impl From<ServerFault> for SinkError {
         match fault.is_away() {
             true => Self::unavailable(fault),
             false => Self::stop(fault),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_servers_say_has_errors_of_their_own() {
+        let of = |code: i32, old: i32, reason: &str| {
+            let status = Status { code, error_code: old, reason: reason.to_owned(), ..Status::default() };
+            let about = About { collection: "c", doing: "upserting" };
+            let fault = ServerFault::of_status("h:1", "", about, &status);
+            (fault.code(), fault.is_away())
+        };
+        for (code, old, reason, expected) in [
+            (100, 0, "collection not found", (codes::NO_COLLECTION, false)),
+            (0, 4, "can't find collection", (codes::NO_COLLECTION, false)),
+            (101, 0, "collection not loaded", (codes::NOT_LOADED, false)),
+            (103, 0, "collection not fully loaded", (codes::LOADING, true)),
+            (800, 0, "database not found", (codes::NO_DATABASE, false)),
+            (8, 0, "rate limit exceeded", (codes::QUOTA, true)),
+            (9, 0, "quota exceeded", (codes::QUOTA, true)),
+            (0, 49, "RateLimit", (codes::QUOTA, true)),
+            (0, 53, "memory quota exceeded", (codes::QUOTA, true)),
+            (0, 54, "disk quota exceeded", (codes::QUOTA, true)),
+            (1_401, 0, "permission denied", (codes::FORBIDDEN, false)),
+            (503, 0, "channel not available", (codes::GONE, true)),
+            (1_100, 0, "invalid parameter", (codes::SERVER_FAILED, false)),
+            (65_535, 0, "query results exceed the limit size", (codes::ANSWER_TOO_LARGE, false)),
+            (
+                1,
+                0,
+                "query results exceed the maxOutputSize Limit 104857600",
+                (codes::ANSWER_TOO_LARGE, false),
+            ),
+        ] {
+            assert_eq!(of(code, old, reason), expected, "{code} {old} {reason}");
+        }
+        let of = |code: tonic::Code, said: &str| {
+            let about = About { collection: "c", doing: "reading" };
+            let fault = ServerFault::of_transport("h:1", about, code, said);
+            (fault.code(), fault.is_away())
+        };
+        for (code, said, expected) in [
+            (tonic::Code::ResourceExhausted, "rate limit exceeded", (codes::QUOTA, true)),
+            (
+                tonic::Code::ResourceExhausted,
+                "grpc: trying to send message larger than max (97508943 vs. 67108864)",
+                (codes::ANSWER_TOO_LARGE, false),
+            ),
+            (tonic::Code::Unauthenticated, "auth check failure", (codes::WRONG_TOKEN, false)),
+            (tonic::Code::PermissionDenied, "deny", (codes::FORBIDDEN, false)),
+            (tonic::Code::Unavailable, "connection reset", (codes::GONE, true)),
+            (tonic::Code::InvalidArgument, "what?", (codes::SERVER_FAILED, false)),
+        ] {
+            assert_eq!(of(code, said), expected, "{code} {said}");
         }
     }
 }

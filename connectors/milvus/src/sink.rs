@@ -54,7 +54,10 @@ impl Milvus {
     ) -> Result<(Plan, Option<proto::CollectionSchema>), SinkError> {
         let name = &self.config.collection;
         let (schema, new) = match (line.describe(name).await, &self.config.create) {
-            (Ok(schema), _) => (schema, None),
+            (Ok(schema), create) => {
+                create.as_ref().map_or(Ok(()), |create| is_made(name, create, &schema))?;
+                (schema, None)
+            }
             (Err(ServerFault::NoCollection { .. }), Some(create)) => {
                 let schema = made(name, create, shape)?;
                 (schema.clone(), Some(schema))
@@ -82,10 +85,12 @@ impl Milvus {
     async fn made_ready(&self, shape: &Shape) -> Result<(), SinkError> {
         let mut line = self.address.connect().await?;
         let (plan, new) = self.planned(&mut line, shape).await?;
-        if let Some(schema) = &new {
-            line.create(schema).await?;
-        }
         if let Some(create) = &self.config.create {
+            if let Some(schema) = &new {
+                line.create(schema).await?;
+                // A new collection of Milvus Lite is loaded, and has no index: loading it would not miss one.
+                self.indexed(&mut line, create).await?;
+            }
             self.loaded(&mut line, create).await?;
         }
         if let Ok(mut slot) = self.plan.lock() {
@@ -102,14 +107,18 @@ impl Milvus {
         }
         match line.load(name).await {
             Err(fault) if fault.is_missing_index() => {
-                let (index, parameters) = create.index.parameters();
-                let parameters =
-                    [("index_type", index), ("metric_type", create.metric.name()), ("params", parameters)];
-                line.index(name, &create.vector, &parameters).await?;
+                self.indexed(line, create).await?;
                 line.load(name).await
             }
             loaded => loaded,
         }
+    }
+
+    async fn indexed(&self, line: &mut Line, create: &Create) -> Result<(), ServerFault> {
+        let (index, parameters) = create.index.parameters();
+        let parameters =
+            [("index_type", index), ("metric_type", create.metric.name()), ("params", parameters)];
+        line.index(&self.config.collection, &create.vector, &parameters).await
     }
 
     fn plan(&self) -> Result<Arc<Plan>, WriteFault> {
@@ -136,13 +145,23 @@ impl Milvus {
                 ))
                 .into());
             }
-            if self.config.delete.as_ref() == Some(field.name()) {
-                return Err(unread(format!("`{}` says which records are not there", field.name())).into());
-            }
         }
-        let reading = Reading::back(self.address.clone(), collection, schema);
+        let reading = Reading::back(self.address.clone(), collection, schema, self.config.delete.as_deref());
         Ok(Arc::new(reading.map_err(|error| unread(error.to_string()))?))
     }
+}
+
+/// Whether a collection that is there has the vectors that `create` says.
+fn is_made(name: &str, create: &Create, schema: &proto::CollectionSchema) -> Result<(), WriteFault> {
+    let (field, dimension) = (&create.vector, create.dimension);
+    let found = match Collection::read(name, schema).field(field).map(|field| field.kind) {
+        Some(Kind::Vector { dimension: found }) if u32::try_from(found) == Ok(dimension) => return Ok(()),
+        Some(Kind::Vector { dimension: found }) => format!("its vectors `{field}` have {found} numbers"),
+        Some(kind) => format!("its field `{field}` is {kind}"),
+        None => format!("it has no field `{field}`"),
+    };
+    let wanted = format!("vectors `{field}` of {dimension} numbers");
+    Err(WriteFault::Made { collection: name.to_owned(), found, wanted })
 }
 
 /// The schema of a collection that is made for records of this shape.
@@ -233,6 +252,10 @@ impl Target for Milvus {
 
     fn prepare<'a>(&'a self, shape: &'a Shape) -> Fut<'a, (), SinkError> {
         Box::pin(self.made_ready(shape))
+    }
+
+    fn deletes(&self) -> Option<&str> {
+        self.config.delete.as_deref()
     }
 
     fn read_back(&self, schema: SchemaRef) -> Fut<'_, Arc<dyn Source>, SinkError> {

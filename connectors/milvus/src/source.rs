@@ -58,8 +58,9 @@ impl Entities {
         address: Address,
         collection: Collection,
         schema: SchemaRef,
+        deletes: Option<&str>,
     ) -> Result<Self, ReadFault> {
-        Ok(Self::new(address, Layout::back(collection, schema)?, true))
+        Ok(Self::new(address, Layout::back(collection, schema, deletes)?, true))
     }
 
     fn new(address: Address, layout: Layout, counts: bool) -> Self {

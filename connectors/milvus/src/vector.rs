@@ -7,6 +7,9 @@ use arrow::datatypes::{DataType, Float32Type};
 use arrow::error::ArrowError;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use hapax_protocol::code::Code;
+
+use crate::codes;
 
 /// A column of vectors.
 pub(crate) enum Vectors {
@@ -69,15 +72,24 @@ impl Vectors {
     }
 
     /// Appends the vector of a row. An error says what is wrong with it, and nothing was appended.
-    pub(crate) fn append(&self, row: usize, dimension: usize, into: &mut Vec<f32>) -> Result<(), String> {
+    pub(crate) fn append(
+        &self,
+        row: usize,
+        dimension: usize,
+        into: &mut Vec<f32>,
+    ) -> Result<(), (Code, String)> {
         let before = into.len();
-        let appended = self.extend(row, dimension, into).and_then(|()| {
-            let found = into.len().saturating_sub(before);
-            if found != dimension {
-                return Err(format!("it has {found} numbers, and the field takes {dimension}"));
-            }
+        let extended =
+            self.extend(row, dimension, into).and_then(|()| match into.len().saturating_sub(before) {
+                found if found == dimension => Ok(()),
+                found => Err(format!("it has {found} numbers, and the field takes {dimension}")),
+            });
+        let appended = extended.map_err(|reason| (codes::VECTOR_UNHELD, reason)).and_then(|()| {
             match into.iter().skip(before).position(|number| !number.is_finite()) {
-                Some(at) => Err(format!("number {at} is NaN, infinite, or too large for single precision")),
+                Some(at) => {
+                    let reason = format!("number {at} is NaN, infinite, or too large for single precision");
+                    Err((codes::VECTOR_NOT_FINITE, reason))
+                }
                 None => Ok(()),
             }
         });
@@ -156,7 +168,7 @@ mod tests {
     fn of(column: ArrayRef, row: usize) -> Result<Vec<f32>, String> {
         assert!(fits(column.data_type()).is_some());
         let mut into = vec![9.0];
-        Vectors::read(&column).unwrap().append(row, 2, &mut into)?;
+        Vectors::read(&column).unwrap().append(row, 2, &mut into).map_err(|(_, reason)| reason)?;
         Ok(into.split_off(1))
     }
 

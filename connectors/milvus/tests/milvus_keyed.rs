@@ -16,6 +16,7 @@ mod scene;
 use std::sync::Arc;
 
 use hapax_conformance::keyed;
+use hapax_conformance::late::Late;
 use hapax_engine::sink::Sink;
 use scene::{KEYED, Planted, Scene, Vectored, kept};
 use serde_json::{Value, json};
@@ -34,14 +35,17 @@ enum Means {
 struct Case {
     scene: Scene,
     means: Means,
+    /// What stands before the server.
+    late: Late,
 }
 
 impl Case {
     async fn opened(&self, name: &str, deletes: bool) -> Sink {
-        let mut more = match self.means {
-            Means::Made => json!({ "create": { "vector": "vec", "dimension": 2, "index": "flat" } }),
-            _ => json!({}),
-        };
+        let (secret, _) = self.scene.url.rsplit_once('@').unwrap();
+        let mut more = json!({ "url": format!("{secret}@127.0.0.1:{}", self.late.port()) });
+        if matches!(self.means, Means::Made) {
+            more["create"] = json!({ "vector": "vec", "dimension": 2, "index": "flat" });
+        }
         if !matches!(self.means, Means::Made) && self.state_of(name).await.is_none() {
             self.scene.make(name, KEYED, true).await;
         }
@@ -86,13 +90,31 @@ impl keyed::Scene for Case {
         Some("x".repeat(if matches!(self.means, Means::Made) { 70_000 } else { 65 }))
     }
 
+    async fn hold_back(&self, _: &str) -> bool {
+        self.late.hold(b"old");
+        true
+    }
+
+    async fn held(&self, _: &str) {
+        self.late.held().await;
+    }
+
+    async fn let_go(&self, name: &str) {
+        self.late.let_go().await;
+        // So it was carried out, late as it was, and nobody refused it: what the plan says must not happen.
+        let state = self.state_of(name).await.unwrap();
+        assert!(state.contains(&(1, "old".to_owned())), "{name}: {state:?}");
+    }
+
     async fn removing(&self, name: &str) -> Option<Sink> {
         Some(self.opened(name, true).await)
     }
 }
 
 async fn suite(means: Means) {
-    let case = Case { scene: Scene::new(), means };
+    let scene = Scene::new();
+    let late = Late::before(scene.url.rsplit_once('@').unwrap().1).await;
+    let case = Case { scene, means, late };
     keyed::suite(&case).await;
     case.scene.clear().await;
 }

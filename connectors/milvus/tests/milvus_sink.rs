@@ -84,6 +84,12 @@ async fn what_does_not_fit_is_said_before_anything_moves() {
     assert_eq!(refusal(&target("keyed", json!({})), &three).await, codes::DIMENSION);
     let create = |vector: &str| json!({ "create": { "vector": vector, "dimension": 2 } });
     assert_eq!(refusal(&target("new", create("vec")), &three).await, codes::DIMENSION);
+    // What is there already, and not so.
+    let three_wanted = json!({ "create": { "vector": "vec", "dimension": 3 } });
+    for (more, shape) in [(three_wanted, &three), (create("text"), &keyed), (create("nothing"), &keyed)] {
+        assert_eq!(refusal(&target("keyed", more), shape).await, codes::MADE_OTHERWISE);
+    }
+    target("keyed", create("vec")).check(&keyed).await.unwrap();
     assert_eq!(refusal(&target("new", create("nothing")), &keyed).await, codes::CONFIG);
     assert_eq!(refusal(&target("new", create("id")), &keyed).await, codes::CONFIG);
     assert_eq!(refusal(&target("keyed", json!({ "delete": "text" })), &keyed).await, codes::CONFIG);
@@ -131,8 +137,9 @@ async fn a_record_that_cannot_be_held_is_refused_and_no_other() {
     let ended = sent(writer.as_mut(), &batch).await;
     let refused: Vec<(usize, Code)> = ended.refused.iter().map(|row| (row.row, row.code)).collect();
     let (key, vector, value) = (codes::KEY_UNHELD, codes::VECTOR_UNHELD, codes::VALUE_UNHELD);
+    let number = codes::VECTOR_NOT_FINITE;
     let expected =
-        [(1, key), (2, key), (3, key), (4, vector), (5, vector), (6, vector), (7, vector), (8, vector)];
+        [(1, key), (2, key), (3, key), (4, vector), (5, number), (6, number), (7, number), (8, vector)];
     assert_eq!(refused, [expected.as_slice(), &[(9, value), (10, value)]].concat());
     let found = everything(target.read_back(batch.schema()).await.unwrap().as_ref()).await;
     assert_eq!(found.iter().map(|row| row["id"].as_i64().unwrap()).collect::<Vec<_>>(), [1, 12]);
@@ -233,24 +240,62 @@ async fn a_key_that_is_there_twice_is_found_when_it_is_read_back() {
     scene.clear().await;
 }
 
+/// A server of the test's own, with settings, which ends with it.
+struct Own(tempfile::TempDir);
+
+impl Own {
+    fn with(settings: &str) -> (Self, String) {
+        let own = Self(tempfile::tempdir().unwrap());
+        let started = own.service("start").env("HAPAX_MILVUS_CONFIG", settings).output().unwrap();
+        assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
+        let url = std::fs::read_to_string(own.0.path().join("url")).unwrap().trim().to_owned();
+        (own, url)
+    }
+
+    fn service(&self, command: &str) -> Command {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let mut service = Command::new(root.join("services/milvus"));
+        service.arg(command).arg(self.0.path());
+        service
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let _ = self.service("stop").output();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_that_is_used_up_is_an_error_of_its_own_once_it_was_waited_for() {
+    let (_own, url) = Own::with("quotaAndLimits.limitWriting.forceDeny=true");
+    let config = json!({
+        "url": url, "collection": "denied", "create": { "vector": "vec", "dimension": 2, "index": "flat" },
+    });
+    let target = hapax_milvus::sink::open(serde_json::from_value(config).unwrap()).unwrap();
+    let one = |id: i64| records(&[(Some(id), Some(vec![1.0, 2.0]), Some("a"))]);
+    let mut writer = sender(&target, &shape(&one(0), &["id"])).await;
+    let (mut id, until) = (0, std::time::Instant::now() + std::time::Duration::from_secs(60));
+    // It denies nothing before it has first looked at its quotas.
+    let error = loop {
+        id += 1;
+        match writer.send(Sending { records: &one(id), tokens: &[], deadline: None }).await {
+            Err(error) => break error,
+            Ok(_) => assert!(std::time::Instant::now() < until, "the server denies nothing"),
+        }
+    };
+    assert_eq!((error.kind, error.fault.code()), (SinkErrorKind::Unavailable, codes::QUOTA), "{error}");
+    assert!(error.fault.help().contains("nothing was lost"), "{}", error.fault.help());
+    let mut client = hapax_conformance::milvus::Client::at(&url).await;
+    assert_eq!(client.count("denied", &format!("id >= {id}")).await, 0, "what was denied took effect");
+    assert_eq!(client.count("denied", "").await, id - 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rate_that_is_used_up_is_waited_for() {
-    let folder = tempfile::tempdir().unwrap();
-    let service = |command: &str| {
-        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let run = Command::new(root.join("services/milvus"))
-            .arg(command)
-            .arg(folder.path())
-            .env(
-                "HAPAX_MILVUS_CONFIG",
-                "quotaAndLimits.dml.enabled=true quotaAndLimits.dml.insertRate.max=0.2 quotaAndLimits.dml.upsertRate.max=0.2",
-            )
-            .output()
-            .unwrap();
-        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-    };
-    service("start");
-    let url = std::fs::read_to_string(folder.path().join("url")).unwrap().trim().to_owned();
+    let (_own, url) = Own::with(
+        "quotaAndLimits.dml.enabled=true quotaAndLimits.dml.insertRate.max=0.2 quotaAndLimits.dml.upsertRate.max=0.2",
+    );
     let config = json!({
         "url": url, "collection": "limited", "create": { "vector": "vec", "dimension": 2, "index": "flat" },
     });
@@ -269,8 +314,6 @@ async fn a_rate_that_is_used_up_is_waited_for() {
     }
     let took = begun.elapsed();
     let mut client = hapax_conformance::milvus::Client::at(&url).await;
-    let count = client.count("limited", "").await;
-    service("stop");
-    assert_eq!(count, 800);
+    assert_eq!(client.count("limited", "").await, 800);
     assert!(took.as_millis() > 1_500, "the rate was never used up: {took:?}");
 }

@@ -14,9 +14,11 @@ mod scene;
 
 use std::sync::Arc;
 
+use arrow::array::AsArray;
 use hapax_conformance::milvus::{Kind, Made};
 use hapax_engine::batch::ReadLimit;
 use hapax_engine::dead_letter::DeadLetter;
+use hapax_engine::fault::SourceErrorKind;
 use hapax_engine::source::Source;
 use hapax_milvus::codes;
 use hapax_protocol::identity::Place;
@@ -86,6 +88,40 @@ fn row_of_extreme(id: i64) -> Value {
     let mut row = row(0);
     row["id"] = json!(id);
     row
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_is_as_large_as_the_server_gives_however_long_the_texts_are() {
+    const LONG: Made<'static> = Made {
+        fields: &[("id", Kind::Int64), ("vec", Kind::Vector(2)), ("text", Kind::Varchar(65_535))],
+        auto_id: false,
+        dynamic: false,
+    };
+    let scene = Scene::new();
+    scene.make("in", LONG, true).await;
+    let (mut client, name) = (scene.client().await, scene.name("in"));
+    // After thousands of short ones, so that pages have grown, more than the server gives at once.
+    let (short, all, long) = (6_000, 7_200, "x".repeat(65_000));
+    let row =
+        |id: i64| json!({ "id": id, "vec": [1.0, 2.0], "text": if id < short { "short" } else { &long } });
+    client.write(true, &name, LONG, &(0..short).map(row).collect::<Vec<_>>()).await;
+    for from in (short..all).step_by(200) {
+        client.write(true, &name, LONG, &(from..from + 200).map(row).collect::<Vec<_>>()).await;
+    }
+    let refused = client.try_rows(&name, &format!("id >= {short}"), &["text"]).await;
+    assert!(refused.is_err(), "the server gives everything at once: this test shows nothing");
+    let source = source(&scene, "in").await;
+    let split = source.splits().await.unwrap().remove(0).id;
+    let mut reader = source.open(&split, None).await.unwrap();
+    let (mut read, mut bytes) = (0, 0);
+    while let Some(batch) = reader.read(ReadLimit { records_max: 1 << 20, bytes_max: 1 << 30 }).await.unwrap()
+    {
+        read += batch.records.num_rows();
+        bytes +=
+            batch.records.column(2).as_string::<i32>().iter().map(|text| text.unwrap().len()).sum::<usize>();
+    }
+    assert_eq!((read as i64, bytes as i64), (all, short * 5 + (all - short) * 65_000));
+    scene.clear().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,6 +201,27 @@ async fn a_collection_made_anew_under_its_name_is_noticed() {
     scene.make("in", NUMBERED, true).await;
     let refused = opened.open(&split, Some(&through)).await.map(|_| ()).unwrap_err();
     assert_eq!(refused.fault.code(), codes::RECREATED, "{refused}");
+    scene.clear().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_that_is_being_loaded_is_waited_for() {
+    let scene = Scene::new();
+    scene.make("in", NAMED, true).await;
+    let (mut client, name) = (scene.client().await, scene.name("in"));
+    let opened = source(&scene, "in").await;
+    let split = opened.splits().await.unwrap().remove(0).id;
+    let (mut seen, until) = (false, std::time::Instant::now() + std::time::Duration::from_secs(60));
+    while !seen {
+        assert!(std::time::Instant::now() < until, "the collection was never seen while it was loaded");
+        client.release(&name).await;
+        client.ask_to_load(&name).await;
+        while let Err(error) = opened.open(&split, None).await.map(|_| ()) {
+            // One that was not loaded would have to be loaded by somebody.
+            assert_eq!((error.kind, error.fault.code()), (SourceErrorKind::Unavailable, codes::LOADING));
+            seen = true;
+        }
+    }
     scene.clear().await;
 }
 

@@ -46,7 +46,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let url = arguments.next().ok_or("which URL?")?;
     let count: u64 = arguments.next().map_or(Ok(2_000_000), |count| count.parse())?;
-    let config = LedgerConfig { url: url.clone(), retention: None, accept_loss: true };
+    let config = LedgerConfig { url: url.clone(), tls: None, retention: None, accept_loss: true };
     let ledger = open(config, InDoubt::Resend).map_err(said)?;
     let patient = redis::AsyncConnectionConfig::new().set_response_timeout(None);
     let mut bare = redis::Client::open(url)?.get_multiplexed_async_connection_with_config(&patient).await?;

@@ -8,6 +8,7 @@
 
 pub mod http;
 pub mod keyed;
+pub mod late;
 pub mod ledger;
 pub mod memory;
 pub mod milvus;

@@ -7,11 +7,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use prost::Message;
 use serde_json::{Map, Value, json};
-use tonic::Request;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response};
 use tonic_prost::ProstCodec;
 
 use messages::{
@@ -104,11 +104,20 @@ impl Client {
         Q: Message + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
     {
-        self.client.ready().await.unwrap();
+        self.try_call(method, request).await.unwrap()
+    }
+
+    async fn try_call<Q, A>(&mut self, method: &str, request: Q) -> Result<A, String>
+    where
+        Q: Message + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
+        self.client.ready().await.map_err(|error| error.to_string())?;
         let mut request = Request::new(request);
         request.metadata_mut().insert("authorization", self.secret.clone());
         let path: PathAndQuery = format!("/milvus.proto.milvus.MilvusService/{method}").parse().unwrap();
-        self.client.unary(request, path, ProstCodec::<Q, A>::default()).await.unwrap().into_inner()
+        let answer = self.client.unary(request, path, ProstCodec::<Q, A>::default()).await;
+        answer.map(Response::into_inner).map_err(|status| status.to_string())
     }
 
     async fn does(&mut self, method: &str, request: Named) -> Status {
@@ -142,12 +151,17 @@ impl Client {
             parameters: vec![pair("index_type", "FLAT"), pair("metric_type", "L2")],
         };
         succeeded(self.call("CreateIndex", index).await);
-        succeeded(self.does("LoadCollection", Named::of(name)).await);
+        self.ask_to_load(name).await;
         let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
         while self.is_loaded(name).await != 3 {
             assert!(std::time::Instant::now() < until, "{name} is not loaded");
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
+    }
+
+    /// Asks for a collection to be loaded, and does not wait for it.
+    pub async fn ask_to_load(&mut self, name: &str) {
+        succeeded(self.does("LoadCollection", Named::of(name)).await);
     }
 
     /// 3 if it is loaded.
@@ -162,9 +176,9 @@ impl Client {
         succeeded(self.does("ReleaseCollection", Named::of(name)).await);
     }
 
-    /// Drops a collection, if it is there.
+    /// Drops a collection, if it is there. A server that is gone is no failure of a test that fails already.
     pub async fn drop(&mut self, name: &str) {
-        self.does("DropCollection", Named::of(name)).await;
+        let _: Result<Status, String> = self.try_call("DropCollection", Named::of(name)).await;
     }
 
     /// The names of all collections.
@@ -211,6 +225,13 @@ impl Client {
         succeeded(answer.status.unwrap_or_default());
     }
 
+    /// Deletes the entities for which a condition on the key holds.
+    pub async fn delete(&mut self, name: &str, condition: &str) {
+        let request = messages::Delete { collection: name.to_owned(), condition: condition.to_owned() };
+        let answer: Statused = self.call("Delete", request).await;
+        succeeded(answer.status.unwrap_or_default());
+    }
+
     /// Rows for which a condition holds, with Strong consistency: all fields, and the keys of the dynamic field.
     pub async fn rows(&mut self, name: &str, condition: &str, fields: &[&str]) -> Vec<Value> {
         self.try_rows(name, condition, fields).await.unwrap()
@@ -232,7 +253,7 @@ impl Client {
             parameters: if counts { Vec::new() } else { limit },
             consistency: 0,
         };
-        let answer: Rows = self.call("Query", request).await;
+        let answer: Rows = self.try_call("Query", request).await?;
         let status = answer.status.unwrap_or_default();
         if status.code != 0 || status.old_code != 0 {
             return Err(status.reason);

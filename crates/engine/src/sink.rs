@@ -232,8 +232,13 @@ pub trait Destination: Send + Sync {
         Box::pin(std::future::ready(Ok(false)))
     }
 
+    /// The boolean column that says of a record that it removes the one of its key, instead of taking its place.
+    fn deletes(&self) -> Option<&str> {
+        None
+    }
+
     /// Reads what the destination holds, as records of this schema, for comparison. What is not there holds
-    /// nothing.
+    /// nothing. The column of [`deletes`](Self::deletes) is false everywhere.
     fn read_back(&self, schema: SchemaRef) -> Fut<'_, Arc<dyn Source>, SinkError>;
 }
 

@@ -301,6 +301,8 @@ pub fn blamed_key(code: Code, section: &Section) -> Option<&'static str> {
         #[cfg(feature = "milvus")]
         hapax_milvus::codes::NO_COLLECTION | hapax_milvus::codes::AUTO_ID => Some("collection"),
         #[cfg(feature = "milvus")]
+        hapax_milvus::codes::MADE_OTHERWISE => Some("create"),
+        #[cfg(feature = "milvus")]
         hapax_milvus::codes::BAD_URL => Some("url"),
         #[cfg(feature = "milvus")]
         hapax_milvus::codes::NO_DATABASE => section.place("database").map(|_| "database"),

@@ -223,6 +223,21 @@ fn a_verification_beside_a_run_finds_no_difference() {
 }
 
 #[test]
+fn a_commit_that_is_decided_and_about_to_be_visible_is_waited_for() {
+    let place = Place::keyed(3_000, "parquet");
+    let mut command = place.command(&["run", "orders.yaml"]);
+    let command = command.env("HAPAX_CRASH", "commit-decided:2=stop").stderr(Stdio::null());
+    let run = Running(command.stdout(Stdio::null()).spawn().unwrap());
+    let stat = format!("/proc/{}/stat", run.0.id());
+    wait_until("the stop", || fs::read_to_string(&stat).unwrap().contains(") T "));
+    let (mut verify, begun) = (place.start(&["verify", "orders.yaml"]), Instant::now());
+    wait_until("the look", || verify.is_over() || begun.elapsed() > Duration::from_millis(700));
+    let id = rustix::process::Pid::from_child(&run.0);
+    rustix::process::kill_process(id, rustix::process::Signal::CONT).unwrap();
+    assert_eq!((verify.wait(), run.wait()), (0, 0));
+}
+
+#[test]
 fn a_repair_fences_a_run_that_wakes_up_late() {
     let place = Place::keyed(30_000, "parquet");
     let run = place.start(&["run", "orders.yaml"]);

@@ -64,7 +64,7 @@ pub enum ReadFault {
         reason: String,
     },
     /// A batch could not be made.
-    #[error("entities could not be put into columns")]
+    #[error("entities could not be put into columns: {0}")]
     Arrow(#[from] arrow::error::ArrowError),
 }
 

@@ -49,6 +49,16 @@ pub enum WriteFault {
         /// How many there are.
         found: i64,
     },
+    /// The collection is there, and is another one than `create` would make.
+    #[error("the collection {collection:?} is there already, and {found}, where `create` says {wanted}")]
+    Made {
+        /// The collection.
+        collection: String,
+        /// What it has.
+        found: String,
+        /// What `create` says.
+        wanted: String,
+    },
     /// A type that is not moved.
     #[error("the field `{field}` of {collection:?} is {kind}, which Hapax does not write")]
     Type {
@@ -78,7 +88,7 @@ pub enum WriteFault {
         reason: String,
     },
     /// Entities could not be made.
-    #[error("records could not be written as entities")]
+    #[error("records could not be written as entities: {0}")]
     Arrow(#[from] arrow::error::ArrowError),
 }
 
@@ -90,6 +100,7 @@ impl Fault for WriteFault {
             Self::Key { .. } => codes::KEY_UNFIT,
             Self::Column { .. } => codes::COLUMN_UNFIT,
             Self::Dimension { .. } => codes::DIMENSION,
+            Self::Made { .. } => codes::MADE_OTHERWISE,
             Self::Type { .. } => codes::TYPE_UNKNOWN,
             Self::NotTaken { .. } => codes::NOT_TAKEN,
             Self::NoReadBack { .. } => codes::NO_READ_BACK,
@@ -104,6 +115,7 @@ impl Fault for WriteFault {
             Self::Key { .. } => "Give `identity: { key: [COLUMN] }`, with the columns that the collection's primary key is made of. A hash of a record is a key, too, as a column that the transform adds: `SELECT *, encode(sha256(…), 'hex') AS id`.",
             Self::Column { .. } => "Leave columns out, or rename them, with `transform: SELECT …`; or let the collection have a dynamic field.",
             Self::Dimension { .. } => "Nothing was moved. Write to a collection of that dimension, or take vectors of the other.",
+            Self::Made { .. } => "Nothing was moved, and the collection was left as it is. Correct `create`, leave it out, or write to a collection of another name.",
             Self::Type { .. } => "Write to a collection without it. BOOL, INT8 to INT64, FLOAT, DOUBLE, VARCHAR, JSON and FLOAT_VECTOR are written.",
             Self::NotTaken { .. } => "Nothing was lost: see what the server says, mend the collection or the records, and run again.",
             Self::NoReadBack { .. } => "Compare by other means.",

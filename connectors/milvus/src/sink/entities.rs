@@ -12,12 +12,9 @@ use hapax_protocol::code::Code;
 
 use super::plan::{Dynamic, KeyRule, Plan};
 use crate::codes;
-use crate::collection::{Field, Key, Kind, META};
+use crate::collection::{Field, JSON_BYTES_MAX, Key, Kind, META};
 use crate::proto::{self, Scalar, kind};
 use crate::vector::Vectors;
-
-/// How many bytes of JSON a field takes.
-const JSON_BYTES_MAX: usize = 65_536;
 
 /// The records of a batch, ready to be sent.
 pub(crate) struct Entities {
@@ -174,9 +171,8 @@ impl Entities {
                 Some(false) => vectors.append(row, dimension, &mut numbers),
                 _ => Ok(()),
             };
-            if let Err(reason) = appended {
-                let reason = format!("the vector in column {}: {reason}", field.name);
-                self.refuse(row, codes::VECTOR_UNHELD, reason);
+            if let Err((code, reason)) = appended {
+                self.refuse(row, code, format!("the vector in column {}: {reason}", field.name));
             }
             numbers.resize(row.saturating_add(1).saturating_mul(dimension), 0.0);
         }

@@ -25,8 +25,9 @@ const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How many entities a request has.
 const REQUEST_ROWS_MAX: usize = 10_000;
 
-/// How many keys one expression names.
+/// How many keys one expression names, and about how many bytes they have: one may have 65,535.
 const KEYS_MAX: usize = 1_000;
+const KEYS_BYTES_MAX: usize = 1024 * 1024;
 
 /// How many requests are on their way at once. No two of them have a key in common.
 const UNDER_WAY_MAX: usize = 2;
@@ -55,7 +56,7 @@ impl Upserter {
         let is_delete = |row: &usize| entities.deletes.get(*row) == Some(&true);
         let (deletes, upserts): (Vec<usize>, Vec<usize>) = rows.into_iter().partition(is_delete);
         let keys: Vec<&Key> = deletes.iter().filter_map(|row| entities.keys.get(*row)?.as_ref()).collect();
-        for keys in keys.chunks(KEYS_MAX) {
+        for keys in named_at_once(&keys, |key| key) {
             let collection = &self.plan.collection;
             let expr = collection.one_of(keys.iter().copied());
             sent(self.line.clone(), collection.name.clone(), Request::Delete { expr }).await?;
@@ -100,7 +101,7 @@ impl Upserter {
         let collection = &self.plan.collection;
         let keyed: Vec<(usize, &Key)> = keyed(entities).collect();
         let mut there: HashSet<Key> = HashSet::new();
-        for some in keyed.chunks(KEYS_MAX) {
+        for some in named_at_once(&keyed, |(_, key)| key) {
             let expr = collection.one_of(some.iter().map(|(_, key)| *key));
             let mut line = self.line.clone();
             let fields = line.query(&collection.name, expr, vec![collection.key.name.clone()], None).await?;
@@ -125,6 +126,23 @@ fn request(entities: &Entities, rows: &[usize]) -> usize {
         bytes <= REQUEST_BYTES_MAX
     });
     fit.count().max(1)
+}
+
+/// Cuts keys into pieces of which each fits into one expression.
+fn named_at_once<T>(mut rest: &[T], key: impl Fn(&T) -> &Key) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let mut bytes = 0_usize;
+        let fit = rest.iter().take(KEYS_MAX).take_while(|one| {
+            bytes = bytes.saturating_add(match key(one) {
+                Key::Int(_) => 20,
+                Key::Text(text) => text.len(),
+            });
+            bytes <= KEYS_BYTES_MAX
+        });
+        let (now, later) = rest.split_at_checked(fit.count().max(1))?;
+        rest = later;
+        Some(now)
+    })
 }
 
 /// What is asked of the server.

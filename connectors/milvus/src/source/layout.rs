@@ -27,6 +27,8 @@ pub(super) struct Layout {
     bodies: Option<(Bodies, Vec<usize>)>,
     /// The column of the whole dynamic field.
     whole: Option<usize>,
+    /// The column that says which records were removed: none that is there.
+    deletes: Option<usize>,
 }
 
 /// Some entities, in the order of their keys.
@@ -103,14 +105,22 @@ impl Layout {
             }
             None => {}
         }
-        Ok(Self { collection, schema: Arc::new(Schema::new(columns)), fields, bodies, whole })
+        let schema = Arc::new(Schema::new(columns));
+        Ok(Self { collection, schema, fields, bodies, whole, deletes: None })
     }
 
     /// What was written as records of this schema.
-    pub fn back(collection: Collection, schema: SchemaRef) -> Result<Self, ReadFault> {
+    pub fn back(collection: Collection, schema: SchemaRef, deletes: Option<&str>) -> Result<Self, ReadFault> {
+        let deletes = deletes.and_then(|name| schema.index_of(name).ok());
+        // Somebody else may have put an entity there that lacks what all of ours have.
+        let columns = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+        let schema: SchemaRef = Arc::new(Schema::new(columns.collect::<Vec<_>>()));
         let (mut fields, mut named, mut at, mut whole) = (Vec::new(), Vec::new(), Vec::new(), None);
         for (column, field) in schema.fields().iter().enumerate() {
             let name = field.name();
+            if deletes == Some(column) {
+                continue;
+            }
             let of_collection = std::iter::once(&collection.key).chain(&collection.fields);
             if let Some(there) = of_collection.into_iter().find(|there| there.name == *name) {
                 fields.push((there.clone(), column));
@@ -132,7 +142,7 @@ impl Layout {
                 Some((bodies.map_err(|error| ReadFault::Config(error.to_string()))?, at))
             }
         };
-        Ok(Self { collection, schema, fields, bodies, whole })
+        Ok(Self { collection, schema, fields, bodies, whole, deletes })
     }
 
     /// What is asked of the server.
@@ -188,6 +198,9 @@ impl Layout {
         if let Some(slot) = self.whole.and_then(|at| columns.get_mut(at)) {
             let texts = dynamic.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
             *slot = Some(Arc::new(StringArray::from_iter_values(texts)));
+        }
+        if let Some(slot) = self.deletes.and_then(|at| columns.get_mut(at)) {
+            *slot = Some(Arc::new(BooleanArray::from(vec![false; rows])));
         }
         let (good, rejected) = self.named(&keys, &dynamic, &mut columns)?;
         let all: Option<Vec<ArrayRef>> = columns.into_iter().collect();

@@ -19,11 +19,11 @@ use crate::proto::{self, Scalar};
 /// How many entities the server gives in one answer.
 const PAGE_ROWS_MAX: usize = 16_384;
 
-/// About how many bytes one answer has.
+/// About how many bytes one answer has. A server gives 64 MiB at most, unless told otherwise.
 const PAGE_BYTES: usize = 16 * 1024 * 1024;
 
-/// How many bytes an entity is taken to have beside its vectors.
-const BESIDE_BYTES: usize = 512;
+/// How many times as many entities the next page may have.
+const GROWTH: usize = 4;
 
 /// A place in a collection that moves forward.
 pub(super) struct Reader {
@@ -36,6 +36,9 @@ pub(super) struct Reader {
     mark: Option<Mark>,
     /// What was read ahead, and how many rows of it were given.
     page: Option<(Page, usize)>,
+    /// How many entities the next page has: as many as fit if all are as large as they may be, and then as many as fit
+    /// by what came.
+    page_rows: usize,
     is_over: bool,
     counts: bool,
 }
@@ -49,7 +52,8 @@ impl Reader {
         (id, mark): (i64, Option<Mark>),
         counts: bool,
     ) -> Self {
-        Self { line, layout, split, after, id, mark, page: None, is_over: false, counts }
+        let page_rows = rows_of(layout.collection.entity_bytes_max());
+        Self { line, layout, split, after, id, mark, page: None, page_rows, is_over: false, counts }
     }
 
     fn ordinal(&self) -> Ordinal {
@@ -61,17 +65,12 @@ impl Reader {
         if self.is_over || self.page.as_ref().is_some_and(|(page, given)| *given < page.keys.len()) {
             return Ok(());
         }
-        let collection = &self.layout.collection;
+        let layout = Arc::clone(&self.layout);
+        let collection = &layout.collection;
         let expr = collection.behind(self.mark.as_ref().map(|mark| &mark.key));
         let page = match expr {
             None => None,
-            Some(expr) => {
-                let each = collection.vector_bytes().saturating_add(BESIDE_BYTES);
-                let limit = PAGE_BYTES.checked_div(each).unwrap_or(1).clamp(1, PAGE_ROWS_MAX);
-                let fields = self.layout.output_fields();
-                let answer = self.line.query(&collection.name, expr, fields, Some(limit)).await?;
-                Some(self.layout.page(answer)?).filter(|page| !page.keys.is_empty())
-            }
+            Some(expr) => Some(self.asked(expr).await?).filter(|page| !page.keys.is_empty()),
         };
         let Some(page) = page else {
             if self.counts {
@@ -88,6 +87,26 @@ impl Reader {
         }
         self.page = Some((page, 0));
         Ok(())
+    }
+
+    /// The least of the entities for which a condition holds: fewer of them, where the server does not give as many.
+    async fn asked(&mut self, expr: String) -> Result<Page, SourceError> {
+        let name = &self.layout.collection.name;
+        loop {
+            let fields = self.layout.output_fields();
+            match self.line.query(name, expr.clone(), fields, Some(self.page_rows)).await {
+                Err(ServerFault::TooLarge { .. }) if self.page_rows > 1 => self.page_rows /= 2,
+                Err(fault) => return Err(fault.into()),
+                Ok(answer) => {
+                    let page = self.layout.page(answer)?;
+                    let bytes = page.records.get_array_memory_size();
+                    if let Some(each) = bytes.checked_div(page.keys.len()) {
+                        self.page_rows = rows_of(each.max(1)).min(self.page_rows.saturating_mul(GROWTH));
+                    }
+                    return Ok(page);
+                }
+            }
+        }
     }
 
     /// A key that is there twice is read once, and is one too many.
@@ -138,6 +157,11 @@ impl Reader {
         self.mark = Some(mark);
         Ok(Some(batch))
     }
+}
+
+/// How many entities of this size a page has.
+fn rows_of(entity_bytes: usize) -> usize {
+    PAGE_BYTES.checked_div(entity_bytes).unwrap_or(1).clamp(1, PAGE_ROWS_MAX)
 }
 
 /// How many entities there are for which a condition holds: those that were acknowledged, each version of a key.

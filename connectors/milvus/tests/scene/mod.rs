@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arrow::array::{ArrayRef, BooleanArray, FixedSizeListArray, Float32Array, RecordBatch};
+use arrow::array::{
+    ArrayRef, BooleanArray, FixedSizeListArray, Float32Array, Int64Array, RecordBatch, StringArray,
+};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use hapax_conformance::memory::Memory;
 use hapax_conformance::milvus::{Client, Kind, Made};
@@ -81,6 +83,17 @@ impl Scene {
         let config = serde_json::from_value(keys).unwrap();
         hapax_milvus::scratch::remove(&config, &format!("{}_", self.prefix)).await.unwrap();
     }
+}
+
+/// Records of these keys for a collection of [`KEYED`].
+pub fn vectors(ids: &[i64]) -> RecordBatch {
+    let keys: ArrayRef = Arc::new(Int64Array::from(ids.to_vec()));
+    let texts: ArrayRef = Arc::new(StringArray::from_iter_values(ids.iter().map(|id| format!("text {id}"))));
+    let records = RecordBatch::try_from_iter([("id", keys), ("text", texts)]).unwrap();
+    let item = Arc::new(Field::new("item", DataType::Float32, true));
+    let mut fields: Vec<Arc<Field>> = records.schema().fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new("vec", DataType::FixedSizeList(item, 2), true)));
+    vectored(&records, Arc::new(Schema::new(fields)))
 }
 
 pub fn kept(target: Arc<dyn Target>) -> Sink {

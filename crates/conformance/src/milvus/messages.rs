@@ -253,3 +253,11 @@ pub struct Names {
     #[prost(string, repeated, tag = "2")]
     pub names: Vec<String>,
 }
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Delete {
+    #[prost(string, tag = "3")]
+    pub collection: String,
+    #[prost(string, tag = "5")]
+    pub condition: String,
+}

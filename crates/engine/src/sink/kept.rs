@@ -118,6 +118,11 @@ pub trait Target: Send + Sync {
     /// As [`Destination::prepare`].
     fn prepare<'a>(&'a self, shape: &'a Shape) -> Fut<'a, (), SinkError>;
 
+    /// As [`Destination::deletes`].
+    fn deletes(&self) -> Option<&str> {
+        None
+    }
+
     /// As [`Destination::read_back`].
     fn read_back(&self, schema: SchemaRef) -> Fut<'_, Arc<dyn Source>, SinkError>;
 
@@ -317,6 +322,10 @@ impl Destination for Kept {
 
     fn is_waiting<'a>(&'a self, pipeline: &'a PipelineName) -> Fut<'a, bool, SinkError> {
         self.keeper.is_waiting(pipeline)
+    }
+
+    fn deletes(&self) -> Option<&str> {
+        self.target.deletes()
     }
 
     fn read_back(&self, schema: SchemaRef) -> Fut<'_, Arc<dyn Source>, SinkError> {

@@ -2,15 +2,18 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use hapax_engine::Fut;
 use hapax_engine::fault::SinkError;
+use hapax_engine::history::Unfinished;
 use hapax_engine::sink::Sink;
 use hapax_protocol::guarantee::{Effect, Settle};
 use hapax_protocol::identity::Place;
 use hapax_protocol::lease::PipelineName;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::{Standings, repair};
 use crate::codes;
@@ -116,7 +119,7 @@ pub async fn comparison(opened: &Opened, counters: &Progress) -> Result<Comparis
     let failed = |error| sink_failure(&error);
     let pipeline = &opened.loaded.pipeline;
     let again = Positions { sink: opened.sink.clone(), pipeline: pipeline.name.clone() };
-    let standings = Standings::of(&opened.sink, &pipeline.name, None).await.map_err(failed)?;
+    let standings = again.now().await.map_err(failed)?;
     let suppressed = standings.each.iter().map(|(_, standing)| standing.totals.suppressed);
     let has_twins = suppressed.fold(0, u64::saturating_add) >= MANY_TWINS;
     let stand = again.of(standings).await.map_err(failed)?;
@@ -126,6 +129,7 @@ pub async fn comparison(opened: &Opened, counters: &Progress) -> Result<Comparis
         transform: opened.transform.clone(),
         identity: pipeline.identity.value.clone(),
         winner: winner(opened),
+        deletes: opened.sink.destination().deletes().map(str::to_owned),
         set_aside: stand.set_aside,
         moved: stand.moved,
         destination: destination.await.map_err(failed)?,
@@ -144,7 +148,31 @@ struct Positions {
     pipeline: PipelineName,
 }
 
+/// How long is waited for a commit that is decided to be visible. Whoever made it is about to show it, or has died.
+const SHOWN_WITHIN: Duration = Duration::from_secs(3);
+
 impl Positions {
+    async fn now(&self) -> Result<Standings, SinkError> {
+        let standings = Standings::of(&self.sink, &self.pipeline, None).await?;
+        self.visible(&standings).await?;
+        Ok(standings)
+    }
+
+    /// Waits until what these positions are past is visible.
+    async fn visible(&self, standings: &Standings) -> Result<(), SinkError> {
+        let until = Instant::now() + SHOWN_WITHIN;
+        let is_past = |Unfinished::Decided(commit): &Unfinished| {
+            standings.get(&commit.split).is_some_and(|standing| commit.epoch <= standing.epoch)
+        };
+        while Instant::now() < until {
+            if !self.sink.destination().unfinished(&self.pipeline).await?.iter().any(is_past) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    }
+
     async fn of(&self, standings: Standings) -> Result<Stand, SinkError> {
         let moved = standings.each.into_iter().filter_map(|(split, standing)| {
             let records = standing.totals.read;
@@ -163,7 +191,7 @@ impl Positions {
 
 impl Again for Positions {
     fn stand(&self) -> Fut<'_, Stand, SinkError> {
-        Box::pin(async move { self.of(Standings::of(&self.sink, &self.pipeline, None).await?).await })
+        Box::pin(async move { self.of(self.now().await?).await })
     }
 }
 
@@ -210,6 +238,7 @@ pub fn words(report: &Report, file: &str) -> Vec<String> {
     for (number, what) in [
         (report.twins, "more than once in the source, one of each expected"),
         (report.undecided, "of which the order across splits is not known: any version counts as right"),
+        (report.deleted, "deleted by the last record of their key, not expected"),
         (report.set_aside, "set aside or dropped, not expected"),
         (report.unreadable, "at the destination that cannot be read or have no identity"),
         (report.splits_not_moved, "splits not moved yet, not compared"),

@@ -151,6 +151,7 @@ pub async fn compare(
         transform: subject.transform.clone(),
         identity: subject.loaded.pipeline.identity.value.clone(),
         winner: subject.winner,
+        deletes: sink.destination().deletes().map(str::to_owned),
         set_aside,
         moved: extent.0.clone(),
         destination,

@@ -29,7 +29,7 @@ pub(super) async fn describe(
     findings: Findings,
     report: &mut Report,
 ) -> Result<(), VerifyError> {
-    let Findings { twins, undecided, missing_undecided, missing, duplicated, unexpected, different } =
+    let Findings { twins, undecided, missing_undecided, deleted, missing, duplicated, unexpected, different } =
         findings;
     let finds = [&missing, &duplicated, &unexpected, &different];
     let all: Vec<Find> = finds.iter().flat_map(|finds| finds.examples.iter().copied()).collect();
@@ -55,6 +55,7 @@ pub(super) async fn describe(
     report.twins = twins;
     report.undecided = undecided;
     report.missing_undecided = missing_undecided;
+    report.deleted = deleted;
     report.missing = finding(missing, false);
     report.duplicated = finding(duplicated, false);
     report.unexpected = finding(unexpected, false);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use super::line::{Line, Spot};
-use super::prints::Print;
+use super::prints::{GONE, Print};
 use super::scratch::{Merged, Sorter};
 use super::{EXAMPLES_MAX, Winner};
 
@@ -20,6 +20,8 @@ pub(super) struct Findings {
     pub undecided: u64,
     /// Those of them that are missing, and that nothing can tell a repair.
     pub missing_undecided: u64,
+    /// Identities that the expected record removes, and that are not at the destination.
+    pub deleted: u64,
     pub missing: Finds,
     pub duplicated: Finds,
     pub unexpected: Finds,
@@ -178,6 +180,8 @@ struct Group {
     others: BTreeMap<u32, Candidate>,
     /// Where one is expected: records at the destination that are like an optional one.
     passable: u64,
+    /// Where one is expected: whether an optional record removes it.
+    may_be_gone: bool,
 }
 
 /// A record of the source that is the expected one as far as its split tells.
@@ -208,6 +212,7 @@ impl Group {
             return;
         }
         if wanted.optional > 0 {
+            self.may_be_gone |= content == GONE;
             self.passable = self.passable.saturating_add(held.records);
         }
         for spot in wanted.by_split {
@@ -251,9 +256,27 @@ impl Group {
     /// Whether a record at the destination may be what the source says, where one is expected.
     fn has_right(&self, winner: Winner) -> bool {
         let has_candidate = self.candidates().any(|candidate| candidate.like > 0);
-        // Nothing that came later takes the place of the first.
-        let takes_optional = winner == Winner::Last || self.candidate.is_none();
-        has_candidate || (takes_optional && self.passable > 0)
+        has_candidate || (self.takes_optional(winner) && self.passable > 0)
+    }
+
+    /// Nothing that came later takes the place of the first.
+    fn takes_optional(&self, winner: Winner) -> bool {
+        winner == Winner::Last || self.candidate.is_none()
+    }
+
+    /// Whether the source may say that the record is removed.
+    fn may_be_gone(&self, winner: Winner) -> bool {
+        self.is_removed() || (self.takes_optional(winner) && self.may_be_gone)
+    }
+
+    fn is_removed(&self) -> bool {
+        self.candidates().any(|candidate| candidate.content == GONE)
+    }
+
+    /// Whether the source has no record that should be there.
+    fn is_removed_for_sure(&self) -> bool {
+        let says_so = self.candidate.is_some() || self.may_be_gone;
+        says_so && self.passable == 0 && self.candidates().all(|candidate| candidate.content == GONE)
     }
 }
 
@@ -270,7 +293,9 @@ impl Joining<'_> {
             Winner::First | Winner::Claimed | Winner::Last => {
                 self.found.twins += u64::from(group.required > 1);
                 self.found.undecided += u64::from(is_undecided);
-                let missing = u64::from(group.required > 0 && group.held == 0);
+                self.found.deleted += u64::from(group.is_removed() && group.held == 0);
+                let is_absent = group.required > 0 && group.held == 0;
+                let missing = u64::from(is_absent && !group.may_be_gone(self.winner));
                 if is_undecided && self.winner != Winner::Claimed {
                     self.found.missing_undecided += missing;
                 }
@@ -282,7 +307,10 @@ impl Joining<'_> {
         let best = group.best(self.winner);
         let source = at(best.or(group.lacking.1));
         let destination = at(group.surplus.1.or(group.any_held));
-        if group.known {
+        if group.is_removed_for_sure() && group.held > 0 && self.winner != Winner::All {
+            // That it was removed and is there is no difference between two records.
+            self.found.unexpected.add(group.held, Find { source: None, destination });
+        } else if group.known {
             self.found.missing.add(missing, Find { source, destination: None });
             self.found.different.add(different, Find { source, destination });
             self.found.duplicated.add(duplicated, Find { source, destination });

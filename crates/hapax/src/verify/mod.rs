@@ -50,6 +50,8 @@ pub struct Comparison {
     pub identity: Identity,
     /// Which of several records with one identity is at the destination.
     pub winner: Winner,
+    /// The column that says of a record that it removes the one of its key.
+    pub deletes: Option<String>,
     /// Records that were set aside: they are not at the destination.
     pub set_aside: HashSet<Place>,
     /// How far each split was moved. A split that is not in here was not moved at all.
@@ -140,6 +142,8 @@ pub struct Report {
     /// Identities of which one record is expected and several splits of the source have different ones. The order
     /// of commits across splits is not known, so any of those counts as right.
     pub undecided: u64,
+    /// Identities that the last record of the source removes, and that are not at the destination.
+    pub deleted: u64,
     /// Records of the source that the destination lacks.
     pub missing: Finding,
     /// How many of the missing are undecided, with nothing that tells a repair which one to move.

@@ -19,6 +19,9 @@ use hapax_engine::canonical::nested::{Nested, Shape, flat_nulls, printed};
 /// What a record, or its identity, looks like in one comparison.
 pub(super) type Print = u128;
 
+/// What stands for the content of a record that removes the one of its key. None that stays has it.
+pub(super) const GONE: Print = 0;
+
 /// The keys of one comparison.
 #[derive(Debug, Clone)]
 pub(super) struct Keys {

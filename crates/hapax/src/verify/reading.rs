@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray, RecordBatch};
-use arrow::datatypes::Schema;
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::datatypes::{DataType, Schema};
 use arrow::error::ArrowError;
 use hapax_engine::batch::{Batch, Ordinals, ReadLimit};
 use hapax_engine::identify::Identifier;
@@ -12,7 +12,7 @@ use hapax_engine::source::Source;
 use hapax_protocol::identity::{Identity, Place};
 use hapax_protocol::position::{Ordinal, Position, SplitId};
 
-use super::prints::{Keys, Print};
+use super::prints::{GONE, Keys, Print};
 use super::{Comparison, Moved, VerifyError};
 
 /// Which end.
@@ -53,6 +53,8 @@ pub(super) struct Reading<'a> {
 struct Columns {
     all: Vec<usize>,
     identity: IdentityOf,
+    /// The column that says which records remove.
+    deletes: Option<usize>,
 }
 
 /// What tells records apart.
@@ -76,7 +78,7 @@ pub(super) struct Prepared {
 const LIMIT: ReadLimit = ReadLimit { records_max: 16 * 1024, bytes_max: 2 << 20 };
 
 impl Columns {
-    fn new(identity: &Identity, schema: &Schema) -> Result<Self, VerifyError> {
+    fn new(identity: &Identity, schema: &Schema, deletes: Option<&String>) -> Result<Self, VerifyError> {
         let identifier = Identifier::new(identity, schema)?;
         let named = identity.columns().iter().filter_map(|name| schema.index_of(name).ok());
         Ok(Self {
@@ -86,6 +88,7 @@ impl Columns {
                 Identity::Uuid(_) => IdentityOf::Uuid(identifier),
                 Identity::Hash | Identity::Position => IdentityOf::Content,
             },
+            deletes: deletes.map(|name| schema.index_of(name)).transpose()?,
         })
     }
 }
@@ -100,8 +103,8 @@ impl<'a> Reading<'a> {
             Some(transform) => transform.schema(),
             None => comparison.source.schema(),
         };
-        let source = Columns::new(&comparison.identity, &schema)?;
-        let destination = Columns::new(&comparison.identity, &comparison.destination.schema())?;
+        let source = Columns::new(&comparison.identity, &schema, comparison.deletes.as_ref())?;
+        let destination = Columns::new(&comparison.identity, &comparison.destination.schema(), None)?;
         Ok(Self { comparison, set_aside, keys, source, destination })
     }
 
@@ -168,7 +171,12 @@ impl<'a> Reading<'a> {
             End::Source => &self.source,
             End::Destination => &self.destination,
         };
+        let gone = match columns.deletes {
+            Some(at) => unmarked(&mut records, at)?,
+            None => Vec::new(),
+        };
         let mut contents = self.keys.rows(&records, &columns.all)?;
+        contents.iter_mut().zip(gone).filter(|(_, gone)| *gone).for_each(|(content, _)| *content = GONE);
         let (mut ids, unidentified) = self.ids(columns, &records, &contents, &split, &ordinals)?;
         if !unidentified.is_empty() {
             let mut keep = vec![true; records.num_rows()];
@@ -221,6 +229,17 @@ pub(super) fn number(n: usize) -> u64 {
 
 fn dropped(keep: &[bool]) -> u64 {
     number(keep.iter().filter(|keep| !**keep).count())
+}
+
+/// Which records remove, by the column `at`, which then says of none that it does: as the destination has it.
+fn unmarked(records: &mut RecordBatch, at: usize) -> Result<Vec<bool>, ArrowError> {
+    let mut columns = records.columns().to_vec();
+    let Some(column) = columns.get_mut(at) else { return Ok(Vec::new()) };
+    let marks = arrow::compute::cast(column, &DataType::Boolean)?;
+    let gone: Vec<bool> = marks.as_boolean().iter().map(|mark| mark == Some(true)).collect();
+    *column = Arc::new(BooleanArray::from(vec![false; gone.len()]));
+    *records = RecordBatch::try_new(records.schema(), columns)?;
+    Ok(gone)
 }
 
 fn filter(

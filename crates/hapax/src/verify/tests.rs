@@ -115,6 +115,7 @@ fn comparison(source: &Rows, destination: &Rows, identity: Identity, winner: Win
         transform: None,
         identity,
         winner,
+        deletes: None,
         set_aside: HashSet::new(),
         moved: moved.collect(),
         source: Arc::new(source.clone()),

@@ -1,6 +1,5 @@
 //! Runs that are killed, and servers that are.
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -17,7 +16,7 @@ fn kills_wanted() -> i64 {
 
 /// Kills runs at moments all over their length; one that was faster begins again from the start, so that all of it is sent
 /// again. Then runs to the end.
-pub fn killed_at_moments(hapax: &Hapax, wanted: i64) -> i64 {
+fn killed_at_moments(hapax: &Hapax, wanted: i64) -> i64 {
     let mut kills = 0;
     for round in 0..wanted * 4 {
         if kills >= wanted {
@@ -38,7 +37,7 @@ pub fn killed_at_moments(hapax: &Hapax, wanted: i64) -> i64 {
 }
 
 /// Removes what keeps the positions.
-fn forget(hapax: &Hapax) {
+pub fn forget(hapax: &Hapax) {
     for file in std::fs::read_dir(&hapax.folder).unwrap().map(|file| file.unwrap().path()) {
         if file.to_string_lossy().contains(".hapax.db") {
             std::fs::remove_file(file).unwrap();
@@ -153,30 +152,26 @@ fn a_server_that_is_killed_is_written_on_once_it_is_back() {
     let folder = tempfile::tempdir().unwrap();
     let vectors: Vec<(i64, Vec<f32>)> = (0..RECORDS).map(|id| (id, vector(id, 8))).collect();
     parquet(&folder.path().join("in.parquet"), &vectors);
-    let file: PathBuf = pipeline(folder.path(), "files: { path: in.parquet }", "killed", MORE);
-    {
-        let server = Server::at(&url);
-        let hapax = hapax(&server, folder.path(), file.clone(), None);
-        // A quarter is there; the server dies while the run goes on to write.
-        let running = hapax.stopped_at("commit-after:30");
-        let pid = own.read("server.pid");
-        running.wake();
-        assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
-        // It may wait for the server, or give up: then it is run again.
-        own.service("start");
-        drop(running);
-    }
-    let mut server = Server::at(&url);
-    let hapax = hapax(&server, folder.path(), file, None);
+    let file = pipeline(folder.path(), "files: { path: in.parquet }", "killed", MORE);
+    let before = Server::at(&url);
+    let hapax = hapax(&before, folder.path(), file, None);
+    // A quarter is there; the server dies while the run goes on to write.
+    let running = hapax.stopped_at("commit-after:30");
+    let pid = own.read("server.pid");
+    running.wake();
+    assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+    // It may wait for the server, or give up: then it is run again.
+    own.service("start");
+    drop(running);
     let until = Instant::now() + Duration::from_secs(150);
     loop {
         let (code, said) = hapax.said(&["run"]);
+        // One that a busy machine keeps waiting may take itself for lost once more, at any time.
+        own.service("start");
         if code == 0 {
             break;
         }
         assert!(Instant::now() < until, "{said}");
-        // One that a busy machine keeps waiting may take itself for lost once more.
-        own.service("start");
     }
-    is_equal(&mut server, "killed", 0..RECORDS, "after the server was killed");
+    is_equal(&mut Server::at(&url), "killed", 0..RECORDS, "after the server was killed");
 }

@@ -104,6 +104,20 @@ fn the_postgres_example_runs_and_follows_changes_and_deletions() {
     let seven = found.iter().find(|row| row["id"] == 7).unwrap();
     assert_eq!((found.len(), &seven["title"]), (2, &Value::from("other")));
     assert_eq!(seven["embedding"][0], 9.5);
+    let (code, said) = hapax.said(&["verify"]);
+    assert!(code == 0 && said.contains("10 deleted by the last record of their key"), "{said}");
+    // One that was deleted is put there again, and one that was not is taken away.
+    server.write_text(name, 103, 8);
+    server.remove(name, 300);
+    let (code, said) = hapax.said(&["verify"]);
+    assert!(code == 4 && said.contains("1 at the destination only") && said.contains("id=103"), "{said}");
+    assert!(said.contains("1 missing at the destination") && said.contains("id=300"), "{said}");
+    let (code, said) = hapax.said(&["verify", "--repair"]);
+    assert_eq!(code, 4, "{said}");
+    assert_eq!(server.count(name), 491);
+    server.remove(name, 103);
+    let (code, said) = hapax.said(&["verify"]);
+    assert_eq!(code, 0, "{said}");
     database.ask("UPDATE documents SET deleted = false WHERE id = 105");
     assert_eq!(hapax.moved(), 1);
     assert_eq!(server.count(name), 491);
@@ -167,4 +181,29 @@ fn a_drill_uses_collections_of_its_own() {
         assert_eq!(server.count(&name), 0, "the real collection was written");
     }
     assert_eq!(server.collections("hapax_drill_"), Vec::<String>::new());
+}
+
+#[test]
+fn a_pipeline_that_deletes_is_drilled_and_verified() {
+    let mut server = Server::of_tests();
+    let name = server.named("deletes");
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("scratch")).unwrap();
+    // Each key twice, and some of them deleted both times.
+    let twice = (0..400).chain(0..400).map(|id| (id, vector(id, 8))).collect::<Vec<_>>();
+    parquet(&folder.path().join("in.parquet"), &twice);
+    let more = "transform: SELECT *, text = 'text 7' OR id % 7 = 1 AS gone FROM input\ndelivery: effectively-once\ncommit: { records: 50 }\n";
+    let file = pipeline(folder.path(), "files: { path: in.parquet }", &name, more);
+    let text =
+        std::fs::read_to_string(&file).unwrap().replace("    create:", "    delete: gone\n    create:");
+    std::fs::write(&file, text).unwrap();
+    let hapax = hapax(&server, folder.path(), file, None);
+    let (code, said) = hapax.said(&["drill", "--kills", "3", "--seed", "7", "--scratch", "scratch"]);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(hapax.moved(), 800);
+    let gone = |id: &i64| *id == 7 || id % 7 == 1;
+    let expected = (0..400).filter(|id| !gone(id)).collect::<Vec<i64>>();
+    assert_eq!(server.entities(&name).into_keys().collect::<Vec<_>>(), expected);
+    let (code, said) = hapax.said(&["verify"]);
+    assert!(code == 0 && said.contains("58 deleted by the last record"), "{said}");
 }

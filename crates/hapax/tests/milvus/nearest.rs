@@ -1,5 +1,8 @@
 //! Many vectors, and whether their neighbours are the same behind the move.
 
+use std::path::Path;
+use std::time::Instant;
+
 use arrow::array::AsArray;
 use arrow::datatypes::{Float32Type, Int64Type};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -8,6 +11,9 @@ use super::scene::{Server, parquet};
 use super::{hapax, pipeline};
 
 const SIZE: usize = 384;
+
+/// How many flights are moved where there is no better text.
+const FLIGHTS: usize = 4_000;
 
 /// The keys of the nearest vectors, compared with every one.
 fn nearest(vectors: &[(i64, Vec<f32>)], query: &[f32], k: usize) -> Vec<(f64, i64)> {
@@ -60,9 +66,9 @@ fn embedded(text: &str) -> Vec<f32> {
     vector.iter().map(|number| number / length).collect()
 }
 
-/// The vectors of a file, as bench/milvus/embeddings writes it.
-fn of_file(path: &str, wanted: usize) -> Vec<(i64, Vec<f32>)> {
-    let file = std::fs::File::open(path).unwrap();
+/// The vectors of a file, as bench/milvus/embeddings writes it. Their ids are their places.
+fn of_file(path: &Path) -> Vec<(i64, Vec<f32>)> {
+    let file = std::fs::File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
     let mut vectors = Vec::new();
     for batch in reader.map(Result::unwrap) {
@@ -72,41 +78,51 @@ fn of_file(path: &str, wanted: usize) -> Vec<(i64, Vec<f32>)> {
             vectors.push((ids.value(row), lists.value(row).as_primitive::<Float32Type>().values().to_vec()));
         }
     }
-    vectors.truncate(wanted);
     vectors
 }
 
-/// HAPAX_VECTORS vectors, or a few: of the file that HAPAX_EMBEDDINGS names, or of the flights of New York's airports, as text.
-fn flights() -> Vec<(i64, Vec<f32>)> {
-    let wanted = std::env::var("HAPAX_VECTORS").ok().and_then(|count| count.parse().ok()).unwrap_or(4_000);
-    if let Ok(path) = std::env::var("HAPAX_EMBEDDINGS") {
-        return of_file(&path, wanted);
+/// Puts vectors into a file, and returns them: the file that HAPAX_EMBEDDINGS names, which bench/milvus/embeddings made out of
+/// real text with a real model, or the flights of New York's airports, a few thousand, by the parts of their words.
+fn vectors(into: &Path) -> Vec<(i64, Vec<f32>)> {
+    if let Some(path) = std::env::var_os("HAPAX_EMBEDDINGS") {
+        let path = super::root().join(path);
+        let vectors = of_file(&path);
+        std::os::unix::fs::symlink(path, into).unwrap();
+        return vectors;
     }
     let path = super::root().join(".cache/nycflights13/flights.csv");
     let text = std::fs::read_to_string(&path)
         .unwrap_or_else(|_| panic!("this test needs a data set; fetch it: services/nycflights13"));
-    let lines = text.lines().skip(1).take(wanted);
-    lines.enumerate().map(|(id, line)| (id as i64, embedded(line))).collect()
+    let lines = text.lines().skip(1).take(FLIGHTS);
+    let vectors: Vec<_> = lines.enumerate().map(|(id, line)| (id as i64, embedded(line))).collect();
+    parquet(into, &vectors);
+    vectors
 }
 
 #[test]
 fn neighbours_are_the_same_after_the_move_and_after_ten_kills() {
-    let vectors = flights();
+    let folder = tempfile::tempdir().unwrap();
+    let vectors = vectors(&folder.path().join("in.parquet"));
     let mut server = Server::of_tests();
     for kills in [0, 10] {
         let name = server.named(&format!("near_{kills}"));
-        let folder = tempfile::tempdir().unwrap();
-        parquet(&folder.path().join("in.parquet"), &vectors);
-        let records = (vectors.len() / 100).max(20);
+        let records = vectors.len() / 100;
         let more = format!("delivery: effectively-once\ncommit: {{ records: {records} }}\n");
         let file = pipeline(folder.path(), "files: { path: in.parquet }", &name, &more);
         let text = std::fs::read_to_string(&file).unwrap().replace("dimension: 8", "dimension: 384");
         std::fs::write(&file, text).unwrap();
         let hapax = hapax(&server, folder.path(), file, None);
-        let begun = std::time::Instant::now();
-        let killed = super::killed::killed_at_moments(&hapax, kills);
-        eprintln!("{} vectors, {killed} kills: {:?}", vectors.len(), begun.elapsed());
-        assert_eq!(server.count(&name), vectors.len() as i64, "after {killed} kills");
-        agrees(&mut server, &name, &vectors, &format!("after {killed} kills"));
+        let begun = Instant::now();
+        // All over its length, of a hundred commits: in the middle of an effect, behind it, and behind its position.
+        for point in ["mid-write:9", "commit-before:9", "commit-after:9"].iter().cycle().take(kills) {
+            assert!(hapax.crash(point), "a run ended before {point}");
+        }
+        hapax.moved();
+        eprintln!("{} vectors, {kills} kills: {:?}", vectors.len(), begun.elapsed());
+        assert_eq!(server.count(&name), vectors.len() as i64, "after {kills} kills");
+        agrees(&mut server, &name, &vectors, &format!("after {kills} kills"));
+        let (code, said) = hapax.said(&["verify"]);
+        assert_eq!(code, 0, "{said}");
+        super::killed::forget(&hapax);
     }
 }

@@ -104,6 +104,11 @@ impl Server {
         self.runtime.block_on(self.client.write(true, name, made, &[row]));
     }
 
+    /// Takes an entity away.
+    pub fn remove(&mut self, name: &str, id: i64) {
+        self.runtime.block_on(self.client.delete(name, &format!("id in [{id}]")));
+    }
+
     /// The collections whose names begin so.
     pub fn collections(&mut self, prefix: &str) -> Vec<String> {
         let mut names = self.runtime.block_on(self.client.collections());

@@ -7,10 +7,14 @@ use proptest::prelude::*;
 
 use super::super::join::{Findings, join};
 use super::super::line::{Line, Spot};
+use super::super::prints::GONE;
 use super::super::scratch::{Sorter, merge};
 use super::*;
 
 type Row = (i64, &'static str);
+
+/// The text of a record that removes the one of its key.
+const REMOVES: &str = "-";
 
 /// Missing, duplicated, unexpected, different, as the words of the report mean them, and how many are undecided.
 fn oracle(splits: &[&[Row]], destination: &[Row], by_key: bool, winner: Winner) -> ([u64; 4], u64) {
@@ -46,11 +50,15 @@ fn oracle(splits: &[&[Row]], destination: &[Row], by_key: bool, winner: Winner) 
         let one = |texts: &Vec<&'static str>| texts[if winner == Winner::Last { texts.len() - 1 } else { 0 }];
         let right: HashSet<&str> = arrivals.iter().map(one).collect();
         undecided += u64::from(right.len() > 1);
-        found[0] += u64::from(left.is_empty());
+        if right == HashSet::from([REMOVES]) {
+            found[2] += left.len() as u64;
+            continue;
+        }
+        found[0] += u64::from(left.is_empty() && !right.contains(REMOVES));
         found[1] += left.len().saturating_sub(1) as u64;
         found[3] += u64::from(!left.is_empty() && !left.iter().any(|text| right.contains(text)));
     }
-    found[2] = there.values().map(|rows| rows.len() as u64).sum();
+    found[2] += there.values().map(|rows| rows.len() as u64).sum::<u64>();
     (found, undecided)
 }
 
@@ -98,15 +106,30 @@ proptest! {
         prop_assert_eq!(report.equal, expected == [0; 4]);
     }
 
+    #[test]
+    fn what_the_source_removes_is_expected_to_be_gone(
+        one in vec((0_i64..12, prop::sample::select(vec!["a", "b", REMOVES])), 0..40),
+        two in vec((0_i64..12, prop::sample::select(vec!["a", "b", REMOVES])), 0..40),
+        destination in rows(),
+        winner in prop::sample::select(vec![Winner::First, Winner::Last]),
+    ) {
+        let (found, missing) = joined(&[&one, &two], &destination, winner, 1 << 20);
+        let (expected, undecided) = oracle(&[&one, &two], &destination, true, winner);
+        prop_assert_eq!(records(&found), expected);
+        prop_assert_eq!(found.undecided, undecided);
+        // A repair moves what is missing, and removes nothing.
+        prop_assert_eq!(missing.len() as u64, found.missing.records - found.missing_undecided);
+        for spot in missing {
+            prop_assert!([&one, &two][spot.split as usize][spot.ordinal as usize].1 != REMOVES);
+        }
+    }
+
     /// With next to no memory, so that everything goes through files, and runs are merged into longer ones.
     #[test]
     fn scratch_files_change_nothing(source in rows(), destination in rows(), winner in winners()) {
-        let (found, missing) = joined(&source, &destination, winner, 1);
-        prop_assert_eq!(
-            [&found.missing, &found.duplicated, &found.unexpected, &found.different].map(|finds| finds.records),
-            oracle(&[&source], &destination, true, winner).0
-        );
-        let (_, in_memory) = joined(&source, &destination, winner, 1 << 20);
+        let (found, missing) = joined(&[&source], &destination, winner, 1);
+        prop_assert_eq!(records(&found), oracle(&[&source], &destination, true, winner).0);
+        let (_, in_memory) = joined(&[&source], &destination, winner, 1 << 20);
         prop_assert_eq!(&missing, &in_memory);
         // Each missing record once, and nothing that is there.
         let of = |spot: &Spot| source[spot.ordinal as usize].0;
@@ -135,18 +158,25 @@ proptest! {
     }
 }
 
-fn joined(source: &[Row], destination: &[Row], winner: Winner, bytes_max: usize) -> (Findings, Vec<Spot>) {
-    let lines = |rows: &[Row]| {
+fn records(found: &Findings) -> [u64; 4] {
+    [&found.missing, &found.duplicated, &found.unexpected, &found.different].map(|finds| finds.records)
+}
+
+fn joined(source: &[&[Row]], destination: &[Row], winner: Winner, bytes_max: usize) -> (Findings, Vec<Spot>) {
+    let lines = |splits: &[&[Row]]| {
         let mut sorter = Sorter::new(bytes_max);
-        for (ordinal, (id, text)) in rows.iter().enumerate() {
-            let (id, content) = (*id as u128, u128::from(text.as_bytes()[0]) << 64 | *id as u128);
-            let spot = Spot { split: 0, ordinal: ordinal as u64 };
-            sorter.push(Line { id, content, optional: false, spot }).unwrap();
+        for (split, rows) in (0..).zip(splits) {
+            for (ordinal, (id, text)) in rows.iter().enumerate() {
+                let id = *id as u128;
+                let content = if *text == REMOVES { GONE } else { u128::from(text.as_bytes()[0]) << 64 | id };
+                let spot = Spot { split, ordinal: ordinal as u64 };
+                sorter.push(Line { id, content, optional: false, spot }).unwrap();
+            }
         }
         merge(vec![sorter]).unwrap()
     };
     let mut places = Sorter::new(bytes_max);
-    let found = join(lines(source), lines(destination), winner, Some(&mut places)).unwrap();
+    let found = join(lines(source), lines(&[destination]), winner, Some(&mut places)).unwrap();
     (found, merge(vec![places]).unwrap().map(Result::unwrap).collect())
 }
 
@@ -157,6 +187,36 @@ fn as_many_records_of_one_identity_as_one_likes_need_no_more_memory() {
     let mut destination = source.clone();
     destination[77_777].1 = "b";
     destination.pop();
-    let (found, missing) = joined(&source, &destination, Winner::All, 32 * 1024);
+    let (found, missing) = joined(&[&source], &destination, Winner::All, 32 * 1024);
     assert_eq!((found.different.records, found.missing.records, missing.len()), (1, 1, 1));
+}
+
+#[test]
+fn what_was_removed_meanwhile_may_be_there_or_not() {
+    let content = |text: &str| if text == REMOVES { GONE } else { u128::from(text.as_bytes()[0]) };
+    let found = |source: &[(&str, bool)], destination: &[&str]| {
+        let (mut there, mut held) = (Sorter::new(1 << 20), Sorter::new(1 << 20));
+        for (ordinal, (text, optional)) in (0..).zip(source) {
+            let spot = Spot { split: 0, ordinal };
+            there.push(Line { id: 7, content: content(text), optional: *optional, spot }).unwrap();
+        }
+        for text in destination {
+            let spot = Spot { split: 0, ordinal: 0 };
+            held.push(Line { id: 7, content: content(text), optional: false, spot }).unwrap();
+        }
+        let (there, held) = (merge(vec![there]).unwrap(), merge(vec![held]).unwrap());
+        records(&join(there, held, Winner::Last, None).unwrap())
+    };
+    let moved: &[(&str, bool)] = &[("a", false), (REMOVES, true)];
+    assert_eq!(found(moved, &[]), [0; 4]);
+    assert_eq!(found(moved, &["a"]), [0; 4]);
+    assert_eq!(found(moved, &["b"]), [0, 0, 0, 1]);
+    assert_eq!(found(&[(REMOVES, true)], &[]), [0; 4]);
+    assert_eq!(found(&[(REMOVES, true)], &["a"]), [0, 0, 1, 0]);
+    // Removed, and put there again meanwhile.
+    let again: &[(&str, bool)] = &[(REMOVES, false), ("b", true)];
+    assert_eq!(found(again, &[]), [0; 4]);
+    assert_eq!(found(again, &["b"]), [0; 4]);
+    assert_eq!(found(again, &["a"])[0..2], [0, 0]);
+    assert_ne!(found(again, &["a"]), [0; 4]);
 }
