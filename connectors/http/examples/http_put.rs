@@ -1,7 +1,7 @@
 //! What `bench/http/run` measures: a server that keeps what is put, and the sink that puts it.
 //!
 //! `http_put serve` prints its port and serves until it is killed; `http_put put URL RECORDS CONCURRENCY` sends that many
-//! records and prints requests a second.
+//! records and prints requests a second; `http_put reqwest URL RECORDS CONCURRENCY` does so by `reqwest` alone.
 // A measurement fails by panicking; its numbers are small.
 #![allow(
     clippy::as_conversions,
@@ -39,7 +39,10 @@ async fn main() {
         ["put", url, records, concurrency] => {
             put(url, records.parse().unwrap(), concurrency.parse().unwrap()).await;
         }
-        _ => panic!("http_put serve | http_put put URL RECORDS CONCURRENCY"),
+        ["reqwest", url, records, concurrency] => {
+            bare_reqwest(url, records.parse().unwrap(), concurrency.parse().unwrap()).await;
+        }
+        _ => panic!("http_put serve | http_put put|reqwest URL RECORDS CONCURRENCY"),
     }
 }
 
@@ -90,11 +93,49 @@ async fn put(url: &str, count: i64, concurrency: u16) {
     let shape = Shape { schema: records(0).schema(), key: vec!["id".to_owned()] };
     target.prepare(&shape).await.unwrap();
     let mut sender = target.sender(&hapax_protocol::position::SplitId::new("s")).await.unwrap();
+    let batches: Vec<RecordBatch> =
+        (0..count).step_by(BATCH as usize).map(|first| records(1_000_000 + first)).collect();
     let began = Instant::now();
-    for first in (0..count).step_by(BATCH as usize) {
-        let records = records(1_000_000 + first);
+    for records in batches {
         let sent = sender.send(Sending { records: &records, tokens: &[], deadline: None }).await.unwrap();
         assert!(sent.refused.is_empty() && sent.unknown.is_empty());
+    }
+    println!("{:.0}", count as f64 / began.elapsed().as_secs_f64());
+}
+
+fn body(id: i64) -> Bytes {
+    format!(
+        "{{\"id\":{id},\"name\":\"customer {:06}\",\"amount\":1234.5,\"note\":\"a note that is as long as notes are, mostly, in such a table of orders\"}}",
+        id % 1_000_000
+    )
+    .into()
+}
+
+/// The same requests by `reqwest` alone, each line in a task of its own.
+async fn bare_reqwest(url: &str, count: i64, concurrency: i64) {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder().no_proxy().tcp_nodelay(true).build().unwrap();
+    let began = Instant::now();
+    let next = Arc::new(std::sync::atomic::AtomicI64::new(1_000_000));
+    let mut all = Vec::new();
+    for _ in 0..concurrency {
+        let (client, next, url) = (client.clone(), Arc::clone(&next), url.to_owned());
+        all.push(tokio::spawn(async move {
+            loop {
+                let id = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                if id >= 1_000_000 + count {
+                    return;
+                }
+                let request =
+                    client.put(format!("{url}/orders/{id}")).header("content-type", "application/json");
+                let answer = request.body(body(id)).send().await.unwrap();
+                assert!(answer.status().is_success());
+                answer.bytes().await.unwrap();
+            }
+        }));
+    }
+    for one in all {
+        one.await.unwrap();
     }
     println!("{:.0}", count as f64 / began.elapsed().as_secs_f64());
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use hapax_engine::columns::Columns;
 use hapax_engine::message::UnknownFields;
 use hapax_engine::sink::Past;
+use hapax_engine::tls::Tls;
 use hapax_protocol::guarantee;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -64,6 +65,13 @@ pub struct SinkConfig {
     /// Whether the host may be at a private, loopback or link-local address.
     #[serde(default)]
     pub allow_private: bool,
+    /// Files of certificates (PEM): of authorities that are believed beside those of the system, and Hapax's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// What references in the section stand for: nobody is shown it. Hapax itself sets it.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub secrets: Vec<String>,
     /// Where the API lists what it holds, for `hapax verify`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read: Option<ReadBack>,
@@ -104,12 +112,12 @@ pub enum Method {
 }
 
 impl Method {
-    pub(crate) fn http(self) -> reqwest::Method {
+    pub(crate) fn http(self) -> hyper::Method {
         match self {
-            Self::Put => reqwest::Method::PUT,
-            Self::Patch => reqwest::Method::PATCH,
-            Self::Post => reqwest::Method::POST,
-            Self::Delete => reqwest::Method::DELETE,
+            Self::Put => hyper::Method::PUT,
+            Self::Patch => hyper::Method::PATCH,
+            Self::Post => hyper::Method::POST,
+            Self::Delete => hyper::Method::DELETE,
         }
     }
 }
@@ -303,6 +311,13 @@ pub struct SourceConfig {
     /// Whether the host may be at a private, loopback or link-local address.
     #[serde(default)]
     pub allow_private: bool,
+    /// Files of certificates (PEM): of authorities that are believed beside those of the system, and Hapax's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// What references in the section stand for: nobody is shown it. Hapax itself sets it.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub secrets: Vec<String>,
 }
 
 /// How pages follow each other. One of them.

@@ -4,16 +4,19 @@
 //! `{"data": [{"index": 0, "embedding": [numbers]}, …]}` or `{"embeddings": [[numbers], …]}`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hapax_engine::fault::SourceError;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Method, StatusCode};
+use hapax_engine::tls::Tls;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::http::uri::PathAndQuery;
+use hyper::{Method, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::client::{Answer, Host, Lost, Manner, Request, address, headers, timeout};
+use crate::client::{Answer, Host, Lost, Manner, Request, address, headers, path_of, timeout};
 use crate::config::Auth;
 use crate::fault::{EndpointFault, HostFault};
 
@@ -66,13 +69,21 @@ pub struct EmbedConfig {
     /// Whether the endpoint may be at a private address: this machine, or a network of one's own.
     #[serde(default)]
     pub allow_private: bool,
+    /// Files of certificates (PEM): of authorities that are believed beside those of the system, and Hapax's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// What references in the section stand for: nobody is shown it. Hapax itself sets it.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub secrets: Vec<String>,
 }
 
 /// An endpoint.
 pub struct Endpoint {
     host: Host,
     url: Url,
-    headers: HeaderMap,
+    path: PathAndQuery,
+    headers: Arc<HeaderMap>,
     model: Option<String>,
     texts_max: u16,
 }
@@ -123,10 +134,13 @@ impl Endpoint {
             timeout: timeout(config.timeout.as_deref())?,
             concurrency: 4,
             allow_private: config.allow_private,
+            tls: config.tls.as_ref(),
+            secrets: &config.secrets,
         };
         let host = Host::open(&url, manner)?;
         let texts_max = config.texts.unwrap_or(TEXTS_MAX);
-        Ok(Self { host, url, headers: sent, model: config.model.clone(), texts_max })
+        let (path, headers) = (path_of(&url)?, Arc::new(host.dressed(sent)));
+        Ok(Self { host, url, path, headers, model: config.model.clone(), texts_max })
     }
 
     /// What makes the vectors of equal texts equal: the endpoint and the model. Without what may be secret in the URL.
@@ -166,8 +180,8 @@ impl Endpoint {
     async fn ask(&self, texts: &[String]) -> Result<Ended, SourceError> {
         let asked = Asked { model: self.model.as_deref(), input: texts };
         let body = serde_json::to_vec(&asked).map_err(|error| self.unread(error.to_string()))?;
-        let (url, headers) = (self.url.clone(), self.headers.clone());
-        let request = Request { method: Method::POST, url, headers, body: Some(body.into()) };
+        let (path, headers) = (self.path.clone(), Arc::clone(&self.headers));
+        let request = Request { method: Method::POST, path, headers, body: Some(body.into()) };
         let mut attempts = 0;
         loop {
             let line = self.host.turn().await;
@@ -197,6 +211,7 @@ impl Endpoint {
     }
 
     fn unread(&self, reason: String) -> EndpointFault {
+        let reason = self.host.hidden(&reason);
         EndpointFault::Unread { place: self.host.place(), reason }
     }
 

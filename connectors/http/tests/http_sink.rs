@@ -329,7 +329,7 @@ async fn requests_of_one_key_keep_their_order_and_others_do_not_wait() {
         assert!(api.state().posted.iter().all(|(_, one)| one["id"] != first["id"]));
         api.let_go().await;
     };
-    let (sent, ()) = futures::join!(send(&mut sender, &records), held);
+    let (sent, ()) = tokio::join!(send(&mut sender, &records), held);
     assert!(sent.unwrap().refused.is_empty());
     let state = api.state();
     assert_eq!(state.posted.len(), 300);

@@ -264,6 +264,52 @@ async fn a_page_that_never_comes_stops_the_run_and_one_that_is_forgotten_once_do
 }
 
 #[tokio::test]
+async fn a_list_that_never_stays_as_it_is_comes_to_its_end() {
+    let lengths = [3, 2, 4, 1];
+    let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let small = Small::start(move |head| {
+        let asked = counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let page = head.split("page=").nth(1).unwrap().split([' ', '&']).next().unwrap();
+        let page: usize = page.parse().unwrap();
+        // Each time something else is said of each record; and pages are not equally long.
+        let length = lengths.get(page - 1).copied().unwrap_or(0);
+        let one = |at: usize| format!("{{\"id\": {}, \"text\": \"{asked}\"}}", page * 10 + at);
+        let records: Vec<String> = (0..length).map(one).collect();
+        answered(200, "", &format!("{{\"data\": [{}]}}", records.join(",")))
+    });
+    let config = SourceConfig {
+        paging: Some(serde_json::from_value(json!({ "page": { "param": "page" } })).unwrap()),
+        ..by_time(small.port)
+    };
+    let source = open(config).await;
+    let every: Vec<i64> =
+        (1..=4).flat_map(|page| (0..lengths[page - 1]).map(move |at| (page * 10 + at) as i64)).collect();
+    let mut after = None;
+    for _ in 0..2 {
+        let read =
+            tokio::time::timeout(std::time::Duration::from_secs(20), rest(source.as_ref(), after.as_ref()));
+        let (mut ids, through) = read.await.expect("it begins again for ever").unwrap();
+        // Begun again twice, and then each page at most twice.
+        assert!(ids.len() <= 4 * every.len(), "{ids:?}");
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids, every);
+        assert!(through > after);
+        after = through;
+    }
+    // In the middle of a page, too.
+    let mut reader = reader(source.as_ref()).await;
+    let batch = reader.read(ReadLimit { records_max: 2, bytes_max: 1 << 20 }).await.unwrap().unwrap();
+    let read = rest(source.as_ref(), Some(&batch.through));
+    let read = tokio::time::timeout(std::time::Duration::from_secs(20), read);
+    let (mut ids, _) = read.await.expect("it begins again for ever").unwrap();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids, every);
+}
+
+#[tokio::test]
 async fn what_may_pass_is_asked_again() {
     let api = Api::start();
     listed(&api, 20);

@@ -39,7 +39,9 @@ fn node(file: &File, bytes: &Bytes, yaml: &MarkedYaml<'_>) -> Result<Node, Mista
             Scalar::Boolean(value) => Value::Bool(*value),
             Scalar::Integer(value) => Value::Integer(*value),
             Scalar::FloatingPoint(value) => Value::Float(value.into_inner()),
-            Scalar::String(text) => Value::Text(Text { written: text.to_string(), resolved: None }),
+            Scalar::String(text) => {
+                Value::Text(Text { written: text.to_string(), resolved: None, values: Vec::new() })
+            }
         },
         YamlData::Sequence(items) => {
             Value::List(items.iter().map(|item| node(file, bytes, item)).collect::<Result<_, _>>()?)

@@ -148,6 +148,11 @@ impl Section {
         section
     }
 
+    /// What the references in it stand for: nobody is shown it, nor what is made of it.
+    pub fn secrets(&self) -> Vec<String> {
+        self.node.secrets().into_iter().map(str::to_owned).collect()
+    }
+
     /// The same section without a key.
     #[must_use]
     pub fn without(&self, key: &str) -> Self {

@@ -68,7 +68,9 @@ impl Reader<'_> {
             };
             if let Some(value) = self.value(inside) {
                 meant.push_str(&value);
-                self.secrets.add(Secret::new(value), &format!("${{{inside}}}"));
+                let value = Secret::new(value);
+                self.secrets.add(value.clone(), &format!("${{{inside}}}"));
+                text.values.push(value);
             }
             rest = behind;
         }

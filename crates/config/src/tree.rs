@@ -33,6 +33,8 @@ pub struct Entry {
 pub struct Text {
     pub written: String,
     pub resolved: Option<Secret>,
+    /// What its references stand for.
+    pub values: Vec<Secret>,
 }
 
 impl Text {
@@ -75,7 +77,7 @@ impl Node {
     pub fn set_text(&mut self, key: &str, written: String) {
         let span = self.span;
         let Value::Map(entries) = &mut self.value else { return };
-        let value = Value::Text(Text { written, resolved: None });
+        let value = Value::Text(Text { written, resolved: None, values: Vec::new() });
         match entries.iter_mut().find(|entry| entry.key == key) {
             Some(entry) => entry.node.value = value,
             None => entries.push(Entry { key: key.to_owned(), key_span: span, node: Node { span, value } }),
@@ -95,6 +97,16 @@ impl Node {
             Value::List(items) => items.iter().any(Self::has_reference),
             Value::Map(entries) => entries.iter().any(|entry| entry.node.has_reference()),
             _ => false,
+        }
+    }
+
+    /// What the references inside stand for.
+    pub fn secrets(&self) -> Vec<&str> {
+        match &self.value {
+            Value::Text(text) => text.values.iter().map(Secret::expose).collect(),
+            Value::List(items) => items.iter().flat_map(Self::secrets).collect(),
+            Value::Map(entries) => entries.iter().flat_map(|entry| entry.node.secrets()).collect(),
+            _ => Vec::new(),
         }
     }
 

@@ -2,6 +2,7 @@
 //! every request, and fails on demand.
 
 mod listing;
+mod secure;
 mod state;
 
 use std::collections::VecDeque;
@@ -14,10 +15,12 @@ use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
+use tokio_rustls::TlsAcceptor;
 
+pub use secure::Secure;
 pub use state::{Recorded, State};
 
 /// What the API does to one request.
@@ -61,6 +64,7 @@ struct Shared {
 /// The API, on a free port of the loopback, in a thread of its own. It ends when it is dropped.
 pub struct Api {
     port: u16,
+    is_secure: bool,
     shared: Arc<Shared>,
     ends: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -83,10 +87,15 @@ impl std::error::Error for Cut {}
 impl Api {
     /// Starts it.
     pub fn start() -> Self {
-        Self::at(0)
+        Self::with(None)
     }
 
-    fn at(port: u16) -> Self {
+    /// Starts it behind TLS, for the host `localhost`.
+    pub fn start_secure(secure: &Secure<'_>) -> Self {
+        Self::with(Some(secure.acceptor()))
+    }
+
+    fn with(tls: Option<TlsAcceptor>) -> Self {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             plan: Mutex::default(),
@@ -95,10 +104,11 @@ impl Api {
             released: Notify::new(),
             dealt_with: Notify::new(),
         });
-        let listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
         let port = listener.local_addr().unwrap().port();
         let (ends, ended) = oneshot::channel();
+        let is_secure = tls.is_some();
         let thread = std::thread::spawn({
             let shared = Arc::clone(&shared);
             move || {
@@ -106,17 +116,20 @@ impl Api {
                 runtime.block_on(async {
                     tokio::select! {
                         _ = ended => {}
-                        () = accept(TcpListener::from_std(listener).unwrap(), shared) => {}
+                        () = accept(TcpListener::from_std(listener).unwrap(), shared, tls) => {}
                     }
                 });
             }
         });
-        Self { port, shared, ends: Some(ends), thread: Some(thread) }
+        Self { port, is_secure, shared, ends: Some(ends), thread: Some(thread) }
     }
 
     /// Its URL, without a `/` at the end.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        match self.is_secure {
+            true => format!("https://localhost:{}", self.port),
+            false => format!("http://127.0.0.1:{}", self.port),
+        }
     }
 
     /// The port it listens on.
@@ -170,16 +183,29 @@ impl Drop for Api {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>, tls: Option<TlsAcceptor>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
         let _ = stream.set_nodelay(true);
-        let shared = Arc::clone(&shared);
+        shared.state.lock().unwrap().connections += 1;
+        let (shared, tls) = (Arc::clone(&shared), tls.clone());
         tokio::spawn(async move {
             let service = service_fn(move |request| answer(Arc::clone(&shared), request));
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            let first = hyper::server::conn::http1::Builder::new();
+            let Some(tls) = tls else {
+                let _ = first.serve_connection(TokioIo::new(stream), service).await;
+                return;
+            };
+            let Ok(stream) = tls.accept(stream).await else { return };
+            match stream.get_ref().1.alpn_protocol() {
+                Some(b"h2") => {
+                    let second = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                    let _ = second.serve_connection(TokioIo::new(stream), service).await;
+                }
+                _ => {
+                    let _ = first.serve_connection(TokioIo::new(stream), service).await;
+                }
+            }
         });
     }
 }
@@ -195,6 +221,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Answe
             .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
             .collect(),
         body: body.to_vec(),
+        is_http2: head.version == hyper::Version::HTTP_2,
     };
     let failure = shared.failure(&request);
     shared.state.lock().unwrap().requests.push(request.clone());

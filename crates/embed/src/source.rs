@@ -10,9 +10,11 @@ use hapax_engine::batch::{Batch, ReadLimit, Rejected};
 use hapax_engine::dead_letter::DeadLetter;
 use hapax_engine::durable::Durable;
 use hapax_engine::fault::SourceError;
+use hapax_engine::identify::Identifier;
 use hapax_engine::source::{Arrangement, Extent, Group, Numbers, Source, Split, SplitReader};
 use hapax_protocol::code::Code;
 use hapax_protocol::guarantee::SourceFacts;
+use hapax_protocol::identity::{Identity, RecordId};
 use hapax_protocol::position::{Position, SplitId};
 use tokio::task::JoinHandle;
 
@@ -34,6 +36,8 @@ struct Vectors {
     layout: Layout,
     dimension: usize,
     embedder: Arc<dyn Embedder>,
+    /// What tells records apart, where that is known before their vectors are there.
+    identifier: Option<Identifier>,
     /// What every key begins with.
     salt: String,
     cache: Cache,
@@ -50,8 +54,22 @@ impl Embedding {
         let read = source.schema();
         let layout = Layout::of(&read, what)?;
         let salt = format!("{}\0{}\0", embedder.name(), what.dimension);
-        let vectors = Vectors { read, layout, dimension: what.dimension, embedder, salt, cache };
+        let dimension = what.dimension;
+        let vectors = Vectors { read, layout, dimension, embedder, identifier: None, salt, cache };
         Ok(Self { source, vectors: Arc::new(vectors) })
+    }
+
+    /// Names what tells its records apart, as they are when they were read. A record that is set aside has its identity then,
+    /// and a queue that delivers it again at another place sets it aside once.
+    #[must_use]
+    pub fn identified(mut self, identity: &Identity) -> Self {
+        let by_columns = matches!(identity, Identity::Key(_) | Identity::Uuid(_));
+        let identifier = Identifier::new(identity, &self.vectors.read).ok().filter(|_| by_columns);
+        // Nobody has asked yet, so it is held here alone.
+        if let Some(vectors) = Arc::get_mut(&mut self.vectors) {
+            vectors.identifier = identifier;
+        }
+        self
     }
 }
 
@@ -137,15 +155,31 @@ impl Vectors {
         Ok((records, rows, refused))
     }
 
+    /// The identities of records, as far as they have one.
+    fn ids(&self, identifier: &Identifier, batch: &Batch) -> Result<Vec<Option<RecordId>>, EmbedFault> {
+        let identified = identifier.identify(&batch.records, &batch.split, &batch.ordinals)?;
+        let mut ids: Vec<Option<RecordId>> = identified.ids.into_iter().map(Some).collect();
+        for without in identified.refused {
+            if let Some(id) = ids.get_mut(without.row) {
+                *id = None;
+            }
+        }
+        Ok(ids)
+    }
+
     async fn batch(&self, batch: &Batch) -> Result<Batch, SourceError> {
         let (records, rows, refused) = self.put(&batch.records).await?;
         let mut full = Batch { records, ..batch.clone() };
+        let ids = match &self.identifier {
+            Some(identifier) if !refused.is_empty() => self.ids(identifier, batch)?,
+            _ => Vec::new(),
+        };
         for (row, reason) in &refused {
             full.rejected.push(Rejected {
                 ordinal: batch.ordinals.of(*row),
                 code: codes::TEXT_REFUSED,
                 reason: format!("the endpoint does not take its text: {reason}"),
-                id: None,
+                id: ids.get(*row).copied().flatten(),
                 raw: Rejected::record(&batch.records, *row).map_err(EmbedFault::Records)?,
             });
         }

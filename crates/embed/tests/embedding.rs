@@ -27,7 +27,7 @@ use hapax_engine::fault::{Fault, SourceError, SourceErrorKind};
 use hapax_engine::source::{Source, Split, SplitReader};
 use hapax_protocol::code::Code;
 use hapax_protocol::guarantee::SourceFacts;
-use hapax_protocol::identity::Place;
+use hapax_protocol::identity::{Identity, Place};
 use hapax_protocol::position::{Position, SplitId};
 
 /// Gives the vector of a text, and the number of the call as its last number: no two answers are alike.
@@ -272,6 +272,7 @@ async fn a_text_that_is_not_taken_is_set_aside_and_can_be_read_again() {
         set_aside_unix_ms: 0,
     };
     assert!(source.rejects_with(rejected.code));
+    assert_eq!(rejected.id, None, "nothing is known that tells it from others");
     let still = source.reread(&letter(&rejected.raw)).await.unwrap_err();
     assert_eq!(still.fault.code(), codes::LETTER_UNREADABLE, "{still}");
     let mended = source.reread(&letter(&rejected.raw.replace("bad", "good"))).await.unwrap();
@@ -304,4 +305,26 @@ async fn what_does_not_fit_is_said_before_anything_moves() {
     assert_eq!(all(&source).await.unwrap_err().fault.code(), codes::CACHE);
     let added = over(records(&[Some("a")], None), &endpoint, &cache).unwrap().schema();
     assert!(matches!(added.field(2).data_type(), DataType::FixedSizeList(_, 3)));
+}
+
+#[tokio::test]
+async fn a_record_that_is_set_aside_has_its_identity_at_whatever_place_it_comes() {
+    let (endpoint, folder) = (Arc::new(Endpoint::default()), tempfile::tempdir().unwrap());
+    let texts = ["a", "bad", "c", "bad"].map(Some);
+    let rejected = async |records: RecordBatch, identity: Identity| {
+        let source = over(records, &endpoint, &folder.path().join("v.db")).unwrap().identified(&identity);
+        let batches = all(&source).await.unwrap();
+        let ids = batches.iter().flat_map(|batch| &batch.rejected).map(|one| one.id).collect::<Vec<_>>();
+        assert_eq!(ids.len(), 2, "{identity:?}");
+        ids
+    };
+    let key = || Identity::Key(vec!["id".to_owned()]);
+    let first = rejected(records(&texts, None), key()).await;
+    assert!(first[0].is_some() && first[1].is_some() && first[0] != first[1], "{first:?}");
+    // The second of them alone, at another place.
+    let again = rejected(records(&texts, None).slice(1, 3), key()).await;
+    assert_eq!(first, again);
+    // Of two records that say the same, and that nothing tells apart, each is set aside.
+    assert_eq!(rejected(records(&texts, None), Identity::Position).await, [None, None]);
+    assert_eq!(rejected(records(&texts, None), Identity::Key(vec!["none".to_owned()])).await, [None, None]);
 }

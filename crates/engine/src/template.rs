@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::Schema;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
@@ -96,17 +96,46 @@ impl Template {
         row: usize,
         escape: impl Fn(&str, &mut String),
     ) -> Result<String, String> {
-        let mut name = String::new();
+        self.over(records)?.name(row, escape)
+    }
+
+    /// Made ready for the names of many rows. An error says which column has no text.
+    pub fn over<'a>(&'a self, records: &'a RecordBatch) -> Result<Names<'a>, String> {
+        let part = |piece: &'a Piece| {
+            let column = match piece {
+                Piece::Text(text) => return Ok(Part::Text(text)),
+                Piece::Column(column) => column,
+            };
+            // What is not there is NULL in every row.
+            let Some(values) = records.column_by_name(column) else { return Ok(Part::Column(column, None)) };
+            let shown = ArrayFormatter::try_new(values, &FormatOptions::default());
+            let shown = shown.map_err(|error| format!("column {column}: {error}"))?;
+            Ok(Part::Column(column, Some((values, shown))))
+        };
+        Ok(Names(self.0.iter().map(part).collect::<Result<_, String>>()?))
+    }
+}
+
+/// The names of the rows of some records.
+pub struct Names<'a>(Vec<Part<'a>>);
+
+enum Part<'a> {
+    Text(&'a str),
+    Column(&'a str, Option<(&'a ArrayRef, ArrayFormatter<'a>)>),
+}
+
+impl Names<'_> {
+    /// The name of one row; `escape` writes a value into it. An error says which column has no value.
+    pub fn name(&self, row: usize, escape: impl Fn(&str, &mut String)) -> Result<String, String> {
+        let mut name = String::with_capacity(64);
         let mut value = String::new();
-        for piece in &self.0 {
-            match piece {
-                Piece::Text(text) => name.push_str(text),
-                Piece::Column(column) => {
-                    let array = records.column_by_name(column).filter(|array| array.is_valid(row));
-                    let array =
-                        array.ok_or_else(|| format!("column {column} is NULL, and the name needs it"))?;
-                    let shown = ArrayFormatter::try_new(array, &FormatOptions::default());
-                    let shown = shown.map_err(|error| format!("column {column}: {error}"))?;
+        for part in &self.0 {
+            match part {
+                Part::Text(text) => name.push_str(text),
+                Part::Column(column, values) => {
+                    let there = values.as_ref().filter(|(values, _)| values.is_valid(row));
+                    let (_, shown) =
+                        there.ok_or_else(|| format!("column {column} is NULL, and the name needs it"))?;
                     value.clear();
                     write!(value, "{}", shown.value(row))
                         .map_err(|_| format!("column {column} has no text"))?;

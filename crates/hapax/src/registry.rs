@@ -90,7 +90,12 @@ pub async fn open_source(section: &Section) -> Result<Arc<dyn Source>, OpenError
             Ok(Arc::new(source))
         }
         HTTP => {
-            let source = hapax_http::source::Pages::open(section.read()?).await.map_err(OpenError::Source)?;
+            let source = hapax_http::source::Pages::open(hapax_http::config::SourceConfig {
+                secrets: section.secrets(),
+                ..section.read()?
+            })
+            .await
+            .map_err(OpenError::Source)?;
             Ok(Arc::new(source))
         }
         KAFKA => {
@@ -145,7 +150,14 @@ pub async fn open_sink(section: &Section, name: &PipelineName, keeper: &Path) ->
             hapax_files::sink::open(config, name).map_err(OpenError::Sink)
         }
         SQLITE => hapax_sqlite::sink::open(section.read()?).await.map_err(OpenError::Sink),
-        HTTP => keeps(hapax_http::sink::open(section.read()?).await.map_err(OpenError::Sink)?),
+        HTTP => keeps(
+            hapax_http::sink::open(hapax_http::config::SinkConfig {
+                secrets: section.secrets(),
+                ..section.read()?
+            })
+            .await
+            .map_err(OpenError::Sink)?,
+        ),
         KAFKA => hapax_kafka::sink::open(section.read()?, name).map_err(OpenError::Sink),
         #[cfg(feature = "milvus")]
         MILVUS => keeps(hapax_milvus::sink::open(section.read()?).map_err(OpenError::Sink)?),

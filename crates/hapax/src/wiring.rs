@@ -124,7 +124,9 @@ impl Loaded {
     /// The source with the vectors that are computed on the way, if the pipeline has such. Asks nobody yet.
     fn with_vectors(&self, source: Arc<dyn Source>) -> Result<Arc<dyn Source>, Failure> {
         let Some(section) = &self.pipeline.embed else { return Ok(source) };
-        let opened = registry::embed::over(source, section, &self.vectors(section));
+        // What a transform makes of the columns is not known here.
+        let identity = Some(&self.pipeline.identity.value).filter(|_| self.pipeline.transform.is_none());
+        let opened = registry::embed::over(source, section, identity, &self.vectors(section));
         opened.map_err(|error| self.open_error(section, error))
     }
 

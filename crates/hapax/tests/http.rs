@@ -363,3 +363,53 @@ fn a_listing_by_time_that_is_killed_brings_everything_into_a_database() {
     assert_eq!(ask("SELECT count(*) FROM orders WHERE status = 'changed'"), 30);
     println!("http to sqlite by updated_since: {killed} kills, 0 lost, equal by value");
 }
+
+#[test]
+fn what_came_through_a_reference_is_shown_nowhere_in_no_form() {
+    let secrets =
+        [("API_KEY", "k3y%2Fof%20mine"), ("REGION_KEY", "hidden+in=header"), ("PLACE", "place-of-mine")];
+    let api = Api::start();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("in.jsonl"), "{\"id\": 1}\n{\"id\": 2}\n").unwrap();
+    let file = folder.path().join("p.yaml");
+    let sink = |method: &str| {
+        format!(
+            "version: 1\nname: quiet\nsource:\n  files: {{ path: in.jsonl, schema: {{ id: int64 }} }}\nidentity: {{ key: [id] }}\n\
+             sink:\n  http: {{ url: \"{}/${{env:PLACE}}/{{id}}?api_key=${{env:API_KEY}}\", method: {method}, \
+             headers: {{ X-Region: \"eu ${{env:REGION_KEY}}\" }}, allow_private: true, timeout: 2s }}\n",
+            api.url()
+        )
+    };
+    let variables: Vec<(&'static str, String)> =
+        secrets.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    let mut hapax = Hapax { folder: folder.path().to_owned(), file: file.clone(), variables };
+    let mut all = String::new();
+    // One that sends back what it was sent, with each record; two that stop the run with it.
+    for (method, echoes) in [("PUT", 400), ("PUT", 405), ("PUT", 302)] {
+        let text = sink(method);
+        std::fs::write(&file, text).unwrap();
+        api.state().echoes = Some(echoes);
+        for command in [&["plan"][..], &["run"], &["run", "--json"], &["dead-letters", "list"], &["status"]] {
+            all.push_str(&hapax.said(command).1);
+        }
+    }
+    // A URL that is none.
+    hapax.variables[0].1 = "k3y of mine".to_owned();
+    let (code, said) = hapax.said(&["plan"]);
+    assert!(code != 0 && said.contains("HX0750"), "{said}");
+    all.push_str(&said);
+    assert!(all.contains("***") || all.contains("${env:"), "nothing was said of what came back: {all}");
+    assert!(
+        api.state().requests.iter().any(|request| request.path.contains("k3y")),
+        "nothing was sent: {all}"
+    );
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            all.push_str(&String::from_utf8_lossy(&std::fs::read(&path).unwrap()));
+        }
+    }
+    for part in ["k3y", "of mine", "/of mine", "of+mine", "of%20mine", "hidden", "in=header", "place-of"] {
+        assert!(!all.contains(part), "{part} is shown: {all}");
+    }
+}

@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderValue};
-use reqwest::{Client, RequestBuilder, StatusCode};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
-use url::Url;
+use url::{Url, form_urlencoded};
 
 use super::secrets::Secrets;
-use super::{cause, lost};
+use super::wire::Wire;
+use super::{Request, path_of};
 use crate::config;
 use crate::fault::HostFault;
 
@@ -20,19 +23,24 @@ const BEFORE_END: Duration = Duration::from_secs(30);
 /// How long a token is used whose answer does not say.
 const UNSAID: Duration = Duration::from_secs(300);
 
+/// The longest answer with a token, in bytes.
+const TOKEN_BYTES_MAX: usize = 1024 * 1024;
+
 /// Credentials. Nothing shows them.
 pub(super) enum Auth {
     None,
-    Basic { user: String, password: String },
+    Basic { password: String, header: HeaderValue },
     Bearer(HeaderValue),
     OAuth2 { server: Box<Server>, token: Mutex<Option<Token>> },
 }
 
 /// An authorization server.
 pub(super) struct Server {
-    pub url: Url,
-    client_id: String,
+    url: Url,
+    wire: Wire,
     client_secret: String,
+    /// The client and its secret, as they are sent.
+    header: HeaderValue,
     scope: Option<String>,
 }
 
@@ -50,22 +58,29 @@ struct Given {
 }
 
 impl Auth {
-    pub(super) fn read(config: Option<&config::Auth>) -> Result<Self, HostFault> {
+    /// Reads what a file says. An authorization server is spoken to over a wire of its own.
+    pub(super) fn read(
+        config: Option<&config::Auth>,
+        wire_to: impl Fn(&Url) -> Result<Wire, HostFault>,
+    ) -> Result<Self, HostFault> {
         let Some(config) = config else { return Ok(Self::None) };
         match (&config.basic, &config.bearer, &config.oauth2) {
             (Some(basic), None, None) => {
-                Ok(Self::Basic { user: basic.user.clone(), password: basic.password.clone() })
+                let header = self::basic(&basic.user, &basic.password)?;
+                Ok(Self::Basic { password: basic.password.clone(), header })
             }
             (None, Some(token), None) => Ok(Self::Bearer(bearer(token)?)),
-            (None, None, Some(oauth)) => Ok(Self::OAuth2 {
-                server: Box::new(Server {
-                    url: super::address(&oauth.token_url)?,
-                    client_id: oauth.client_id.clone(),
+            (None, None, Some(oauth)) => {
+                let url = super::address(&oauth.token_url)?;
+                let server = Server {
+                    wire: wire_to(&url)?,
+                    url,
                     client_secret: oauth.client_secret.clone(),
+                    header: self::basic(&oauth.client_id, &oauth.client_secret)?,
                     scope: oauth.scope.clone(),
-                }),
-                token: Mutex::new(None),
-            }),
+                };
+                Ok(Self::OAuth2 { server: Box::new(server), token: Mutex::new(None) })
+            }
             _ => Err(HostFault::Config("`auth` is one of `basic`, `bearer` and `oauth2`".to_owned())),
         }
     }
@@ -78,29 +93,19 @@ impl Auth {
         }
     }
 
-    /// Puts the credentials into a request.
-    pub(super) async fn sign(
-        &self,
-        client: &Client,
-        request: RequestBuilder,
-        secrets: &Secrets,
-    ) -> Result<RequestBuilder, HostFault> {
+    /// What says in a request who Hapax is.
+    pub(super) async fn sign(&self, secrets: &Secrets) -> Result<Option<HeaderValue>, HostFault> {
         Ok(match self {
-            Self::None => request,
-            Self::Basic { user, password } => request.basic_auth(user, Some(password)),
-            Self::Bearer(header) => request.header(AUTHORIZATION, header.clone()),
+            Self::None => None,
+            Self::Basic { header, .. } | Self::Bearer(header) => Some(header.clone()),
             Self::OAuth2 { server, token } => {
                 let mut token = token.lock().await;
-                let fresh = token.as_ref().filter(|token| token.until > Instant::now()).cloned();
-                let fresh = match fresh {
-                    Some(fresh) => fresh,
-                    None => {
-                        let given = server.give(client).await?;
-                        secrets.add(secret_of(&given.header));
-                        token.insert(given).clone()
-                    }
-                };
-                request.header(AUTHORIZATION, fresh.header)
+                if let Some(fresh) = token.as_ref().filter(|token| token.until > Instant::now()) {
+                    return Ok(Some(fresh.header.clone()));
+                }
+                let given = server.give(secrets).await?;
+                secrets.add(secret_of(&given.header));
+                Some(token.insert(given).header.clone())
             }
         })
     }
@@ -114,49 +119,80 @@ impl Auth {
     }
 
     /// Remembers what nobody is to be shown.
-    pub(super) fn add_to(&self, secrets: &Secrets, client: &Client) {
+    pub(super) fn add_to(&self, secrets: &Secrets) {
+        let add = |password: &str, header: &HeaderValue| {
+            secrets.add(password);
+            secrets.add(secret_of(header));
+        };
         match self {
             Self::None => {}
-            Self::Basic { user, password } => secrets.add_basic(client, user, password),
+            Self::Basic { password, header } => add(password, header),
             Self::Bearer(header) => secrets.add(secret_of(header)),
-            Self::OAuth2 { server, .. } => {
-                secrets.add_basic(client, &server.client_id, &server.client_secret);
-            }
+            Self::OAuth2 { server, .. } => add(&server.client_secret, &server.header),
         }
     }
 }
 
-fn bearer(token: &str) -> Result<HeaderValue, HostFault> {
-    let header = HeaderValue::from_str(&format!("Bearer {token}"));
-    let mut header = header
-        .map_err(|_| HostFault::Config("the bearer token has signs that no header holds".to_owned()))?;
+/// The value of a header that nobody is shown.
+fn hidden(text: String, what: &str) -> Result<HeaderValue, HostFault> {
+    let header = HeaderValue::try_from(text);
+    let mut header =
+        header.map_err(|_| HostFault::Config(format!("the {what} has signs that no header holds")))?;
     header.set_sensitive(true);
     Ok(header)
 }
 
+fn bearer(token: &str) -> Result<HeaderValue, HostFault> {
+    hidden(format!("Bearer {token}"), "bearer token")
+}
+
+fn basic(user: &str, password: &str) -> Result<HeaderValue, HostFault> {
+    hidden(format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))), "password")
+}
+
+/// A header without `Bearer` and the like.
 fn secret_of(header: &HeaderValue) -> &str {
-    header.to_str().unwrap_or_default().trim_start_matches("Bearer ")
+    let text = header.to_str().unwrap_or_default();
+    text.split_once(' ').map_or(text, |(_, secret)| secret)
 }
 
 impl Server {
-    async fn give(&self, client: &Client) -> Result<Token, HostFault> {
-        let mut form = vec![("grant_type", "client_credentials")];
-        form.extend(self.scope.as_deref().map(|scope| ("scope", scope)));
-        let place = super::place(&self.url);
-        let request = client.post(self.url.clone()).basic_auth(&self.client_id, Some(&self.client_secret));
+    /// What is asked for.
+    fn form(&self) -> String {
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.append_pair("grant_type", "client_credentials");
+        if let Some(scope) = &self.scope {
+            form.append_pair("scope", scope);
+        }
+        form.finish()
+    }
+
+    async fn give(&self, secrets: &Secrets) -> Result<Token, HostFault> {
+        let place = self.wire.place();
+        let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
+        let request = Request {
+            method: Method::POST,
+            path: path_of(&self.url)?,
+            headers: self.wire.dressed(HeaderMap::from_iter([(CONTENT_TYPE, form_type)])).into(),
+            body: Some(self.form().into()),
+        };
         let asked_at = Instant::now();
-        let answer = request.form(&form).send().await;
-        let answer = answer.map_err(|error| lost(&place, &error).into_fault(&place))?;
+        let answer = self.wire.exchange(&request, Some(self.header.clone()), TOKEN_BYTES_MAX).await;
+        let answer = answer.map_err(|lost| lost.into_fault(&place))?;
         let refused = |said: String| HostFault::NoToken { place: place.clone(), said };
-        match answer.status() {
+        match answer.status {
             status if status.is_success() => {}
             status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
-                let reason = format!("HTTP status {status}");
+                let reason = format!("HTTP status {}", status.as_u16());
                 return Err(HostFault::Gone { place, reason });
             }
-            status => return Err(refused(format!("HTTP status {status}"))),
+            status => {
+                let said = secrets.excerpt(&answer.body);
+                return Err(refused(format!("HTTP status {}: {said}", status.as_u16())));
+            }
         }
-        let given: Given = answer.json().await.map_err(|error| refused(cause(&error.without_url())))?;
+        let given: Given = serde_json::from_slice(&answer.body)
+            .map_err(|_| refused("its answer holds no `access_token`".to_owned()))?;
         let lasts = given.expires_in.map_or(UNSAID, Duration::from_secs);
         Ok(Token { header: bearer(&given.access_token)?, until: asked_at + lasts.saturating_sub(BEFORE_END) })
     }

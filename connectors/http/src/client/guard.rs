@@ -4,8 +4,9 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use hapax_engine::Fut;
 use url::{Host, Url};
 
 /// A name leads to an address that nobody outside of a network sees.
@@ -25,45 +26,65 @@ impl fmt::Display for Private {
 
 impl Error for Private {}
 
+/// Looks names up.
+pub(super) trait Names: Send + Sync {
+    /// The addresses that a name leads to now.
+    fn look_up<'a>(&'a self, host: &'a str, port: u16) -> Fut<'a, Vec<SocketAddr>, io::Error>;
+}
+
+/// The names as this system knows them.
+struct System;
+
+impl Names for System {
+    fn look_up<'a>(&'a self, host: &'a str, port: u16) -> Fut<'a, Vec<SocketAddr>, io::Error> {
+        Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) })
+    }
+}
+
 /// Looks names up, and gives no answer that holds a private address. A connection is made to what it gave, so that a name
 /// which leads elsewhere the next time leads nowhere.
 pub(super) struct Guard {
-    pub allow_private: bool,
+    allow_private: bool,
+    is_private: fn(IpAddr) -> bool,
+    names: Arc<dyn Names>,
 }
 
-impl Resolve for Guard {
-    fn resolve(&self, name: Name) -> Resolving {
-        let allow_private = self.allow_private;
-        Box::pin(async move {
-            let found = find(name.as_str(), 0, allow_private).await?;
-            let addresses: Addrs = Box::new(found.into_iter());
-            Ok(addresses)
-        })
+impl Guard {
+    pub(super) fn new(allow_private: bool) -> Self {
+        Self { allow_private, is_private, names: Arc::new(System) }
     }
-}
 
-/// Looks a name up. An error that wraps a [`Private`] says that it is at a private address.
-pub(super) async fn find(host: &str, port: u16, allow_private: bool) -> io::Result<Vec<SocketAddr>> {
-    let found = tokio::net::lookup_host((host, port)).await?.collect();
-    allowed(host, found, allow_private).map_err(io::Error::other)
-}
-
-/// All of the addresses, or none if one of them is private.
-fn allowed(host: &str, found: Vec<SocketAddr>, allow_private: bool) -> Result<Vec<SocketAddr>, Private> {
-    match found.iter().map(SocketAddr::ip).find(|address| !allow_private && is_private(*address)) {
-        Some(address) => Err(Private { host: host.to_owned(), address }),
-        None => Ok(found),
+    /// One that asks somebody else, and thinks otherwise of addresses.
+    #[cfg(test)]
+    pub(super) fn of(allow_private: bool, is_private: fn(IpAddr) -> bool, names: Arc<dyn Names>) -> Self {
+        Self { allow_private, is_private, names }
     }
-}
 
-/// The private address that a URL names itself: no name is looked up for it.
-pub(super) fn literal(url: &Url) -> Option<Private> {
-    let address = match url.host()? {
-        Host::Ipv4(address) => IpAddr::V4(address),
-        Host::Ipv6(address) => IpAddr::V6(address),
-        Host::Domain(_) => return None,
-    };
-    is_private(address).then(|| Private { host: "the URL's host".to_owned(), address })
+    /// Looks a name up. An error that wraps a [`Private`] says that it is at a private address.
+    pub(super) async fn find(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let found = self.names.look_up(host, port).await?;
+        self.allowed(host, found).map_err(io::Error::other)
+    }
+
+    /// All of the addresses, or none if one of them is private.
+    fn allowed(&self, host: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Private> {
+        let private = |address: &IpAddr| !self.allow_private && (self.is_private)(*address);
+        match found.iter().map(SocketAddr::ip).find(private) {
+            Some(address) => Err(Private { host: host.to_owned(), address }),
+            None => Ok(found),
+        }
+    }
+
+    /// The private address that a URL names itself, unless it may: no name is looked up for it.
+    pub(super) fn literal(&self, url: &Url) -> Option<Private> {
+        let address = match url.host()? {
+            Host::Ipv4(address) => IpAddr::V4(address),
+            Host::Ipv6(address) => IpAddr::V6(address),
+            Host::Domain(_) => return None,
+        };
+        let private = !self.allow_private && (self.is_private)(address);
+        private.then(|| Private { host: "the URL's host".to_owned(), address })
+    }
 }
 
 /// Whether an address is private, loopback, link-local, shared, or no host's at all.
@@ -157,10 +178,12 @@ mod tests {
     #[test]
     fn an_answer_with_a_private_address_in_it_is_none() {
         let both: Vec<SocketAddr> = vec!["1.1.1.1:0".parse().unwrap(), "10.0.0.1:0".parse().unwrap()];
-        assert!(allowed("h", both.clone(), false).is_err());
-        assert_eq!(allowed("h", both.clone(), true), Ok(both.clone()));
-        assert_eq!(allowed("h", both[..1].to_vec(), false), Ok(both[..1].to_vec()));
-        let literal = |url: &str| literal(&Url::parse(url).unwrap()).is_some();
+        let (strict, open) = (Guard::new(false), Guard::new(true));
+        assert!(strict.allowed("h", both.clone()).is_err());
+        assert_eq!(open.allowed("h", both.clone()), Ok(both.clone()));
+        assert_eq!(strict.allowed("h", both[..1].to_vec()), Ok(both[..1].to_vec()));
+        let literal = |url: &str| strict.literal(&Url::parse(url).unwrap()).is_some();
+        assert!(open.literal(&Url::parse("http://127.0.0.1/").unwrap()).is_none());
         assert!(literal("http://127.0.0.1/") && literal("http://[::1]/") && literal("http://0x7f000001/"));
         assert!(!literal("http://example.com/") && !literal("http://1.1.1.1/"));
     }

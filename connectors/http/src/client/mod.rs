@@ -1,46 +1,51 @@
 //! Requests to one host.
 
+mod answer;
 mod auth;
 mod guard;
+mod line;
 mod pace;
 mod secrets;
+#[cfg(test)]
+mod tests;
+mod trust;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use hapax_engine::sink::Deadline;
+use hapax_engine::tls::Tls;
 use hapax_protocol::guarantee::Window;
-use reqwest::header::{DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
-use reqwest::{Client, Method, Response, StatusCode};
-use tokio::net::TcpStream;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
+use hyper::http::uri::PathAndQuery;
+use hyper::{Method, StatusCode};
 use tokio::sync::Semaphore;
 use url::Url;
 
 use crate::config;
 use crate::fault::HostFault;
+pub(crate) use answer::{Answer, SHORT};
 use auth::Auth;
-use guard::{Guard, Private};
+use guard::Guard;
 use pace::Pace;
-pub(crate) use pace::date;
 use secrets::Secrets;
-
-/// How long a connection may take to be made.
-const CONNECT_S: u64 = 10;
+use wire::Wire;
+pub(crate) use wire::path_of;
 
 /// How often a request follows the API to another path of its own.
 const HOPS_MAX: u32 = 5;
 
 /// A host, and how it is spoken to.
 pub(crate) struct Host {
-    client: Client,
-    origin: Url,
+    wire: Wire,
     auth: Auth,
     secrets: Secrets,
     pace: Pace,
     lines: Semaphore,
-    allow_private: bool,
 }
 
 /// What a host is opened with.
@@ -52,25 +57,20 @@ pub(crate) struct Manner<'a> {
     pub timeout: Duration,
     pub concurrency: u16,
     pub allow_private: bool,
+    /// Files of certificates.
+    pub tls: Option<&'a Tls>,
+    /// What references of the file stand for.
+    pub secrets: &'a [String],
 }
 
 /// One request.
 #[derive(Clone)]
 pub(crate) struct Request {
     pub method: Method,
-    pub url: Url,
-    pub headers: HeaderMap,
+    pub path: PathAndQuery,
+    /// All of them: [`Host::dressed`] makes them whole.
+    pub headers: Arc<HeaderMap>,
     pub body: Option<Bytes>,
-}
-
-/// What came back.
-pub(crate) struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    /// The body, or its beginning.
-    pub body: Vec<u8>,
-    /// Whether that is all of it.
-    pub is_whole: bool,
 }
 
 /// Why nothing came back.
@@ -111,17 +111,16 @@ pub(crate) fn address(text: &str) -> Result<Url, HostFault> {
     Ok(url)
 }
 
-/// A URL without what may be secret in it.
+/// A URL without what may be secret in it: a password, and parameters.
 fn shown(text: &str) -> String {
-    match (text.find("://"), text.rfind('@')) {
-        (Some(scheme), Some(at)) if at > scheme => {
-            format!(
-                "{}://…@{}",
-                text.get(..scheme).unwrap_or_default(),
-                text.get(at + 1..).unwrap_or_default()
-            )
-        }
-        _ => text.to_owned(),
+    let (behind, parameters) = text.split_once('?').map_or((text, ""), |(before, _)| (before, "?…"));
+    match (behind.find("://"), behind.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme => format!(
+            "{}://…@{}{parameters}",
+            behind.get(..scheme).unwrap_or_default(),
+            behind.get(at + 1..).unwrap_or_default()
+        ),
+        _ => format!("{behind}{parameters}"),
     }
 }
 
@@ -153,72 +152,52 @@ pub(crate) fn timeout(text: Option<&str>) -> Result<Duration, HostFault> {
 
 impl Host {
     pub(crate) fn open(url: &Url, manner: Manner<'_>) -> Result<Self, HostFault> {
-        let auth = Auth::read(manner.auth)?;
-        let literals = [Some(url), auth.server()].into_iter().flatten().find_map(guard::literal);
-        if let Some(private) = literals.filter(|_| !manner.allow_private) {
+        Self::guarded(url, manner, Guard::new)
+    }
+
+    /// A host whose name is looked up by a guard of this making.
+    fn guarded(url: &Url, manner: Manner<'_>, guard: impl Fn(bool) -> Guard) -> Result<Self, HostFault> {
+        let guard = || guard(manner.allow_private);
+        // The authorization server may be one without TLS, on this machine.
+        let tls_of = |url: &Url| manner.tls.filter(|_| url.scheme() == "https");
+        let auth = Auth::read(manner.auth, |url| Wire::to(url, guard(), tls_of(url), manner.timeout))?;
+        let literals = [Some(url), auth.server()].into_iter().flatten().find_map(|url| guard().literal(url));
+        if let Some(private) = literals {
             return Err(HostFault::Private { what: private.to_string() });
         }
-        // Another part of the program may have chosen already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
-            .connect_timeout(Duration::from_secs(CONNECT_S).min(manner.timeout))
-            .timeout(manner.timeout)
-            .redirect(reqwest::redirect::Policy::none())
-            // A library that sends again by itself would hide what is not known.
-            .retry(reqwest::retry::never())
-            // A proxy would look names up by itself.
-            .no_proxy()
-            .dns_resolver(std::sync::Arc::new(Guard { allow_private: manner.allow_private }))
-            .pool_idle_timeout(Duration::from_secs(20))
-            .tcp_nodelay(true)
-            .user_agent(concat!("hapax/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| HostFault::Config(format!("no client can be made: {}", cause(&error))))?;
+        let wire = Wire::to(url, guard(), manner.tls, manner.timeout)?;
         let secrets = Secrets::default();
-        auth.add_to(&secrets, &client);
+        auth.add_to(&secrets);
         secrets.add_headers(manner.headers);
-        let mut origin = url.clone();
-        origin.set_path("");
-        origin.set_query(None);
+        secrets.add_parameters(url);
+        manner.secrets.iter().for_each(|secret| secrets.add(secret));
         let lines = Semaphore::new(usize::from(manner.concurrency));
-        Ok(Self {
-            client,
-            origin,
-            auth,
-            secrets,
-            pace: Pace::new(manner.rate),
-            lines,
-            allow_private: manner.allow_private,
-        })
+        Ok(Self { wire, auth, secrets, pace: Pace::new(manner.rate), lines })
     }
 
     /// Host and port, for people.
     pub(crate) fn place(&self) -> String {
-        place(&self.origin)
+        self.wire.place()
     }
 
-    /// Whether a connection can be made at all.
+    /// Makes a connection, which the next request is sent over: what cannot be reached is not asked.
     pub(crate) async fn reach(&self) -> Result<(), HostFault> {
-        let gone = |reason: String| HostFault::Gone { place: self.place(), reason };
-        let host = self.origin.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        let port = self.origin.port_or_known_default().unwrap_or(80);
-        let connect = async {
-            let found = guard::find(&host, port, self.allow_private).await?;
-            TcpStream::connect(found.as_slice()).await
-        };
-        match tokio::time::timeout(Duration::from_secs(CONNECT_S), connect).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(match find::<Private>(&error) {
-                Some(private) => HostFault::Private { what: private.to_string() },
-                None => gone(error.to_string()),
-            }),
-            Err(_) => Err(gone("no connection within 10s".to_owned())),
-        }
+        self.wire.reach().await.map_err(|lost| lost.into_fault(&self.place()))
+    }
+
+    /// Headers with what every request to this host says beside them.
+    pub(crate) fn dressed(&self, headers: HeaderMap) -> HeaderMap {
+        self.wire.dressed(headers)
     }
 
     /// The first kilobyte of what an API sent, as text on one line, without secrets that it sent back.
     pub(crate) fn excerpt(&self, answer: &Answer) -> String {
         self.secrets.excerpt(&answer.body)
+    }
+
+    /// A text without secrets.
+    pub(crate) fn hidden(&self, text: &str) -> String {
+        self.secrets.hidden(text)
     }
 
     /// Lets no request leave for a while.
@@ -246,104 +225,55 @@ impl Host {
         bytes_max: usize,
         deadline: Option<&Deadline>,
     ) -> Result<Answer, Lost> {
-        let mut url = request.url.clone();
+        let mut elsewhere: Option<Request> = None;
         let mut renewed = false;
         let mut hops = 0;
         loop {
-            let mut one = self.client.request(request.method.clone(), url.clone());
-            one = one.headers(request.headers.clone());
-            if let Some(body) = &request.body {
-                one = one.body(body.clone());
-            }
-            let one =
-                self.auth.sign(&self.client, one, &self.secrets).await.map_err(|fault| match fault {
-                    HostFault::Gone { reason, .. } => Lost::Unsent(reason),
-                    other => Lost::Never(other),
-                })?;
+            let request = elsewhere.as_ref().unwrap_or(request);
+            let signature = self.auth.sign(&self.secrets).await.map_err(|fault| match fault {
+                HostFault::Gone { reason, .. } => Lost::Unsent(reason),
+                other => Lost::Never(other),
+            })?;
             if deadline.is_some_and(Deadline::is_past) {
                 return Err(Lost::Late);
             }
-            let answer = one.send().await.map_err(|error| lost(&self.place(), &error))?;
-            if answer.status() == StatusCode::UNAUTHORIZED && !renewed && self.auth.forget().await {
+            let answer = self.wire.exchange(request, signature, bytes_max).await?;
+            if answer.status == StatusCode::UNAUTHORIZED && !renewed && self.auth.forget().await {
                 renewed = true;
                 continue;
             }
-            if !answer.status().is_redirection() || answer.status() == StatusCode::NOT_MODIFIED {
-                return self.read(answer, bytes_max).await;
+            if !answer.status.is_redirection() || answer.status == StatusCode::NOT_MODIFIED {
+                return Ok(answer);
             }
             hops += 1;
-            url = self.hop(&url, &answer, &request.method, hops).map_err(Lost::Never)?;
+            let path = self.hop(request, &answer, hops).map_err(Lost::Never)?;
+            elsewhere = Some(Request { path, ..request.clone() });
         }
     }
 
     /// Where a redirect leads, if it may be followed: to the same host, by the same method.
-    fn hop(&self, from: &Url, answer: &Response, method: &Method, hops: u32) -> Result<Url, HostFault> {
-        let said = answer.headers().get(LOCATION).and_then(|to| to.to_str().ok()).unwrap_or_default();
+    fn hop(&self, request: &Request, answer: &Answer, hops: u32) -> Result<PathAndQuery, HostFault> {
+        let said = answer.headers.get(LOCATION).and_then(|to| to.to_str().ok()).unwrap_or_default();
+        let from = self.wire.origin.join(request.path.as_str());
+        let to = from.and_then(|from| from.join(said));
         let refused = |why: &'static str| HostFault::Redirect {
             place: self.place(),
-            status: answer.status().as_u16(),
-            to: from.join(said).map_or_else(|_| "nowhere".to_owned(), |to| place(&to)),
+            status: answer.status.as_u16(),
+            to: to.as_ref().map_or_else(|_| "nowhere".to_owned(), place),
             why,
         };
-        let to = from.join(said).map_err(|_| refused("it names no URL"))?;
-        if to.origin() != self.origin.origin() {
+        let Ok(to) = &to else { return Err(refused("it names no URL")) };
+        if to.origin() != self.wire.origin.origin() {
             return Err(refused("that is another host, port or scheme"));
         }
-        let keeps =
-            matches!(answer.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
-        if !keeps && *method != Method::GET {
+        let keeps = matches!(answer.status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
+        if !keeps && request.method != Method::GET {
             return Err(refused("it would be asked for by GET there, and nothing be written"));
         }
         if hops > HOPS_MAX {
             return Err(refused("one leads to the next"));
         }
-        Ok(to)
-    }
-
-    async fn read(&self, mut answer: Response, bytes_max: usize) -> Result<Answer, Lost> {
-        let (status, headers) = (answer.status(), answer.headers().clone());
-        let (mut body, mut is_whole) = (Vec::new(), true);
-        loop {
-            match answer.chunk().await {
-                Ok(Some(chunk)) => {
-                    let room = bytes_max.saturating_sub(body.len());
-                    body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
-                    if chunk.len() > room {
-                        is_whole = false;
-                        break;
-                    }
-                }
-                Ok(None) => break,
-                // The status is known, and so is what the request did.
-                Err(_) if status.is_success() && bytes_max <= SHORT => {
-                    is_whole = false;
-                    break;
-                }
-                Err(error) => return Err(lost(&self.place(), &error)),
-            }
-        }
-        Ok(Answer { status, headers, body, is_whole })
-    }
-}
-
-/// How much of an answer is read of which only the status counts.
-pub(crate) const SHORT: usize = 16 * 1024;
-
-impl Answer {
-    fn header(&self, name: &HeaderName) -> Option<&str> {
-        self.headers.get(name).and_then(|value| value.to_str().ok())
-    }
-
-    /// How long the API asks to wait.
-    pub(crate) fn retry_after(&self) -> Option<Duration> {
-        // A wait that is given as a date is counted by the API's own clock, if it says the time.
-        let now = self.header(&DATE).and_then(date).unwrap_or_else(unix_ms);
-        pace::retry_after(self.header(&RETRY_AFTER)?, now)
-    }
-
-    /// When the API answered, by its own clock.
-    pub(crate) fn date_unix_ms(&self) -> Option<u64> {
-        self.header(&DATE).and_then(date)
+        path_of(to)
     }
 }
 
@@ -351,24 +281,6 @@ impl Answer {
 pub(crate) fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// What a failure of the client means.
-fn lost(place: &str, error: &reqwest::Error) -> Lost {
-    if let Some(private) = find::<Private>(error) {
-        return Lost::Never(HostFault::Private { what: private.to_string() });
-    }
-    if let Some(tls) = find::<rustls::Error>(error).filter(|_| error.is_connect()) {
-        return Lost::Never(HostFault::Tls { place: place.to_owned(), reason: tls.to_string() });
-    }
-    if error.is_builder() {
-        return Lost::Never(HostFault::Config(cause(error)));
-    }
-    match error.is_connect() {
-        true => Lost::Unsent(cause(error)),
-        false if error.is_timeout() => Lost::Unknown("no answer in time".to_owned()),
-        false => Lost::Unknown(cause(error)),
-    }
 }
 
 /// The cause of a failure that is of this kind.

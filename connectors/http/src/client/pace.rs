@@ -1,5 +1,6 @@
 //! How fast requests may follow each other.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,24 +14,32 @@ pub(super) const PAUSE_MAX: Duration = Duration::from_secs(60);
 pub(super) struct Pace {
     /// Between two requests, if there is a limit.
     every: Option<Duration>,
+    /// Whether somebody may have to wait.
+    waits: AtomicBool,
     next: Mutex<Instant>,
 }
 
 impl Pace {
     pub(super) fn new(rate: Option<u32>) -> Self {
         let every = rate.and_then(|rate| Duration::from_secs(1).checked_div(rate));
-        Self { every, next: Mutex::new(Instant::now()) }
+        Self { every, waits: AtomicBool::new(every.is_some()), next: Mutex::new(Instant::now()) }
     }
 
     /// Waits for the turn of one request.
     pub(super) async fn turn(&self) {
+        if !self.waits.load(Ordering::SeqCst) {
+            return;
+        }
         let at = {
             let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
             let at = (*next).max(Instant::now());
             match self.every {
                 Some(every) => *next = at + every,
                 // Nobody asked to wait.
-                None if at <= Instant::now() => return,
+                None if at <= Instant::now() => {
+                    self.waits.store(false, Ordering::SeqCst);
+                    return;
+                }
                 None => {}
             }
             at
@@ -43,6 +52,7 @@ impl Pace {
         let until = Instant::now() + pause.min(PAUSE_MAX);
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         *next = (*next).max(until);
+        self.waits.store(true, Ordering::SeqCst);
     }
 }
 

@@ -96,7 +96,7 @@ impl Fault for HostFault {
             Self::BadUrl { .. } => "Write it as https://host/path; what a URL cannot hold is written as %20.",
             Self::Config(_) => "docs/connectors/http.md describes each key.",
             Self::Gone { .. } => "Check the host and that the API runs. Then run again: it goes on behind the last commit.",
-            Self::Tls { .. } => "Nothing was sent. Check the host's name and its certificate; a certificate authority of your own belongs among those of the system, or into the file that SSL_CERT_FILE names.",
+            Self::Tls { .. } => "Nothing was sent. Check the host's name and its certificate; a certificate authority of your own belongs into the file that `tls: { ca: … }` names.",
             Self::Private { .. } => "Nothing was sent. If the API is meant to be inside of your network, write `allow_private: true`.",
             Self::Redirect { .. } => "Nothing was written there. Write the URL that the API itself is at.",
             Self::NoToken { .. } => "Check `token_url`, `client_id`, `client_secret` and `scope` in `auth`. Then run again: it goes on behind the last commit.",

@@ -4,8 +4,10 @@ use std::fmt::Write as _;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
-use hapax_engine::template::Template;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use bytes::Bytes;
+use hapax_engine::template::{Names, Template};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::http::uri::PathAndQuery;
 use url::Url;
 
 use crate::client;
@@ -17,14 +19,18 @@ const SEPARATORS: [char; 10] = ['/', '?', '&', '=', ',', ';', ':', '@', '+', '!'
 
 /// A URL with columns behind its host.
 pub(super) struct Address {
-    template: Template,
+    /// What stands behind the host.
+    path: Template,
     text: String,
 }
+
+/// The URLs of some records.
+pub(super) struct Paths<'a>(Names<'a>);
 
 impl Address {
     /// Reads one. Its host has no columns.
     pub(super) fn read(key: &'static str, text: &str) -> Result<Self, SinkError> {
-        let template = Template::read(text).map_err(WriteFault::template(key))?;
+        Template::read(text).map_err(WriteFault::template(key))?;
         let bad = |reason: &str| HostFault::BadUrl { url: text.to_owned(), reason: reason.to_owned() };
         let behind_scheme = text.find("://").map_or(0, |at| at + 3);
         let behind = text.get(behind_scheme..).unwrap_or_default();
@@ -33,7 +39,9 @@ impl Address {
             client::address(&text.replace(['{', '}'], "x"))?;
             return Err(bad("columns may stand behind the host only").into());
         }
-        let address = Self { template, text: text.to_owned() };
+        let path = path_of(behind.get(host_ends..).unwrap_or_default());
+        let path = Template::read(&path).map_err(WriteFault::template(key))?;
+        let address = Self { path, text: text.to_owned() };
         let sample = client::address(&address.sample())?;
         if sample.fragment().is_some() {
             return Err(bad("what stands behind `#` is never sent").into());
@@ -64,14 +72,9 @@ impl Address {
         client::address(&self.sample())
     }
 
-    /// Without columns, the URL itself.
-    pub(super) fn fixed(&self) -> Option<Url> {
-        self.template.columns().next().is_none().then(|| Url::parse(&self.text).ok()).flatten()
-    }
-
     /// Whether a column is in it.
     pub(super) fn holds(&self, column: &str) -> bool {
-        self.template.columns().any(|name| name == column)
+        self.path.columns().any(|name| name == column)
     }
 
     /// Whether there are columns in its path.
@@ -80,18 +83,25 @@ impl Address {
     }
 
     pub(super) fn check(&self, key: &'static str, schema: &Schema) -> Result<(), WriteFault> {
-        self.template.check(schema).map_err(WriteFault::template(key))
+        self.path.check(schema).map_err(WriteFault::template(key))
     }
 
     /// Whether it names these columns and no others, so that each choice of values makes another URL.
     pub(super) fn names(&self, key: &[String]) -> bool {
-        let named: std::collections::BTreeSet<&str> = self.template.columns().collect();
+        let named: std::collections::BTreeSet<&str> = self.path.columns().collect();
         let key: std::collections::BTreeSet<&str> = key.iter().map(String::as_str).collect();
-        !key.is_empty() && named == key && self.template.separates(&SEPARATORS)
+        !key.is_empty() && named == key && self.path.separates(&SEPARATORS)
     }
 
-    /// The URL of a row; an error says why it has none.
-    pub(super) fn of(&self, records: &RecordBatch, row: usize) -> Result<Url, String> {
+    /// Made ready for the URLs of many rows.
+    pub(super) fn over<'a>(&'a self, records: &'a RecordBatch) -> Result<Paths<'a>, String> {
+        self.path.over(records).map(Paths)
+    }
+}
+
+impl Paths<'_> {
+    /// What a row's URL asks for; an error says why it has none.
+    pub(super) fn of(&self, row: usize) -> Result<PathAndQuery, String> {
         let empty = std::cell::Cell::new(false);
         let escape = |value: &str, url: &mut String| {
             if value.is_empty() {
@@ -99,14 +109,36 @@ impl Address {
             }
             escaped(value, url);
         };
-        let text = self.template.render(records, row, escape)?;
+        let path = self.0.name(row, escape)?;
         if empty.get() {
             return Err("a column that the URL needs is empty: that is another URL".to_owned());
         }
-        match Url::parse(&text) {
-            Ok(url) if kept(&url, &text) => Ok(url),
-            _ => Err("a column that the URL needs is `.` or `..`: that is another URL".to_owned()),
+        if leads_up(&path) {
+            return Err("a column that the URL needs is `.` or `..`: that is another URL".to_owned());
         }
+        PathAndQuery::from_maybe_shared(Bytes::from(path))
+            .map_err(|_| "no URL holds the columns that it needs".to_owned())
+    }
+}
+
+/// Whether a part of a path is `.` or `..`, which whoever reads it takes out.
+fn leads_up(path: &str) -> bool {
+    let path = path.split('?').next().unwrap_or_default();
+    path.split('/').skip(1).any(|part| {
+        let dots = match part.contains('%') {
+            true => part.replace("%2e", ".").replace("%2E", "."),
+            false => return matches!(part, "." | ".."),
+        };
+        matches!(dots.as_str(), "." | "..")
+    })
+}
+
+/// What stands behind the host of a URL, as it is asked for.
+fn path_of(behind: &str) -> String {
+    match behind.strip_prefix('?') {
+        Some(query) => format!("/?{query}"),
+        None if behind.is_empty() => "/".to_owned(),
+        None => behind.to_owned(),
     }
 }
 
@@ -119,19 +151,19 @@ fn kept(url: &Url, text: &str) -> bool {
     }
     let behind = text.find("://").and_then(|at| text.get(at + 3..)).unwrap_or_default();
     let written = behind.find(['/', '?']).and_then(|at| behind.get(at..)).unwrap_or_default();
-    let written = match written.strip_prefix('?') {
-        Some(query) => format!("/?{query}"),
-        None if written.is_empty() => "/".to_owned(),
-        None => written.to_owned(),
-    };
-    read == written
+    read == path_of(written)
 }
 
 /// Writes a value into a URL. Two values are never written alike.
 fn escaped(value: &str, url: &mut String) {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    if value.bytes().all(is_plain) {
+        url.push_str(value);
+        return;
+    }
     for byte in value.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => url.push(char::from(byte)),
+            byte if is_plain(byte) => url.push(char::from(byte)),
             byte => {
                 let _ = write!(url, "%{byte:02X}");
             }
@@ -179,14 +211,25 @@ impl Headers {
         self.0.iter().any(|(_, template)| template.columns().next().is_some())
     }
 
+    /// Made ready for the headers of many rows.
+    pub(super) fn over<'a>(&'a self, records: &'a RecordBatch) -> Result<HeadersOf<'a>, String> {
+        let all = self.0.iter().map(|(name, template)| Ok((name, template.over(records)?)));
+        all.collect::<Result<_, String>>().map(HeadersOf)
+    }
+}
+
+/// The headers of some records.
+pub(super) struct HeadersOf<'a>(Vec<(&'a HeaderName, Names<'a>)>);
+
+impl HeadersOf<'_> {
     /// The headers of a row; an error says why it has none.
-    pub(super) fn of(&self, records: &RecordBatch, row: usize) -> Result<HeaderMap, String> {
+    pub(super) fn of(&self, row: usize) -> Result<HeaderMap, String> {
         let mut headers = HeaderMap::new();
-        for (name, template) in &self.0 {
-            let text = template.render(records, row, |value, text| text.push_str(value))?;
+        for (name, values) in &self.0 {
+            let text = values.name(row, |value, text| text.push_str(value))?;
             let value = HeaderValue::from_str(&text);
             let value = value.map_err(|_| format!("the header {name} cannot hold its value"))?;
-            headers.insert(name.clone(), value);
+            headers.insert(HeaderName::clone(name), value);
         }
         Ok(headers)
     }
@@ -214,14 +257,22 @@ mod tests {
         ]));
         let records = RecordBatch::try_from_iter_with_nullable([("id", ids, true)]).unwrap();
         let address = Address::read("url", "http://h:1/orders/{id}?x=1").unwrap();
-        let of = |row| address.of(&records, row).map(|url| url.to_string());
-        assert_eq!(of(0).unwrap(), "http://h:1/orders/a-1?x=1");
-        assert_eq!(of(1).unwrap(), "http://h:1/orders/a%2Fb%3Fc%23d?x=1");
-        assert_eq!(of(2).unwrap(), "http://h:1/orders/%C3%BC%20%25?x=1");
-        assert_eq!(of(7).unwrap(), "http://h:1/orders/...?x=1");
+        let of = |row| address.over(&records)?.of(row).map(|path| path.to_string());
+        assert_eq!(of(0).unwrap(), "/orders/a-1?x=1");
+        assert_eq!(of(1).unwrap(), "/orders/a%2Fb%3Fc%23d?x=1");
+        assert_eq!(of(2).unwrap(), "/orders/%C3%BC%20%25?x=1");
+        assert_eq!(of(7).unwrap(), "/orders/...?x=1");
         for row in 3..7 {
             assert!(of(row).is_err(), "{row}");
         }
+        for (url, row) in [("http://h/.{id}", 4), ("http://h/%2e{id}/x", 4), ("http://h/{id}%2E?x", 4)] {
+            let address = Address::read("url", url).unwrap();
+            assert!(address.over(&records).unwrap().of(row).is_err(), "{url}");
+            assert!(address.over(&records).unwrap().of(0).is_ok(), "{url}");
+        }
+        let bare =
+            |url| Address::read("url", url).unwrap().over(&records).unwrap().of(0).unwrap().to_string();
+        assert_eq!((bare("http://h"), bare("http://h?q={id}")), ("/".to_owned(), "/?q=a-1".to_owned()));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod address;
 mod body;
+mod crew;
 mod plan;
 mod sender;
 mod verdict;
@@ -63,6 +64,8 @@ pub async fn open(config: SinkConfig) -> Result<Arc<dyn Target>, SinkError> {
         timeout,
         concurrency,
         allow_private: config.allow_private,
+        tls: config.tls.as_ref(),
+        secrets: &config.secrets,
     };
     let host = Arc::new(Host::open(&plan.url.host()?, manner)?);
     Ok(Arc::new(Api { host, plan: Arc::new(plan), config, concurrency }))
@@ -160,6 +163,8 @@ impl Target for Api {
                 timeout: self.config.timeout.clone(),
                 auth: self.config.auth.clone(),
                 allow_private: self.config.allow_private,
+                tls: self.config.tls.clone(),
+                secrets: self.config.secrets.clone(),
             };
             let source = Pages::open(config).await.map_err(|error| unread(error.to_string()))?;
             let source: Arc<dyn Source> = Arc::new(source);

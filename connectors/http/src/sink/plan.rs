@@ -8,14 +8,14 @@ use hapax_engine::template::Template;
 use hapax_engine::transform::RefusedRow;
 use hapax_protocol::guarantee::{Guard, InDoubt, Window};
 use hapax_protocol::identity::Token;
-use reqwest::StatusCode;
-use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::StatusCode;
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use std::collections::HashMap;
-use std::sync::{OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::address::{Address, Headers};
 use super::body::{Body, array, gzip};
-use crate::client::Request;
+use crate::client::{Host, Request};
 use crate::codes;
 use crate::config::{Method, SinkConfig};
 use crate::fault::WriteFault;
@@ -39,8 +39,16 @@ pub(super) struct Plan {
     compress: bool,
     /// The columns of the identity, once they are known.
     key: RwLock<Vec<String>>,
-    /// What separates the values of a key.
-    lane: OnceLock<Option<Template>>,
+}
+
+/// Whose requests go one after the other.
+enum Order {
+    /// Those to one URL: it is a name of the identity.
+    Url,
+    /// Those of one identity.
+    Key(Template),
+    /// Nobody's: there is no identity.
+    None,
 }
 
 /// What is sent of some records.
@@ -59,8 +67,8 @@ pub(super) struct Parcel {
     pub rows: Vec<usize>,
     pub bodies: Vec<Bytes>,
     pub request: Request,
-    /// Whose requests go one after the other.
-    pub lane: String,
+    /// Whose requests go one after the other: those of one number.
+    pub lane: usize,
 }
 
 impl Plan {
@@ -116,7 +124,6 @@ impl Plan {
             repeat,
             compress: config.compress.is_some(),
             key: RwLock::default(),
-            lane: OnceLock::new(),
         })
     }
 
@@ -171,7 +178,7 @@ impl Plan {
     }
 
     /// Whether sending again replaces, and the last of a key is as good as all of them.
-    fn only_last(&self) -> bool {
+    pub(super) fn only_last(&self) -> bool {
         self.repeat == Repeat::Replaces { guard: Guard::None }
     }
 
@@ -206,58 +213,76 @@ impl Plan {
         }
     }
 
-    /// Whose turn a record waits for; an error says which column of the identity has no value.
-    fn lane_of(&self, records: &RecordBatch, row: usize) -> Result<String, String> {
-        let lane = self.lane.get_or_init(|| {
-            let key = self.key.read().unwrap_or_else(PoisonError::into_inner);
-            let names: Vec<String> = key.iter().map(|name| format!("{{{name}}}")).collect();
-            Template::read(&names.join("/")).ok().filter(|_| !names.is_empty())
-        });
-        let escape = |value: &str, lane: &mut String| {
-            for c in value.chars() {
-                if matches!(c, '/' | '\\') {
-                    lane.push('\\');
-                }
-                lane.push(c);
-            }
-        };
-        match lane {
-            Some(lane) => lane.render(records, row, escape),
-            None => Ok(row.to_string()),
+    /// Whose turn each record waits for.
+    fn order(&self) -> Order {
+        let key = self.key.read().unwrap_or_else(PoisonError::into_inner);
+        if self.url.names(&key) {
+            return Order::Url;
         }
+        let names: Vec<String> = key.iter().map(|name| format!("{{{name}}}")).collect();
+        let template = Template::read(&names.join("/")).ok().filter(|_| !names.is_empty());
+        template.map_or(Order::None, Order::Key)
+    }
+
+    /// What every request says in the same way.
+    fn settled(&self, mut headers: HeaderMap) -> HeaderMap {
+        if self.method != Method::Delete {
+            headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+            if self.compress {
+                headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            }
+        }
+        headers
     }
 
     /// The requests of some records.
-    pub(super) fn parcels(&self, records: &RecordBatch, tokens: &[Token]) -> Result<Parcels, WriteFault> {
+    pub(super) fn parcels(
+        &self,
+        records: &RecordBatch,
+        tokens: &[Token],
+        host: &Host,
+    ) -> Result<Parcels, WriteFault> {
         let rows = records.num_rows();
         let bodies = match self.method {
             Method::Delete => vec![Ok(Bytes::new()); rows],
             _ => self.body.of(records)?,
         };
-        let fixed = self.url.fixed();
-        let headers = if self.headers.vary() { None } else { self.headers.of(records, 0).ok() };
+        let wrong = |reason: String| WriteFault::Config(reason);
+        let paths = self.url.over(records).map_err(wrong)?;
+        let headers = self.headers.over(records).map_err(wrong)?;
+        let version =
+            self.version.as_ref().map(|version| version.over(records)).transpose().map_err(wrong)?;
+        let order = self.order();
+        let keys = if let Order::Key(key) = &order { Some(key.over(records).map_err(wrong)?) } else { None };
+        let same = match self.headers.vary() || self.token.is_some() {
+            true => None,
+            false => headers.of(0).ok().map(|headers| Arc::new(host.dressed(self.settled(headers)))),
+        };
         let (mut parcels, mut refused) = (Vec::with_capacity(rows), Vec::new());
+        let mut numbers = Numbers::default();
         for (row, body) in bodies.into_iter().enumerate() {
-            let url = match &fixed {
-                Some(url) => Ok(url.clone()),
-                None => self.url.of(records, row),
-            };
             let made = (|| {
-                let (url, body) = (url?, body?);
-                let mut headers = match &headers {
-                    Some(headers) => headers.clone(),
-                    None => self.headers.of(records, row)?,
+                let (path, body) = (paths.of(row)?, body?);
+                let headers = match &same {
+                    Some(same) => Arc::clone(same),
+                    None => {
+                        let mut headers = self.settled(headers.of(row)?);
+                        if let (Some(name), Some(token)) = (&self.token, tokens.get(row)) {
+                            let value = HeaderValue::from_str(&token.to_string());
+                            headers.insert(name.clone(), value.map_err(|error| error.to_string())?);
+                        }
+                        Arc::new(host.dressed(headers))
+                    }
                 };
-                if let (Some(name), Some(token)) = (&self.token, tokens.get(row)) {
-                    let value =
-                        HeaderValue::from_str(&token.to_string()).map_err(|error| error.to_string())?;
-                    headers.insert(name.clone(), value);
+                if let Some(version) = &version {
+                    version.name(row, |_, _| ()).map_err(|why| format!("`version`: {why}"))?;
                 }
-                if let Some(version) = &self.version {
-                    version.render(records, row, |_, _| ()).map_err(|why| format!("`version`: {why}"))?;
-                }
-                let lane = self.lane_of(records, row)?;
-                let request = Request { method: self.method.http(), url, headers, body: None };
+                let lane = match (&keys, &order) {
+                    (Some(keys), _) => numbers.of(&keys.name(row, lane)?),
+                    (None, Order::Url) => numbers.of(path.as_str()),
+                    (None, _) => row,
+                };
+                let request = Request { method: self.method.http(), path, headers, body: None };
                 Ok(Parcel { rows: vec![row], bodies: vec![body], request, lane })
             })();
             match made {
@@ -266,7 +291,7 @@ impl Plan {
             }
         }
         let mut older = HashMap::new();
-        if self.only_last() {
+        if self.only_last() && numbers.0.len() < parcels.len() {
             (parcels, older) = newest_of(parcels);
         }
         Ok(Parcels { newest: parcels, older, refused })
@@ -281,13 +306,8 @@ impl Plan {
             (None, [only]) => only.clone(),
             (_, all) => array(all),
         };
-        let headers = &mut parcel.request.headers;
-        headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
         parcel.request.body = Some(match self.compress {
-            true => {
-                headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-                gzip(&body)?
-            }
+            true => gzip(&body)?,
             false => body,
         });
         Ok(())
@@ -319,20 +339,53 @@ impl Plan {
     }
 }
 
+/// Writes a value of an identity: no two identities make one name.
+fn lane(value: &str, lane: &mut String) {
+    for c in value.chars() {
+        if matches!(c, '/' | '\\') {
+            lane.push('\\');
+        }
+        lane.push(c);
+    }
+}
+
+/// Numbers for names, from 0.
+#[derive(Default)]
+struct Numbers(HashMap<String, usize>);
+
+impl Numbers {
+    fn of(&mut self, name: &str) -> usize {
+        if let Some(number) = self.0.get(name) {
+            return *number;
+        }
+        let number = self.0.len();
+        self.0.insert(name.to_owned(), number);
+        number
+    }
+}
+
 /// The last parcel of each lane, and by its row the one before it, and so on.
 fn newest_of(parcels: Vec<Parcel>) -> (Vec<Parcel>, HashMap<usize, Parcel>) {
-    let (mut newest, mut older) = (Vec::<Option<Parcel>>::with_capacity(parcels.len()), HashMap::new());
-    let mut known: HashMap<String, usize> = HashMap::with_capacity(parcels.len());
+    let (mut newest, mut older) = (Vec::<Parcel>::with_capacity(parcels.len()), HashMap::new());
+    // Where the last of each lane stands.
+    let mut known: Vec<Option<usize>> = Vec::new();
     for parcel in parcels {
-        let place = newest.len();
-        if let Some(before) = known.insert(parcel.lane.clone(), place).and_then(|at| newest.get_mut(at))
-            && let (Some(before), Some(row)) = (before.take(), parcel.rows.first())
-        {
-            older.insert(*row, before);
+        if known.len() <= parcel.lane {
+            known.resize(parcel.lane.saturating_add(1), None);
         }
-        newest.push(Some(parcel));
+        let Some(place) = known.get_mut(parcel.lane) else { continue };
+        match place.and_then(|place| newest.get_mut(place)) {
+            Some(last) => {
+                let row = parcel.rows.first().copied().unwrap_or_default();
+                older.insert(row, std::mem::replace(last, parcel));
+            }
+            None => {
+                *place = Some(newest.len());
+                newest.push(parcel);
+            }
+        }
     }
-    (newest.into_iter().flatten().collect(), older)
+    (newest, older)
 }
 
 fn repeat(config: &SinkConfig, timeout_ms: u64) -> Result<Repeat, WriteFault> {

@@ -1,20 +1,20 @@
 //! Sends requests: those of one key one after the other, others at the same time, until each has ended.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use futures::StreamExt;
 use hapax_engine::Fut;
 use hapax_engine::fault::SinkError;
 use hapax_engine::sink::{Deadline, Sender, Sending, Sent};
 use hapax_engine::transform::RefusedRow;
 use hapax_protocol::code::Code;
-use reqwest::header::HeaderMap;
-use reqwest::{Method, StatusCode};
+use hyper::header::HeaderMap;
+use hyper::{Method, StatusCode};
 
+use super::crew::Crew;
 use super::plan::{Parcel, Parcels, Plan};
 use super::verdict::{Verdict, verdict};
 use crate::client::{Answer, Host, Lost, Request, SHORT};
@@ -34,6 +34,7 @@ const BACKOFF_MS: u64 = 50;
 const BACKOFF_MAX_MS: u64 = 5_000;
 
 /// Sends the records of one split.
+#[derive(Clone)]
 pub(super) struct Poster {
     pub host: Arc<Host>,
     pub plan: Arc<Plan>,
@@ -49,14 +50,43 @@ enum Ended {
 }
 
 /// One call.
-struct Round<'a> {
-    poster: &'a Poster,
-    deadline: Option<&'a Deadline>,
-    records: &'a RecordBatch,
+struct Round {
+    poster: Poster,
+    deadline: Option<Deadline>,
+    records: RecordBatch,
+    /// What is sent, one lane after the other by whoever has nothing to do.
+    lanes: Mutex<Lanes>,
     /// By the row that takes its place: what is sent only if the API refuses that one.
     older: HashMap<usize, Parcel>,
     /// One request failed: no other leaves any more.
     failed: AtomicBool,
+}
+
+/// Parcels that go one after the other, many times.
+enum Lanes {
+    /// Each parcel by itself.
+    Single(std::vec::IntoIter<Parcel>),
+    /// Some together.
+    Lines(std::vec::IntoIter<Vec<Parcel>>),
+}
+
+impl Lanes {
+    fn lines(lines: Vec<Vec<Parcel>>) -> Self {
+        Self::Lines(lines.into_iter())
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Single(all) => all.len(),
+            Self::Lines(all) => all.len(),
+        }
+    }
+}
+
+/// A lane.
+enum Lane {
+    Single(Parcel),
+    Line(Vec<Parcel>),
 }
 
 /// What a call made.
@@ -72,19 +102,28 @@ impl Poster {
         if sending.records.num_rows() == 0 {
             return Ok(Sent::default());
         }
-        let Parcels { newest, older, refused } = self.plan.parcels(sending.records, sending.tokens)?;
-        let failed = AtomicBool::new(false);
-        let round =
-            Round { poster: self, deadline: sending.deadline, records: sending.records, older, failed };
+        let Parcels { newest, older, refused } =
+            self.plan.parcels(sending.records, sending.tokens, &self.host)?;
         let lanes = self.lanes(newest);
+        let hands = self.concurrency.min(lanes.len());
+        let round = Arc::new(Round {
+            poster: self.clone(),
+            deadline: sending.deadline.cloned(),
+            records: sending.records.clone(),
+            lanes: Mutex::new(lanes),
+            older,
+            failed: AtomicBool::new(false),
+        });
+        let mut crew = Crew::default();
+        for _ in 0..hands {
+            crew.add(Arc::clone(&round).work());
+        }
         let mut made = Made { refused, ..Made::default() };
-        let mut ended = futures::stream::iter(lanes.into_iter().map(|lane| round.lane(lane)))
-            .buffer_unordered(self.concurrency);
         // What is under way when one fails is waited for: what is given up may still arrive.
-        while let Some(lane) = ended.next().await {
-            made.refused.extend(lane.refused);
-            made.unknown.extend(lane.unknown);
-            made.error = made.error.or(lane.error);
+        while let Some(done) = crew.next().await {
+            made.refused.extend(done.refused);
+            made.unknown.extend(done.unknown);
+            made.error = made.error.or(done.error);
         }
         if let Some(error) = made.error {
             return Err(error);
@@ -95,7 +134,7 @@ impl Poster {
     }
 
     /// Parcels that go one after the other.
-    fn lanes(&self, parcels: Vec<Parcel>) -> Vec<Vec<Parcel>> {
+    fn lanes(&self, parcels: Vec<Parcel>) -> Lanes {
         if let Some(records) = self.plan.batch {
             let mut batches: Vec<Parcel> = Vec::new();
             for mut parcel in parcels {
@@ -109,22 +148,26 @@ impl Poster {
             }
             // A key that is in no two arrays has no order between them.
             return match self.plan.is_harmless() {
-                true => batches.into_iter().map(|batch| vec![batch]).collect(),
-                false => vec![batches],
+                true => Lanes::Single(batches.into_iter()),
+                false => Lanes::lines(vec![batches]),
             };
         }
+        if self.plan.only_last() {
+            // One of each key is left.
+            return Lanes::Single(parcels.into_iter());
+        }
         let mut lanes: Vec<Vec<Parcel>> = Vec::with_capacity(parcels.len());
-        let mut known: HashMap<String, usize> = HashMap::with_capacity(parcels.len());
+        let mut known: HashMap<usize, usize> = HashMap::with_capacity(parcels.len());
         for parcel in parcels {
             match known.get(&parcel.lane).and_then(|lane| lanes.get_mut(*lane)) {
                 Some(lane) => lane.push(parcel),
                 None => {
-                    known.insert(parcel.lane.clone(), lanes.len());
+                    known.insert(parcel.lane, lanes.len());
                     lanes.push(vec![parcel]);
                 }
             }
         }
-        lanes
+        Lanes::lines(lanes)
     }
 
     fn attempts_max(&self) -> u32 {
@@ -132,21 +175,42 @@ impl Poster {
     }
 }
 
-impl Round<'_> {
-    /// Sends parcels one after the other.
-    async fn lane(&self, parcels: Vec<Parcel>) -> Made {
+impl Round {
+    /// Sends lanes until there are none, or one request failed.
+    async fn work(self: Arc<Self>) -> Made {
         let mut made = Made::default();
+        while let Some(lane) = self.next() {
+            if let Err(error) = self.lane(lane, &mut made).await {
+                self.failed.store(true, Ordering::Relaxed);
+                made.error = Some(error);
+            }
+        }
+        made
+    }
+
+    fn next(&self) -> Option<Lane> {
+        if self.failed.load(Ordering::Relaxed) {
+            return None;
+        }
+        match &mut *self.lanes.lock().unwrap_or_else(PoisonError::into_inner) {
+            Lanes::Single(all) => all.next().map(Lane::Single),
+            Lanes::Lines(all) => all.next().map(Lane::Line),
+        }
+    }
+
+    /// Sends parcels one after the other.
+    async fn lane(&self, lane: Lane, made: &mut Made) -> Result<(), SinkError> {
+        let parcels = match lane {
+            Lane::Single(parcel) => return self.parcel(parcel, made).await,
+            Lane::Line(parcels) => parcels,
+        };
         for parcel in parcels {
             if self.failed.load(Ordering::Relaxed) {
                 break;
             }
-            if let Err(error) = self.parcel(parcel, &mut made).await {
-                self.failed.store(true, Ordering::Relaxed);
-                made.error = Some(error);
-                break;
-            }
+            self.parcel(parcel, made).await?;
         }
-        made
+        Ok(())
     }
 
     async fn parcel(&self, mut parcel: Parcel, made: &mut Made) -> Result<(), SinkError> {
@@ -160,8 +224,7 @@ impl Round<'_> {
                 _ => {
                     for (row, body) in parcel.rows.into_iter().zip(parcel.bodies) {
                         let request = Request { body: None, ..parcel.request.clone() };
-                        let one =
-                            Parcel { rows: vec![row], bodies: vec![body], request, lane: String::new() };
+                        let one = Parcel { rows: vec![row], bodies: vec![body], request, lane: 0 };
                         if let Some(refused) = self.alone(one, made).await? {
                             self.refused_one(refused, made).await?;
                         }
@@ -205,7 +268,7 @@ impl Round<'_> {
         let mut attempts = 0;
         loop {
             let line = host.turn().await;
-            let sent = host.send_until(&parcel.request, SHORT, self.deadline).await;
+            let sent = host.send_until(&parcel.request, SHORT, self.deadline.as_ref()).await;
             drop(line);
             attempts += 1;
             let is_last = attempts >= self.poster.attempts_max();
@@ -282,8 +345,9 @@ impl Round<'_> {
     async fn probe(&self, parcel: &Parcel) -> Result<Option<bool>, SinkError> {
         let host = &self.poster.host;
         let (Some(probe), [row]) = (&self.poster.plan.probe, parcel.rows.as_slice()) else { return Ok(None) };
-        let Ok(url) = probe.of(self.records, *row) else { return Ok(None) };
-        let request = Request { method: Method::GET, url, headers: HeaderMap::new(), body: None };
+        let Ok(path) = probe.over(&self.records).and_then(|paths| paths.of(*row)) else { return Ok(None) };
+        let headers = Arc::new(host.dressed(HeaderMap::new()));
+        let request = Request { method: Method::GET, path, headers, body: None };
         for attempt in 1..=ATTEMPTS_MAX {
             let line = host.turn().await;
             let answer = host.send(&request, SHORT).await;

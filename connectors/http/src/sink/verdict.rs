@@ -1,6 +1,6 @@
 //! What an answer means. The table of retries, for what has a status.
 
-use reqwest::StatusCode;
+use hyper::StatusCode;
 
 use super::plan::Plan;
 use crate::client::{Answer, Host};

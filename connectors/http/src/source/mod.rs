@@ -18,7 +18,7 @@ use hapax_engine::source::{Source, Split, SplitReader};
 use hapax_protocol::code::Code;
 use hapax_protocol::guarantee::{Completeness, Order, Replay, Retention, Settle, SourceFacts, Window};
 use hapax_protocol::position::{Position, SplitId};
-use reqwest::header::HeaderMap;
+use hyper::header::HeaderMap;
 use url::Url;
 
 use crate::client::{self, Host, Manner};
@@ -52,7 +52,7 @@ pub struct Pages {
 /// What is read, and how.
 struct Plan {
     url: Url,
-    headers: HeaderMap,
+    headers: Arc<HeaderMap>,
     records: String,
     paging: Paging,
     since: Option<Since>,
@@ -93,7 +93,7 @@ impl Pages {
         let bodies = Bodies::new(Format::Json, Some(&config.schema), config.unknown_fields);
         let bodies = bodies.map_err(|error| wrong(error.to_string()))?;
         let plan = Plan {
-            headers,
+            headers: Arc::default(),
             records: config.records.clone(),
             paging: Paging::read(config.paging.as_ref())?,
             since: since.transpose()?,
@@ -108,9 +108,12 @@ impl Pages {
             timeout: client::timeout(config.timeout.as_deref())?,
             concurrency: 1,
             allow_private: config.allow_private,
+            tls: config.tls.as_ref(),
+            secrets: &config.secrets,
         };
         let host = Arc::new(Host::open(&plan.url, manner)?);
-        Ok(Self { host, plan: Arc::new(plan) })
+        let headers = Arc::new(host.dressed(headers));
+        Ok(Self { host, plan: Arc::new(Plan { headers, ..plan }) })
     }
 }
 

@@ -1,6 +1,6 @@
 //! How pages follow each other.
 
-use reqwest::header::LINK;
+use hyper::header::LINK;
 use url::Url;
 
 use super::json::{Document, is_pointer};
@@ -185,12 +185,11 @@ mod tests {
     fn a_header_of_links_that_cannot_be_read_is_no_end() {
         let url = Url::parse("http://h/x").unwrap();
         let next = |links: &[&[u8]]| {
-            let mut headers = reqwest::header::HeaderMap::new();
+            let mut headers = hyper::header::HeaderMap::new();
             for link in links {
-                headers.append(LINK, reqwest::header::HeaderValue::from_bytes(link).unwrap());
+                headers.append(LINK, hyper::header::HeaderValue::from_bytes(link).unwrap());
             }
-            let answer =
-                Answer { status: reqwest::StatusCode::OK, headers, body: Vec::new(), is_whole: true };
+            let answer = Answer { status: hyper::StatusCode::OK, headers, body: Vec::new(), is_whole: true };
             let document = Document::read(b"[]").unwrap();
             Paging::Link.next(&url, &url, &Page::First, &answer, &document, 0)
         };

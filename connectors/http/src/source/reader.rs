@@ -11,14 +11,14 @@ use hapax_engine::fault::SourceError;
 use hapax_engine::message::Message;
 use hapax_engine::source::SplitReader;
 use hapax_protocol::position::{Position, SplitId};
-use reqwest::{Method, StatusCode};
+use hyper::{Method, StatusCode};
 use url::Url;
 
 use super::Plan;
 use super::json::{Document, items};
 use super::paging::{set, shown};
 use super::position::{Page, Spot};
-use crate::client::{Answer, Host, Lost, Request, unix_ms};
+use crate::client::{Answer, Host, Lost, Request, path_of, unix_ms};
 use crate::codes;
 use crate::fault::{HostFault, ReadFault};
 
@@ -27,6 +27,10 @@ const ATTEMPTS_MAX: u32 = 6;
 
 /// The first wait before a page is asked for again, doubled each time.
 const BACKOFF_MS: u64 = 50;
+
+/// How often a run begins a pass again because a page is not what it was. Then the page itself is read again, and the pass
+/// goes on: a list that never stays as it is comes to its end, too.
+const RESTARTS_MAX: u32 = 2;
 
 /// The largest page that is taken, in bytes.
 const PAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -48,6 +52,8 @@ pub(super) struct Reader {
     unknown: Option<(Page, u64)>,
     /// How many records a page has that is full, where pages are numbered and one is known.
     full: Option<u64>,
+    /// How often this pass was begun again.
+    restarts: u32,
 }
 
 /// A page that came.
@@ -91,7 +97,7 @@ impl Reader {
     ) -> Self {
         let spot = if spot.is_over { next_pass(&plan, &spot) } else { spot };
         let first = spot.ordinal;
-        Self { host, plan, split, spot, stood, page: None, first, unknown: None, full: None }
+        Self { host, plan, split, spot, stood, page: None, first, unknown: None, full: None, restarts: 0 }
     }
 
     fn url(&self, spot: &Spot) -> Result<Url, ReadFault> {
@@ -138,8 +144,11 @@ impl Reader {
 
     /// Asks for a page, again and again while it does not come. With it comes a moment before it was listed.
     async fn ask(&self, url: &Url, name: &str, spot: &Spot) -> Result<(Answer, u64), Missing> {
-        let request =
-            Request { method: Method::GET, url: url.clone(), headers: self.plan.headers.clone(), body: None };
+        let (path, headers) = (
+            path_of(url).map_err(SourceError::from).map_err(Missing::Error)?,
+            Arc::clone(&self.plan.headers),
+        );
+        let request = Request { method: Method::GET, path, headers, body: None };
         let mut attempts = 0;
         loop {
             let line = self.host.turn().await;
@@ -203,19 +212,26 @@ impl Reader {
         Ok(())
     }
 
-    /// Loads the page that it is in. A listing by time begins again where that is another one.
+    /// Loads the page that it is in. A listing by time begins again where that is another one, a few times; after that it
+    /// reads the page again from its first record.
     async fn reload(&mut self) -> Result<(), SourceError> {
         let mut spot = self.spot.clone();
         let loaded = match self.load(&spot).await {
             Err(Missing::Changed(fault)) if self.plan.since.is_some() => {
+                let is_there = matches!(fault, ReadFault::Changed { .. });
                 self.demand_progress(&spot, fault)?;
-                self.first = spot.ordinal;
-                spot = Spot {
-                    pass: spot.pass.saturating_add(1),
-                    ordinal: spot.ordinal,
-                    since_unix_ms: spot.since_unix_ms,
-                    ..Spot::default()
-                };
+                if is_there && self.restarts >= RESTARTS_MAX {
+                    (spot.read, spot.digest) = (0, [0; 8]);
+                } else {
+                    self.restarts = self.restarts.saturating_add(u32::from(is_there));
+                    self.first = spot.ordinal;
+                    spot = Spot {
+                        pass: spot.pass.saturating_add(1),
+                        ordinal: spot.ordinal,
+                        since_unix_ms: spot.since_unix_ms,
+                        ..Spot::default()
+                    };
+                }
                 self.load(&spot).await
             }
             other => other,

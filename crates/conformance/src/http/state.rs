@@ -19,6 +19,8 @@ pub struct Recorded {
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
+    /// Whether it came over HTTP/2.
+    pub is_http2: bool,
 }
 
 impl Recorded {
@@ -70,6 +72,10 @@ pub struct State {
     pub client: Option<(String, u64)>,
     /// How many tokens it gave.
     pub given: u64,
+    /// Whether each request is answered with this status, and with all that it held.
+    pub echoes: Option<u16>,
+    /// How many connections were made.
+    pub connections: usize,
     tokens: HashMap<String, Used>,
 }
 
@@ -80,6 +86,10 @@ impl State {
     }
 
     pub(super) fn apply(&mut self, request: &Recorded) -> Reply {
+        if let Some(status) = self.echoes {
+            let (path, headers) = (&request.path, &request.headers);
+            return plain(status, &format!("{path} {} {headers:?}", unescaped(path)));
+        }
         let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
         if path == "/token" {
             return self.token(request);

@@ -6,6 +6,7 @@ use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use arrow::json::WriterBuilder;
 use arrow::json::writer::LineDelimited;
+use bytes::Bytes;
 use memchr::memchr_iter;
 
 use super::zone;
@@ -13,16 +14,24 @@ use super::zone;
 /// The JSON objects of some records, one after the other.
 #[derive(Debug, Default)]
 pub struct Objects {
-    bytes: Vec<u8>,
+    bytes: Bytes,
     ends: Vec<usize>,
 }
 
 impl Objects {
     /// The object of a row; empty if there is no such row.
     pub fn of(&self, row: usize) -> &[u8] {
+        self.range(row).and_then(|range| self.bytes.get(range)).unwrap_or_default()
+    }
+
+    /// The object of a row, which keeps all of them in memory; empty if there is no such row.
+    pub fn shared(&self, row: usize) -> Bytes {
+        self.range(row).map(|range| self.bytes.slice(range)).unwrap_or_default()
+    }
+
+    fn range(&self, row: usize) -> Option<Range<usize>> {
         let start = row.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).map(|end| end + 1));
-        let range = start.zip(self.ends.get(row)).map(|(start, end)| Range { start, end: *end });
-        range.and_then(|range| self.bytes.get(range)).unwrap_or_default()
+        start.zip(self.ends.get(row)).map(|(start, end)| start..*end)
     }
 
     /// How many there are.
@@ -47,5 +56,5 @@ pub fn as_objects(records: &RecordBatch) -> Result<Objects, ArrowError> {
     drop(writer);
     // Inside of an object a line feed is written as an escape.
     let ends: Vec<usize> = memchr_iter(b'\n', &bytes).collect();
-    Ok(Objects { bytes, ends })
+    Ok(Objects { bytes: bytes.into(), ends })
 }

@@ -22,7 +22,7 @@ pub fn encode(records: &RecordBatch, format: Format) -> Result<Vec<Result<Bytes,
         return Ok((0..records.num_rows()).map(|row| raw(records, row)).collect());
     }
     let objects = as_objects(records)?;
-    let body = |row| Ok(Bytes::copy_from_slice(objects.of(row)));
+    let body = |row| Ok(objects.shared(row));
     let mut bodies: Vec<_> = (0..records.num_rows()).map(body).collect();
     for refused in not_finite(records, Code(0)) {
         if let Some(body) = bodies.get_mut(refused.row) {

@@ -157,6 +157,7 @@ pub struct Sending<'a> {
 }
 
 /// The moment after which a repeat might not be dropped any more.
+#[derive(Clone)]
 pub struct Deadline {
     /// Whose date counts.
     pub clock: Arc<dyn Clock>,

@@ -10,6 +10,7 @@ use hapax_engine::Fut;
 use hapax_engine::fault::SourceError;
 use hapax_engine::source::Source;
 use hapax_http::embed::{EmbedConfig, Endpoint};
+use hapax_protocol::identity::Identity;
 use schemars::SchemaGenerator;
 use serde_json::{Map, Value};
 
@@ -21,8 +22,15 @@ pub fn schema(generator: &mut SchemaGenerator) -> Map<String, Value> {
 }
 
 /// Puts vectors into the records of a source. Asks nobody yet.
-pub fn over(source: Arc<dyn Source>, section: &Section, cache: &Path) -> Result<Arc<dyn Source>, OpenError> {
-    let config: EmbedConfig = section.read()?;
+///
+/// `identity` is that of the records as they are read, where it is known of them.
+pub fn over(
+    source: Arc<dyn Source>,
+    section: &Section,
+    identity: Option<&Identity>,
+    cache: &Path,
+) -> Result<Arc<dyn Source>, OpenError> {
+    let config = EmbedConfig { secrets: section.secrets(), ..section.read()? };
     let what = What {
         column: config.column.clone(),
         from: config.from.clone(),
@@ -30,7 +38,11 @@ pub fn over(source: Arc<dyn Source>, section: &Section, cache: &Path) -> Result<
     };
     let embedder = Arc::new(Over(Endpoint::open(&config).map_err(OpenError::Source)?));
     let embedding = Embedding::over(source, &what, embedder, Cache::new(cache));
-    Ok(Arc::new(embedding.map_err(|fault| OpenError::Source(fault.into()))?))
+    let embedding = embedding.map_err(|fault| OpenError::Source(fault.into()))?;
+    Ok(match identity {
+        Some(identity) => Arc::new(embedding.identified(identity)),
+        None => Arc::new(embedding),
+    })
 }
 
 /// An endpoint behind the contract of embedders.
