@@ -195,5 +195,6 @@ async fn a_certificate_of_its_own_is_shown_to_whoever_asks() {
         // With TLS 1.3 the server says so once the connection stands, and a write may meet its end before the words are read.
         assert!([codes::TLS, codes::GONE].contains(&kind(&error).1), "{error}");
     }
-    assert_eq!((api.state().resources.len(), api.state().requests.len()), (1, 1));
+    let state = api.state();
+    assert_eq!((state.resources.len(), state.requests.len()), (1, 1));
 }

@@ -152,7 +152,13 @@ impl Wire {
                     let request = self.request_among(request, headers.clone());
                     match send_among(many, request, bytes_max).await {
                         Ok(answer) => return Ok(answer),
-                        Err(failed) => failed,
+                        Err(failed) => {
+                            // It may say that it is open and take nothing: the next request makes another one.
+                            if matches!(failed, Failed::Untouched(_)) {
+                                *self.many.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                            }
+                            failed
+                        }
                     }
                 }
             };
