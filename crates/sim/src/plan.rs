@@ -90,6 +90,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether the destination refuses a second record of an identity for good.
+    pub fn refuses(&self) -> bool {
+        self.mechanism == MechanismKind::Kept(REFUSED)
+    }
+
     /// What this seed decides.
     pub fn of(seed: u64) -> Self {
         let mut random = Random::new(seed);
@@ -219,7 +224,7 @@ impl Plan {
                 let spoiled = letters && random.one_in(12);
                 let again = usize::try_from(random.bits() >> 8).unwrap_or(0).checked_rem(written.len());
                 // Where a second record of an identity is refused, twins are one unless a ledger finds them.
-                let apart = self.mechanism != MechanismKind::Kept(REFUSED) || self.duplicates.need_ledger();
+                let apart = !self.refuses() || self.duplicates.need_ledger();
                 let twin = self.effect == Effect::Insert && apart && !spoiled && random.one_in(8);
                 let record = match again.and_then(|again| written.get(again)).filter(|_| twin) {
                     Some(record) => *record,

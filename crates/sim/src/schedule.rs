@@ -120,6 +120,8 @@ struct Schedule {
     unexplained: Vec<String>,
     has_completed: bool,
     is_stopped: bool,
+    /// Whether somebody began to replay letters.
+    has_replayed: bool,
 }
 
 impl Schedule {
@@ -139,6 +141,7 @@ impl Schedule {
             unexplained: Vec::new(),
             has_completed: false,
             is_stopped: false,
+            has_replayed: false,
         }
     }
 
@@ -147,6 +150,11 @@ impl Schedule {
         self.disturbed().await;
         self.world.now().heal();
         self.alone(false).await;
+        if self.has_replayed && self.plan.refuses() {
+            // Effect and settlement are two steps there: a replay that died between them is made good by the next.
+            self.replay();
+            self.ended().await;
+        }
         self.alone(true).await;
         let mut now = self.world.now();
         let (records, set_aside, held) = (now.visible(), now.letters(false), now.letters(true));
@@ -276,6 +284,11 @@ impl Schedule {
         self.world.now().log.events.push(Event::Started { idle });
         self.has_completed = false;
         self.start();
+        self.ended().await;
+    }
+
+    /// Waits until nothing runs.
+    async fn ended(&mut self) {
         while let Some(ended) = self.running.join_next().await {
             self.note(ended);
         }
@@ -299,6 +312,7 @@ impl Schedule {
             }
             Signal::Replay => {
                 if self.started() < PROCESSES_MAX {
+                    self.has_replayed = true;
                     self.replay();
                 }
             }
