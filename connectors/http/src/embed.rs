@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::client::{Answer, Host, Lost, Manner, Request, address, headers, path_of, timeout};
+use crate::client::{Answer, Host, Lost, Manner, Request, address, headers, path_of, timeout, without_keys};
 use crate::config::Auth;
 use crate::fault::{EndpointFault, HostFault};
 
@@ -145,9 +145,7 @@ impl Endpoint {
 
     /// What makes the vectors of equal texts equal: the endpoint and the model. Without what may be secret in the URL.
     pub fn name(&self) -> String {
-        let mut url = self.url.clone();
-        url.set_query(None);
-        format!("{url} {}", self.model.as_deref().unwrap_or_default())
+        format!("{} {}", without_keys(&self.url), self.model.as_deref().unwrap_or_default())
     }
 
     /// How many texts it takes at once.

@@ -311,6 +311,29 @@ async fn what_is_in_doubt_is_held_resent_or_looked_up() {
 }
 
 #[tokio::test]
+async fn what_is_refused_after_an_answer_was_lost_is_in_doubt() {
+    for (probe, found, unknown) in [(false, false, true), (true, false, true), (true, true, false)] {
+        let api = Api::start();
+        let more = match probe {
+            true => json!({ "in_doubt": "resend", "probe": format!("{}/probe/{{id}}", api.url()) }),
+            false => json!({ "in_doubt": "resend" }),
+        };
+        let (_, mut sender) = ready(section(&api, "/orders", "POST", &more)).await;
+        api.fail([Failure::AnswerLost, Failure::Status(409, None)]);
+        if found {
+            api.state().resources.insert("/probe/0".to_owned(), json!({}));
+        }
+        let sent = send(&mut sender, &numbered(0..1)).await.unwrap();
+        assert_eq!(
+            (sent.unknown.len(), sent.refused.len()),
+            (usize::from(unknown), 0),
+            "{probe} {found}: {sent:?}"
+        );
+        assert_eq!(api.state().posted.len(), 1);
+    }
+}
+
+#[tokio::test]
 async fn requests_of_one_key_keep_their_order_and_others_do_not_wait() {
     let api = Api::start();
     let more = json!({ "concurrency": 16 });

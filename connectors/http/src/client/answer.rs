@@ -65,7 +65,12 @@ pub(super) async fn read(answer: Response<Incoming>, bytes_max: usize) -> Result
         }
     }
     if !body.is_empty() && headers.get(CONTENT_ENCODING).is_some_and(|coding| coding == "gzip") {
-        (body, is_whole) = unpacked(&body, is_whole, bytes_max)?;
+        // Where only the status counts, it is known.
+        let counts = bytes_max > SHORT || !status.is_success();
+        (body, is_whole) = match unpacked(&body, is_whole, bytes_max) {
+            Err(error) if counts => return Err(error),
+            unpacked => unpacked.unwrap_or_default(),
+        };
     }
     Ok((Answer { status, headers, body, is_whole }, has_ended))
 }

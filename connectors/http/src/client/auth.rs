@@ -110,12 +110,15 @@ impl Auth {
         })
     }
 
-    /// Forgets a token that the API does not take any more. False if there is none to forget.
-    pub(super) async fn forget(&self) -> bool {
-        match self {
-            Self::OAuth2 { token, .. } => token.lock().await.take().is_some(),
-            _ => false,
+    /// Forgets a token that the API did not take, unless another request has had it renewed since. False where
+    /// credentials do not change.
+    pub(super) async fn forget(&self, refused: Option<&HeaderValue>) -> bool {
+        let Self::OAuth2 { token, .. } = self else { return false };
+        let mut token = token.lock().await;
+        if token.as_ref().map(|token| &token.header) == refused {
+            *token = None;
         }
+        true
     }
 
     /// Remembers what nobody is to be shown.
@@ -195,5 +198,33 @@ impl Server {
             .map_err(|_| refused("its answer holds no `access_token`".to_owned()))?;
         let lasts = given.expires_in.map_or(UNSAID, Duration::from_secs);
         Ok(Token { header: bearer(&given.access_token)?, until: asked_at + lasts.saturating_sub(BEFORE_END) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_token_that_another_request_had_renewed_stays() {
+        let guard = || super::super::guard::Guard::new(true);
+        let config: config::Auth = serde_json::from_value(serde_json::json!({
+            "oauth2": { "token_url": "http://127.0.0.1:1/token", "client_id": "c", "client_secret": "s" }
+        }))
+        .unwrap();
+        let auth =
+            Auth::read(Some(&config), |url| Wire::to(url, guard(), None, Duration::from_secs(1))).unwrap();
+        let Auth::OAuth2 { token, .. } = &auth else { panic!("another kind") };
+        let until = Instant::now() + Duration::from_secs(60);
+        let of = |text: &str| Token { header: bearer(text).unwrap(), until };
+        let (first, second) = (of("first").header, of("second").header);
+        // Three requests were refused with the first token: one forgets it, and has it renewed.
+        *token.lock().await = Some(of("first"));
+        assert!(auth.forget(Some(&first)).await && token.lock().await.is_none());
+        assert!(auth.forget(Some(&first)).await);
+        *token.lock().await = Some(of("second"));
+        assert!(auth.forget(Some(&first)).await);
+        assert_eq!(token.lock().await.as_ref().map(|token| token.header.clone()), Some(second));
+        assert!(!Auth::None.forget(None).await);
     }
 }

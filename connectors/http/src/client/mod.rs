@@ -33,6 +33,7 @@ use auth::Auth;
 use guard::Guard;
 use pace::Pace;
 use secrets::Secrets;
+pub(crate) use secrets::without_keys;
 use wire::Wire;
 pub(crate) use wire::path_of;
 
@@ -237,8 +238,9 @@ impl Host {
             if deadline.is_some_and(Deadline::is_past) {
                 return Err(Lost::Late);
             }
-            let answer = self.wire.exchange(request, signature, bytes_max).await?;
-            if answer.status == StatusCode::UNAUTHORIZED && !renewed && self.auth.forget().await {
+            let answer = self.wire.exchange(request, signature.clone(), bytes_max).await?;
+            let refused = answer.status == StatusCode::UNAUTHORIZED;
+            if refused && !renewed && self.auth.forget(signature.as_ref()).await {
                 renewed = true;
                 continue;
             }

@@ -20,6 +20,23 @@ const SEARCHED: usize = 16 * 1024;
 /// How much of an answer is shown.
 const SHOWN: usize = 1024;
 
+/// Whether a parameter of this name holds a secret.
+fn is_telling(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    TELLING.iter().any(|telling| name.contains(telling))
+}
+
+/// A URL without parameters that are named like a secret.
+pub(crate) fn without_keys(url: &Url) -> Url {
+    let kept: Vec<_> = url.query_pairs().filter(|(name, _)| !is_telling(name)).collect();
+    let mut public = url.clone();
+    public.set_query(None);
+    if !kept.is_empty() {
+        public.query_pairs_mut().extend_pairs(kept);
+    }
+    public
+}
+
 /// Every form in which a secret was sent, those of earlier tokens too.
 #[derive(Default)]
 pub(super) struct Secrets(RwLock<Vec<String>>);
@@ -79,12 +96,7 @@ impl Secrets {
     /// Remembers the values of parameters of a URL that are secrets by their names. Others come from the file as references,
     /// or are none.
     pub(super) fn add_parameters(&self, url: &Url) {
-        for (name, value) in url.query_pairs() {
-            let name = name.to_ascii_lowercase();
-            if TELLING.iter().any(|telling| name.contains(telling)) {
-                self.add(&value);
-            }
-        }
+        url.query_pairs().filter(|(name, _)| is_telling(name)).for_each(|(_, value)| self.add(&value));
     }
 
     /// A text without secrets.
@@ -150,6 +162,9 @@ mod tests {
         assert_eq!(secrets.hidden("k/y-1 k%2Fy-1 1000 abcd name"), "*** *** 1000 *** name");
         secrets.add("in%2Fa%20URL");
         assert_eq!(secrets.hidden("in%2Fa%20URL in/a URL"), "*** ***");
+        let of = |text: &str| without_keys(&Url::parse(text).unwrap()).to_string();
+        assert_eq!(of("http://h/e?api_key=s&deployment=a"), "http://h/e?deployment=a");
+        assert_eq!(of("http://h/e?sig=s"), "http://h/e");
         // A text that is too short to be told from others stays.
         secrets.add("abc");
         assert_eq!(secrets.hidden("abc"), "abc");

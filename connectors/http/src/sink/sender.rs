@@ -265,7 +265,7 @@ impl Round {
     /// Sends one request until it is known how it ended, or nobody may ask again.
     async fn request(&self, parcel: &Parcel) -> Result<Ended, SinkError> {
         let (host, plan) = (&self.poster.host, &self.poster.plan);
-        let mut attempts = 0;
+        let (mut attempts, mut in_doubt) = (0, false);
         loop {
             let line = host.turn().await;
             let sent = host.send_until(&parcel.request, SHORT, self.deadline.as_ref()).await;
@@ -284,10 +284,14 @@ impl Round {
                     None if is_last => {
                         return Err(HostFault::Gone { place: host.place(), reason }.into());
                     }
-                    None => {}
+                    None => in_doubt = true,
                 },
                 Ok(answer) => match verdict(plan, &answer) {
                     Verdict::Taken => return Ok(Ended::Taken),
+                    // What is refused now may be what took effect before.
+                    Verdict::Refused | Verdict::Conflict if in_doubt => {
+                        return self.doubted(parcel, &answer).await;
+                    }
                     Verdict::Refused => return Ok(self.refused(&answer)),
                     Verdict::Conflict => return self.conflict(parcel, &answer).await,
                     Verdict::Stop(fault) => return Err(fault(host, &answer).into()),
@@ -300,7 +304,8 @@ impl Round {
                         return Err(WriteFault::Busy { place: host.place(), status }.into());
                     }
                     Verdict::Later => {
-                        if let Some(pause) = answer.retry_after() {
+                        // One that asks for no pause is not asked without one.
+                        if let Some(pause) = answer.retry_after().filter(|pause| !pause.is_zero()) {
                             host.pause(pause);
                             continue;
                         }
@@ -308,7 +313,7 @@ impl Round {
                     Verdict::Unknown => match self.in_doubt(parcel).await? {
                         Some(ended) => return Ok(ended),
                         None if is_last => return Err(failed(host, &answer).into()),
-                        None => {}
+                        None => in_doubt = true,
                     },
                 },
             }
@@ -328,6 +333,18 @@ impl Round {
             _ if !plan.may_resend() => Ok(Some(Ended::Unknown)),
             _ => Ok(None),
         }
+    }
+
+    /// A request is refused whose first attempt may have taken effect. One that replaces may be refused for good and what it
+    /// did before stays; of one that adds nobody knows, unless the API can be asked.
+    async fn doubted(&self, parcel: &Parcel, answer: &Answer) -> Result<Ended, SinkError> {
+        if self.poster.plan.is_harmless() {
+            return Ok(self.refused(answer));
+        }
+        Ok(match self.probe(parcel).await? {
+            Some(true) => Ended::Taken,
+            _ => Ended::Unknown,
+        })
     }
 
     /// The API says that something stands in the way. What is found by key may be an older value, and proves nothing.
