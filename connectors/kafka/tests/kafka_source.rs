@@ -366,6 +366,9 @@ async fn members_of_a_group_share_the_partitions_and_hand_them_over() {
         "topic": topic, "group": format!("{topic}-members"),
         "options": { "session.timeout.ms": "6000", "heartbeat.interval.ms": "500" },
     });
+    let mut fixed = settings.clone();
+    fixed["partitions"] = serde_json::json!([1, 2]);
+    assert!(open(&scene, fixed).await.unwrap().group().is_none(), "it would be given other partitions");
     let one = open(&scene, settings.clone()).await.unwrap();
     let first = one.group().unwrap();
     let mut has = BTreeSet::new();

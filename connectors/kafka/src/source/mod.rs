@@ -40,6 +40,8 @@ pub struct Kafka {
     plan: Arc<Plan>,
     isolation: Isolation,
     group: Option<Arc<Member>>,
+    /// Whether the file says which partitions are read: no group gives others then.
+    is_fixed: bool,
 }
 
 impl Kafka {
@@ -65,7 +67,8 @@ impl Kafka {
         let topics = || plan.topics.keys().cloned().collect();
         let member = |group: &String| Arc::new(Member::new(group, topics(), &cluster));
         let group = plan.group.as_ref().map(member);
-        Ok(Self { cluster, looker, plan: Arc::new(plan), isolation: config.isolation, group })
+        let is_fixed = config.partitions.is_some();
+        Ok(Self { cluster, looker, plan: Arc::new(plan), isolation: config.isolation, group, is_fixed })
     }
 
     pub(crate) fn cluster(&self) -> &Cluster {
@@ -189,7 +192,7 @@ impl Source for Kafka {
     }
 
     fn group(&self) -> Option<&dyn Group> {
-        let member: &dyn Group = self.group.as_deref()?;
+        let member: &dyn Group = self.group.as_deref().filter(|_| !self.is_fixed)?;
         Some(member)
     }
 
