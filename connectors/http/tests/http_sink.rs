@@ -135,10 +135,15 @@ fn passing() -> Vec<Failure> {
 async fn what_may_pass_is_sent_again_by_key_and_by_token() {
     for (path, method, more) in [
         ("/orders/{id}", "PUT", json!({})),
+        ("/orders/{id}", "PATCH", json!({ "idempotent": true })),
         ("/orders", "POST", json!({ "idempotency": { "window": "1h" } })),
     ] {
         let api = Api::start();
         api.state().window = Some(Duration::from_secs(3600));
+        if method == "PATCH" {
+            let there = (0..3).map(|id| (format!("/orders/{id}"), json!({ "kept": true })));
+            api.state().resources.extend(there);
+        }
         let more = scene::with(more, &json!({ "concurrency": 1, "timeout": "1s" }));
         let (_, mut sender) = ready(section(&api, path, method, &more)).await;
         for failure in passing() {
@@ -147,8 +152,14 @@ async fn what_may_pass_is_sent_again_by_key_and_by_token() {
             assert!(sent.refused.is_empty() && sent.unknown.is_empty(), "{method} {failure:?}: {sent:?}");
             assert_eq!(api.planned(), 0);
             let state = api.state();
-            let there = if method == "PUT" { state.resources.len() } else { state.posted.len() };
+            let there = if method == "POST" { state.posted.len() } else { state.resources.len() };
             assert_eq!(there, 3, "{method} {failure:?}");
+        }
+        if method == "PATCH" {
+            // What stood beside it stays.
+            let state = api.state();
+            let patched = |one: &Value| one["kept"] == true && one["id"].is_number();
+            assert!(state.resources.values().all(patched), "{:?}", state.resources);
         }
     }
 }
