@@ -25,11 +25,19 @@ fn offsets_of_the_group_are_in_the_transaction_of_the_records() {
         let variables = [("HAPAX_CRASH", point.to_owned())];
         let output = hapax(&["run", &file], &variables).output().unwrap();
         kills += i64::from(output.status.code().is_none());
-        // A transaction that was left open holds an answer back until the next run ends it.
-        let published = [0, 1].map(|partition| scene.published(&group, &from, partition).unwrap_or(0));
-        let visible = ids_in(&scene, &to);
-        let of = |partition: i64| visible.iter().filter(|id| **id % 2 == partition).count() as i64;
-        assert_eq!(published, [of(0), of(1)], "killed at {point}");
+        // The brokers write the ends of a transaction into its partitions one after the other.
+        let until = Instant::now() + PATIENCE;
+        let visible = loop {
+            let published = [0, 1].map(|partition| scene.published(&group, &from, partition).unwrap_or(0));
+            let visible = ids_in(&scene, &to);
+            let of = |partition: i64| visible.iter().filter(|id| **id % 2 == partition).count() as i64;
+            if published == [of(0), of(1)] {
+                break visible;
+            }
+            let late = Instant::now() > until;
+            assert!(!late, "killed at {point}: {published:?}, {:?}", [of(0), of(1)]);
+            std::thread::sleep(Duration::from_millis(20));
+        };
         assert!(visible.len() >= seen);
         seen = visible.len();
     }
