@@ -127,17 +127,30 @@ impl Log {
     fn read(state: &State, settled_too: bool, wanted: impl Fn(&Place) -> bool) -> Result<Self, Failure> {
         let files = files(state)?;
         let mut found: BTreeMap<Place, Found> = BTreeMap::new();
+        // What another split settled may stand in a file before that of the letter.
+        let mut early: BTreeMap<Place, At> = BTreeMap::new();
         for (index, file) in files.iter().enumerate() {
             file.each_line(|start, line| {
                 let head: Head = serde_json::from_slice(line).map_err(|error| damaged(&file.path, &error))?;
                 let place = Place { split: head.split, ordinal: head.record };
                 match head.what {
                     What::Letter if wanted(&place) => {
+                        if let Some(settlement) = early.remove(&place) {
+                            if settled_too {
+                                found.entry(place).or_default().settled = Some(((index, start), settlement));
+                            }
+                            return Ok(());
+                        }
                         let of_place = found.entry(place).or_default();
                         of_place.letter.get_or_insert((index, start));
                     }
                     What::Settled => {
-                        let Some(of_place) = found.get_mut(&place) else { return Ok(()) };
+                        let Some(of_place) = found.get_mut(&place) else {
+                            if wanted(&place) {
+                                early.insert(place, (index, start));
+                            }
+                            return Ok(());
+                        };
                         if !settled_too {
                             found.remove(&place);
                         } else if let Some(letter) = of_place.letter.take() {

@@ -59,6 +59,28 @@ fn letters_appear_with_their_commit_and_stay_until_settled() {
     assert_eq!(listed(&Run::start(&config), 10), []);
 }
 
+/// The log goes by run, split and commit, and not by time: one of the two stands before the letter that it settles.
+#[test]
+fn letters_of_two_splits_are_settled_by_each_other_in_one_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = SinkConfig { format: Some(SinkFormat::Jsonl), ..config(&directory.path().join("out")) };
+    let run = Run::start(&config);
+    let (mut one, mut other) = (run.split("one"), run.split("other"));
+    block_on(one.writer.set_aside(&[letter("one", 1)])).unwrap();
+    block_on(other.writer.set_aside(&[letter("other", 2)])).unwrap();
+    one.commit(10);
+    other.commit(10);
+    let settlement = Settlement { ending: Ending::Moved, epoch: Epoch::new(2), settled_unix_ms: 8 };
+    block_on(one.writer.settle(&[place("other", 2)], &settlement)).unwrap();
+    block_on(other.writer.settle(&[place("one", 1)], &settlement)).unwrap();
+    one.commit(20);
+    other.commit(20);
+    assert_eq!(listed(&run, 10), []);
+    let settled = block_on(run.sink.settled_letters(&name(), 10)).unwrap();
+    let settled: Vec<Place> = settled.into_iter().map(|settled| settled.letter.place).collect();
+    assert_eq!(settled, [place("one", 1), place("other", 2)]);
+}
+
 #[test]
 fn letters_of_a_decided_commit_are_listed_before_it_is_completed() {
     let directory = tempfile::tempdir().unwrap();
