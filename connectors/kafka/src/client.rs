@@ -365,23 +365,38 @@ fn bad_setting(error: &KafkaError) -> ClusterFault {
 }
 
 /// What is dropped where it may take its time.
-pub(crate) struct Aside<T: Send + 'static>(Option<T>);
+pub(crate) struct Aside<T: Send + 'static> {
+    what: Option<T>,
+    waited_for: bool,
+}
 
 impl<T: Send + 'static> Aside<T> {
+    /// Nobody waits for its end: it has nothing left to do.
     pub(crate) fn new(what: T) -> Self {
-        Self(Some(what))
+        Self { what: Some(what), waited_for: false }
+    }
+
+    /// It may still have something to send when it is dropped: the end of the runtime waits for it, as long as it waits
+    /// for anything.
+    pub(crate) fn waited_for(what: T) -> Self {
+        Self { what: Some(what), waited_for: true }
     }
 
     pub(crate) fn get(&self) -> Option<&T> {
-        self.0.as_ref()
+        self.what.as_ref()
     }
 }
 
 impl<T: Send + 'static> Drop for Aside<T> {
     fn drop(&mut self) {
-        if let Some(what) = self.0.take() {
-            // Without a thread for it, it is dropped here after all.
-            let _ = std::thread::Builder::new().name("hapax-kafka-drop".to_owned()).spawn(move || drop(what));
+        let Some(what) = self.what.take() else { return };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) if self.waited_for => drop(runtime.spawn_blocking(move || drop(what))),
+            _ => {
+                let thread = std::thread::Builder::new().name("hapax-kafka-drop".to_owned());
+                // Without a thread for it, it is dropped here after all.
+                let _ = thread.spawn(move || drop(what));
+            }
         }
     }
 }

@@ -85,14 +85,19 @@ impl Reader {
         consumer.set_nonempty_callback(move || waker.notify_one());
         assign(&consumer, &entry.topic, entry.partition, entry.from)
             .map_err(|error| cluster.fault("entering a partition", error))?;
+        let consumer = Arc::new(consumer);
+        let member = member.filter(|member| member.is_joined());
+        // The last offset that it publishes is sent as it closes.
+        let publishes = plan.publishes && member.is_none();
+        let consumer = if publishes { Aside::waited_for(consumer) } else { Aside::new(consumer) };
         Ok(Self {
             cluster,
             plan,
             split: entry.split,
             topic: entry.topic,
             partition: entry.partition,
-            consumer: Aside::new(Arc::new(consumer)),
-            member: member.filter(|member| member.is_joined()),
+            consumer,
+            member,
             wake,
             after: entry.after,
             mark: entry.mark,
