@@ -42,7 +42,7 @@ async fn of_a_key_whose_newest_is_refused_the_one_before_is_sent() {
         ("/orders", "POST", json!({ "idempotent": true, "batch": { "records": 5 } })),
     ] {
         let api = Api::start();
-        api.state().unfit = Some("bad".to_owned());
+        api.state().refuses.push((400, "bad".to_owned()));
         api.state().upserts = true;
         let (_, mut sender) = ready(section(&api, path, method, &more)).await;
         let sent = send(&mut sender, &records).await.unwrap();

@@ -8,7 +8,7 @@ mod state;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
@@ -168,9 +168,13 @@ impl Api {
         self.shared.dealt_with.notified().await;
     }
 
-    /// Delivers a request once more that came before.
-    pub fn deliver_again(&self, request: &Recorded) {
-        self.state().apply(request);
+    /// Delivers everything that came once more, the last request first: nobody waits for an answer to it any more.
+    pub fn deliver_again(&self) {
+        let mut state = self.state();
+        let all = state.requests.clone();
+        for request in all.iter().rev() {
+            state.apply(request);
+        }
     }
 }
 
@@ -222,6 +226,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Answe
             .collect(),
         body: body.to_vec(),
         is_http2: head.version == hyper::Version::HTTP_2,
+        at: Instant::now(),
     };
     let failure = shared.failure(&request);
     shared.state.lock().unwrap().requests.push(request.clone());
@@ -306,9 +311,9 @@ impl Shared {
 
 /// Waits until something holds, for at most 20 seconds.
 pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let limit = std::time::Instant::now() + Duration::from_secs(20);
+    let limit = Instant::now() + Duration::from_secs(20);
     while !holds() {
-        assert!(std::time::Instant::now() < limit, "{what} does not come");
+        assert!(Instant::now() < limit, "{what} does not come");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -21,6 +21,8 @@ pub struct Recorded {
     pub body: Vec<u8>,
     /// Whether it came over HTTP/2.
     pub is_http2: bool,
+    /// When it came.
+    pub at: Instant,
 }
 
 impl Recorded {
@@ -54,8 +56,8 @@ pub struct State {
     pub requests: Vec<Recorded>,
     /// Whether an older `version` is refused with 409.
     pub guarded: bool,
-    /// Bodies that hold this text are refused with 400.
-    pub unfit: Option<String>,
+    /// Bodies that hold this text are refused with this status, and never take effect.
+    pub refuses: Vec<(u16, String)>,
     /// What `Authorization` has to be.
     pub authorization: Option<String>,
     /// How long tokens are remembered, if they are.
@@ -117,8 +119,9 @@ impl State {
             }
             _ => request.body.clone(),
         };
-        if self.unfit.as_ref().is_some_and(|unfit| String::from_utf8_lossy(&body).contains(unfit.as_str())) {
-            return plain(400, "this does not fit, and never will");
+        let text = String::from_utf8_lossy(&body);
+        if let Some((status, _)) = self.refuses.iter().find(|(_, unfit)| text.contains(unfit.as_str())) {
+            return plain(*status, "this does not fit, and never will");
         }
         let path = unescaped(path);
         if request.method == "DELETE" {

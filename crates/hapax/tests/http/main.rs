@@ -10,9 +10,12 @@
     clippy::unwrap_used
 )]
 
-#[path = "../../../connectors/kafka/tests/scene/mod.rs"]
+mod faults;
+#[path = "../../../../connectors/kafka/tests/scene/mod.rs"]
 mod kafka_scene;
+#[path = "../queue_kit/mod.rs"]
 mod queue_kit;
+mod window;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -282,7 +285,7 @@ fn mistakes_of_the_file_are_shown_where_they_stand() {
 #[test]
 fn what_the_api_refuses_is_set_aside_with_its_answer() {
     let (api, database) = (Api::start(), shop("http_refused", 20));
-    api.state().unfit = Some("status 7".to_owned());
+    api.state().refuses.push((400, "status 7".to_owned()));
     let folder = tempfile::tempdir().unwrap();
     let source = "postgres: { url: \"${env:DATABASE_URL}\", table: orders }";
     let sink = format!("url: \"{}/orders/{{id}}\", method: PUT", api.url());
