@@ -1,7 +1,7 @@
 //! What the API holds, and what a request does to it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -76,6 +76,8 @@ pub struct State {
     pub given: u64,
     /// Whether each request is answered with this status, and with all that it held.
     pub echoes: Option<u16>,
+    /// Whether answers are compressed for whoever takes that.
+    pub gzips: bool,
     /// How many connections were made.
     pub connections: usize,
     tokens: HashMap<String, Used>,
@@ -87,7 +89,20 @@ impl State {
         self.requests.iter().filter(|request| request.method == method).count()
     }
 
-    pub(super) fn apply(&mut self, request: &Recorded) -> Reply {
+    /// What comes of a request, as it is sent.
+    pub(super) fn answer(&mut self, request: &Recorded) -> Reply {
+        let mut reply = self.apply(request);
+        let takes = request.header("accept-encoding").is_some_and(|coding| coding.contains("gzip"));
+        if self.gzips && takes {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(&reply.body).unwrap();
+            reply.body = encoder.finish().unwrap();
+            reply.headers.push(("content-encoding".to_owned(), "gzip".to_owned()));
+        }
+        reply
+    }
+
+    fn apply(&mut self, request: &Recorded) -> Reply {
         if let Some(status) = self.echoes {
             let (path, headers) = (&request.path, &request.headers);
             return plain(status, &format!("{path} {} {headers:?}", unescaped(path)));

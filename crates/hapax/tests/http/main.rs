@@ -10,6 +10,7 @@
     clippy::unwrap_used
 )]
 
+mod drill;
 mod faults;
 #[path = "../../../../connectors/kafka/tests/scene/mod.rs"]
 mod kafka_scene;
@@ -21,7 +22,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use hapax_conformance::http::Api;
+use hapax_conformance::http::{Api, Secure};
+use hapax_conformance::tls::Authority;
 use queue_kit::{Database, Hapax, root};
 use serde_json::{Value, json};
 
@@ -299,32 +301,6 @@ fn what_the_api_refuses_is_set_aside_with_its_answer() {
 }
 
 #[test]
-fn a_drill_goes_to_the_scratch_path_only() {
-    let (api, database) = (Api::start(), shop("http_drill", 400));
-    let folder = tempfile::tempdir().unwrap();
-    let source = "postgres: { url: \"${env:DATABASE_URL}\", table: orders }";
-    let real = format!("url: \"{}/orders/{{id}}\", method: PUT", api.url());
-    let file = pipeline(folder.path(), source, &real, "commit: { records: 50 }\n");
-    let variables = vec![("DATABASE_URL", database.url())];
-    let hapax = Hapax { folder: folder.path().to_owned(), file, variables };
-    let (code, said) = hapax.said(&["drill"]);
-    assert!(code != 0 && said.contains("HX0441") && said.contains("scratch"), "{said}");
-    let url = api.url();
-    let scratch = format!(
-        "{real}, read: {{ url: \"{url}/orders?per=50\", records: /data, paging: {{ link: true }} }}, \
-         scratch: {{ url: \"{url}/{{place}}/orders/{{id}}\", read: \"{url}/{{place}}/orders?per=50&links=1\" }}"
-    );
-    pipeline(folder.path(), source, &scratch, "commit: { records: 50 }\n");
-    let (code, said) = hapax.said(&["drill", "--kills", "3"]);
-    assert_eq!(code, 0, "{said}");
-    let state = api.state();
-    let real = state.requests.iter().filter(|request| request.path.starts_with("/orders")).count();
-    assert_eq!(real, 0, "a drill wrote where the pipeline writes");
-    assert!(state.resources.keys().all(|path| path.starts_with("/hapax_drill_")));
-    assert!(state.resources.len() >= 400);
-}
-
-#[test]
 fn a_listing_by_time_that_is_killed_brings_everything_into_a_database() {
     let api = Api::start();
     let since_1970 = |second: u64| 1_700_000_000_000 + second * 1_000;
@@ -365,6 +341,67 @@ fn a_listing_by_time_that_is_killed_brings_everything_into_a_database() {
     assert_eq!(ask("SELECT count(*) FROM orders"), 2_001);
     assert_eq!(ask("SELECT count(*) FROM orders WHERE status = 'changed'"), 30);
     println!("http to sqlite by updated_since: {killed} kills, 0 lost, equal by value");
+}
+
+#[test]
+fn a_list_that_says_nothing_of_its_changes_is_lossy_and_not_moved() {
+    let api = Api::start();
+    api.state().gzips = true;
+    let list = (0..120).map(|n| (0, format!("{{\"id\": {n}}}"))).collect();
+    api.state().lists.insert("/orders".to_owned(), list);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.yaml");
+    let write = |declared: &str, more: &str| {
+        let text = format!(
+            "version: 1\nname: listed\nsource:\n  http: {{ url: \"{}/orders?per=50\", records: /data, paging: {{ page: {{ param: page }} }}, \
+             schema: {{ id: int64 }}, allow_private: true{declared} }}\nidentity: {{ key: [id] }}\n\
+             sink:\n  sqlite: {{ path: out.db, table: orders }}\n{more}",
+            api.url()
+        );
+        std::fs::write(&file, text).unwrap();
+    };
+    let hapax = Hapax { folder: folder.path().to_owned(), file: file.clone(), variables: Vec::new() };
+    // No run starts with that, whatever it asks for.
+    for level in ["", "delivery: at-most-once\n", "delivery: exactly-once\n"] {
+        write("", level);
+        for command in ["plan", "run"] {
+            let (code, said) = hapax.said(&[command]);
+            assert!(code != 0 && said.contains("lossy"), "{level}: {said}");
+        }
+    }
+    let (_, said) = hapax.said(&["plan"]);
+    assert!(said.contains("no record moves from one page to another while they are read"), "{said}");
+    assert_eq!(api.state().requests.len(), 0, "something was asked for");
+    write(", immutable: true", "");
+    assert_eq!(hapax.moved(), 120);
+}
+
+#[test]
+fn an_authority_of_the_file_is_believed_and_no_other() {
+    let (mine, systems) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (mine, systems) = (Authority::new(mine.path()), Authority::new(systems.path()));
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("in.jsonl"), "{\"id\": 1}\n").unwrap();
+    for (signed, named, is_believed) in [
+        (&systems, None, true),
+        (&mine, None, false),
+        (&mine, Some(&mine), true),
+        (&systems, Some(&mine), false),
+    ] {
+        let secure = Secure { authority: signed, protocols: &["h2"], asks_clients: false, streams_max: None };
+        let api = Api::start_secure(&secure);
+        let tls = named.map_or(String::new(), |ca| format!(", tls: {{ ca: \"{}\" }}", ca.file("ca.pem")));
+        let sink = format!("url: \"{}/orders/{{id}}\", method: PUT{tls}", api.url());
+        let source = "files: { path: in.jsonl, schema: { id: int64 } }";
+        let file = pipeline(folder.path(), source, &sink, "outage_max: 1s\n");
+        let variables = vec![("SSL_CERT_FILE", systems.file("ca.pem"))];
+        let hapax = Hapax { folder: folder.path().to_owned(), file, variables };
+        let (code, said) = hapax.said(&["run"]);
+        let said = format!("named: {}, {said}", named.is_some());
+        assert_eq!((code == 0, api.state().count("PUT")), (is_believed, usize::from(is_believed)), "{said}");
+        assert!(is_believed || said.contains("HX0753"), "{said}");
+        let _ = std::fs::remove_file(folder.path().join("killed.hapax.db"));
+    }
 }
 
 #[test]
