@@ -32,6 +32,16 @@ fn kills() -> usize {
     std::env::var("HAPAX_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(8)
 }
 
+/// After how many requests of its own a run is killed: before its first commit, and behind some.
+fn step(round: usize) -> usize {
+    20 + round * 37 % 200
+}
+
+/// How many records there are, so that no run comes to its end before it is killed.
+fn plenty(rounds: usize) -> usize {
+    rounds * 220 + 1_240
+}
+
 /// A table with rows to move, in which each write leaves its transaction.
 fn shop(name: &str, rows: usize) -> Database {
     let database = Database::new(name);
@@ -126,7 +136,7 @@ fn the_example_moves_a_table_and_what_changes_in_it() {
 
 #[test]
 fn puts_that_are_killed_leave_what_the_table_holds() {
-    let rows_of_table = 3_000;
+    let rows_of_table = plenty(kills());
     let (api, database) = (Api::start(), shop("http_put", rows_of_table));
     let folder = tempfile::tempdir().unwrap();
     let source =
@@ -141,11 +151,11 @@ fn puts_that_are_killed_leave_what_the_table_holds() {
     let (rounds, mut killed) = (kills(), 0);
     for round in 1..=rounds {
         let before = api.state().requests.len();
-        let step = (rows_of_table / rounds).max(20);
-        killed += usize::from(hapax.start().kill_once(|| api.state().requests.len() >= before + step));
+        let enough = before + step(round);
+        killed += usize::from(hapax.start().kill_once(|| api.state().requests.len() >= enough));
         database.ask(&format!(
-            "UPDATE orders SET status = 'round {round}', changed_by = pg_current_xact_id() WHERE id % {} = 0",
-            round + 7
+            "UPDATE orders SET status = 'round {round}', changed_by = pg_current_xact_id() WHERE id % 101 = {}",
+            round % 101
         ));
     }
     assert!(killed * 4 >= rounds * 3, "only {killed} of {rounds} runs were killed");
@@ -161,7 +171,7 @@ fn puts_that_are_killed_leave_what_the_table_holds() {
 
 #[test]
 fn posts_with_a_token_that_are_killed_take_effect_once() {
-    let rows_of_table = 3_000;
+    let rows_of_table = plenty(kills());
     let (api, database) = (Api::start(), shop("http_post", rows_of_table));
     api.state().window = Some(Duration::from_secs(3600));
     let folder = tempfile::tempdir().unwrap();
@@ -174,10 +184,9 @@ fn posts_with_a_token_that_are_killed_take_effect_once() {
     assert!(code == 0 && said.contains("exactly-once within 1h"), "{said}");
     api.fail_often(30);
     let (rounds, mut killed) = (kills(), 0);
-    for _ in 0..rounds {
-        let before = api.state().requests.len();
-        let step = (rows_of_table / (rounds + 1)).max(20);
-        killed += usize::from(hapax.start().kill_once(|| api.state().requests.len() >= before + step));
+    for round in 0..rounds {
+        let enough = api.state().requests.len() + step(round);
+        killed += usize::from(hapax.start().kill_once(|| api.state().requests.len() >= enough));
     }
     assert!(killed * 4 >= rounds * 3, "only {killed} of {rounds} runs were killed");
     hapax.moved();
@@ -201,7 +210,7 @@ fn kafka_into_puts_that_are_killed_leaves_the_last_version_of_each_key() {
     let api = Api::start();
     let scene = kafka_scene::Scene::new();
     let topic = scene.topic("orders", 2, &[]);
-    let records = 3_000_i64;
+    let records = plenty(kills()) as i64;
     let messages: Vec<(i32, String, String)> = (0..records)
         .map(|n| {
             let value = json!({ "id": n % 500, "status": format!("version {n}"), "amount": n });
@@ -224,20 +233,22 @@ fn kafka_into_puts_that_are_killed_leaves_the_last_version_of_each_key() {
     assert!(code == 0 && said.contains("effectively-once"), "{said}");
     api.fail_often(30);
     let (rounds, mut killed) = (kills(), 0);
-    for _ in 0..rounds {
-        let before = api.state().requests.len();
-        killed += usize::from(hapax.start().kill_once(|| api.state().requests.len() >= before + 150));
+    for round in 0..rounds {
+        let enough = api.state().requests.len() + step(round);
+        killed += usize::from(hapax.start().kill_once(|| api.state().requests.len() >= enough));
     }
     assert!(killed * 4 >= rounds * 3, "only {killed} of {rounds} runs were killed");
     hapax.moved();
     assert_eq!(hapax.moved(), 0);
     let expected: BTreeMap<i64, (String, String)> = (0..500)
         .map(|id| {
-            (id, (format!("version {}", records - 500 + id), format!("{:.2}", (records - 500 + id) as f64)))
+            let last = records - 500 + (id - records).rem_euclid(500);
+            (id, (format!("version {last}"), format!("{:.2}", last as f64)))
         })
         .collect();
     assert_eq!(put(&api), expected, "after {killed} kills");
-    println!("kafka to http PUT: {killed} kills, {records} messages, equal by value");
+    let requests = api.state().requests.len();
+    println!("kafka to http PUT: {killed} kills, {records} messages, {requests} requests, equal by value");
 }
 
 #[test]
