@@ -18,12 +18,15 @@ use std::sync::{Arc, Mutex, Weak};
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
+use hapax_conformance::memory::Memory;
+use hapax_conformance::queue::moved_to;
 use hapax_conformance::server::Own;
 use hapax_engine::batch::ReadLimit;
 use hapax_engine::fault::{SinkErrorKind, SourceErrorKind};
-use hapax_engine::sink::{Sending, Sent, Target};
+use hapax_engine::run::{Stop, Until};
+use hapax_engine::sink::{Kept, Sending, Sent, Sink, Target};
 use hapax_engine::source::Source;
-use hapax_protocol::identity::{RecordId, Token};
+use hapax_protocol::identity::{Duplicates, RecordId, Token};
 use hapax_protocol::position::SplitId;
 use hapax_rabbitmq::codes;
 use lapin::types::AMQPValue;
@@ -136,6 +139,34 @@ async fn a_message_larger_than_the_broker_takes_is_set_aside_and_the_others_arri
         assert_eq!(distinct, expected, "{in_doubt}");
         scene.clear().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_sets_aside_what_is_too_large_and_goes_on() {
+    let own = broker();
+    // The broker that it comes from takes more.
+    let (from, to) = (Scene::new().await, Scene::at(own.says("url"), "classic").await);
+    from.declare("in", &[]).await;
+    to.declare("out", &[]).await;
+    for id in 0..60 {
+        let text = "x".repeat(if id % 10 == 7 { BODY_BYTES_MAX } else { 20 });
+        from.put("in", Some(&format!("m{id}")), json!({ "id": id, "text": text }).to_string().as_bytes())
+            .await;
+    }
+    let schema = json!({ "schema": { "id": "int64", "text": "string" } });
+    let source: Arc<dyn Source> = Arc::new(from.open("in", schema).await.unwrap());
+    let keeper = Memory::default();
+    let target = target(&to, json!({})).await;
+    let sink = Sink::Kept(Kept { target, keeper: Arc::new(keeper.clone()) });
+    let run = moved_to(source, sink, Duplicates::Keep, Until::End, Stop::default());
+    let summary = run.await.unwrap();
+    assert_eq!((summary.totals.moved, summary.totals.set_aside), (54, 6));
+    assert!(keeper.letters().iter().all(|letter| letter.code == codes::TOO_LARGE), "{:?}", keeper.letters());
+    let distinct: BTreeSet<i64> = arrived(&to).await.into_iter().collect();
+    assert_eq!(distinct, (0..60).filter(|id| id % 10 != 7).collect(), "something is missing");
+    assert_eq!(from.holds("in").await, 0);
+    from.clear().await;
+    to.clear().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -59,6 +59,11 @@ fn the_example_runs() {
     assert!(code == 0 && said.contains("sequence 200"), "{said}");
     assert_eq!(hapax.moved(), 5);
     assert_eq!(hapax.moved(), 0);
+    // One that nobody can read is set aside, and those behind it move.
+    server.publish("example.orders.us", ["{\"id\":\"no number\"}".to_owned(), order(205)].into_iter());
+    assert_eq!(hapax.moved(), 1);
+    let (code, said) = hapax.said(&["dead-letters", "list"]);
+    assert!(code == 0 && said.contains("HX0725") && said.contains("no number"), "{said}");
     server.make("EXAMPLE_ORDERS", "example.orders.>");
     let (code, said) = hapax.said(&["run"]);
     assert!(code == 1 && said.contains("HX0730"), "{said}");
