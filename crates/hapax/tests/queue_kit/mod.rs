@@ -82,15 +82,20 @@ impl Hapax {
     }
 
     pub fn start(&self) -> Running {
+        self.started(self.command(&["run", self.file.to_str().unwrap()]))
+    }
+
+    /// Starts a run that gets no further than a crash point, at which it is killed.
+    pub fn start_until(&self, point: &str) -> Running {
+        let mut command = self.command(&["run", self.file.to_str().unwrap()]);
+        command.env("HAPAX_CRASH", point);
+        self.started(command)
+    }
+
+    fn started(&self, mut command: Command) -> Running {
         let log =
             std::fs::File::options().create(true).append(true).open(self.folder.join("stderr.log")).unwrap();
-        let child = self
-            .command(&["run", self.file.to_str().unwrap()])
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        Running(child)
+        Running(command.stdout(Stdio::null()).stderr(log).spawn().unwrap())
     }
 
     /// Runs until it is killed at a crash point, or to its end. Returns whether it was killed.
