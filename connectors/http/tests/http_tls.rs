@@ -102,7 +102,7 @@ async fn over_http_2_requests_of_one_key_keep_their_order_and_others_do_not_wait
 async fn a_stream_that_is_reset_is_in_doubt_and_harms_no_other() {
     let (_folder, authority) = certified();
     let api = secure(&authority, &["h2"]);
-    let (_, mut sender) = ready(trusting(&api, &authority, "PUT", &json!({}))).await;
+    let (_, mut sender) = ready(trusting(&api, &authority, "PUT", &json!({ "timeout": "2s" }))).await;
     for failure in [
         Failure::Reset,
         Failure::AnswerLost,
