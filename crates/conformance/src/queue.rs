@@ -40,7 +40,7 @@ pub trait Subject {
 
 const WIDE: ReadLimit = ReadLimit { records_max: 1 << 16, bytes_max: 1 << 26 };
 const NARROW: ReadLimit = ReadLimit { records_max: 3, bytes_max: 1 << 20 };
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs every check.
 pub async fn suite(subject: &impl Subject) {

@@ -44,7 +44,7 @@ fn offsets_of_the_group_are_in_the_transaction_of_the_records() {
     assert!(kills == 4 && seen > 0, "{kills} kills, {seen} messages");
     done(&["run", &file], &[]);
     assert_eq!([0, 1].map(|partition| scene.published(&group, &from, partition)), [Some(10_000); 2]);
-    let mut ids = ids_in(&scene, &to);
+    let mut ids = ids(&scene.settled(&to));
     ids.sort_unstable();
     assert!(ids.into_iter().eq(0..20_000), "records were lost or doubled");
 }
