@@ -8,10 +8,13 @@
     clippy::unwrap_used
 )]
 
+#[path = "kafka/amid.rs"]
+mod amid;
 #[path = "kafka/beside.rs"]
 mod beside;
 #[path = "kafka/group.rs"]
 mod group;
+mod queue_kit;
 #[path = "../../../connectors/kafka/tests/scene/mod.rs"]
 mod scene;
 #[path = "kafka/within.rs"]

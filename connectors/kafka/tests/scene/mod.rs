@@ -137,6 +137,12 @@ impl Scene {
         committed.elements()[0].offset().to_raw().filter(|offset| *offset >= 0)
     }
 
+    /// What a group is doing, in Kafka's words.
+    pub fn group_state(&self, group: &str) -> String {
+        let groups = self.consumer("read_committed").fetch_group_list(Some(group), PATIENCE).unwrap();
+        groups.groups().first().map(|group| group.state().to_owned()).unwrap_or_default()
+    }
+
     fn consumer_of(&self, group: &str, isolation: &str) -> BaseConsumer {
         ClientConfig::new()
             .set("bootstrap.servers", &self.brokers)

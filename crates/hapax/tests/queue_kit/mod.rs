@@ -82,10 +82,16 @@ impl Hapax {
     }
 
     pub fn start(&self) -> Running {
+        self.start_with(&[])
+    }
+
+    /// Starts a run, with these variables beside the others.
+    pub fn start_with(&self, variables: &[(&str, &str)]) -> Running {
         let log =
             std::fs::File::options().create(true).append(true).open(self.folder.join("stderr.log")).unwrap();
         let child = self
             .command(&["run", self.file.to_str().unwrap()])
+            .envs(variables.iter().copied())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -106,16 +112,8 @@ impl Hapax {
 
     /// Starts a run that stops itself at a crash point, and returns once it did.
     pub fn stopped_at(&self, point: &str) -> Running {
-        let mut command = self.command(&["run", self.file.to_str().unwrap()]);
-        let child =
-            command.env("HAPAX_CRASH", format!("{point}=stop")).stderr(Stdio::null()).stdout(Stdio::null());
-        let running = Running(child.spawn().unwrap());
-        let until = Instant::now() + LIMIT;
-        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
-        while waitid(WaitId::Pid(Pid::from_child(&running.0)), options).unwrap().is_none() {
-            assert!(Instant::now() < until, "it does not stop at {point}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let running = self.start_with(&[("HAPAX_CRASH", &format!("{point}=stop"))]);
+        running.stands_still();
         running
     }
 
@@ -167,6 +165,16 @@ impl Running {
             assert!(self.0.try_wait().unwrap().is_none(), "it ended before {what}");
             assert!(Instant::now() < until, "{what} does not come");
             std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits until it has stopped itself at a crash point.
+    pub fn stands_still(&self) {
+        let until = Instant::now() + LIMIT;
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+        while waitid(WaitId::Pid(Pid::from_child(&self.0)), options).unwrap().is_none() {
+            assert!(Instant::now() < until, "it does not stop itself");
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 
