@@ -14,6 +14,8 @@ mod amid;
 mod beside;
 #[path = "kafka/group.rs"]
 mod group;
+#[path = "kafka/lost.rs"]
+mod lost;
 mod queue_kit;
 #[path = "../../../connectors/kafka/tests/scene/mod.rs"]
 mod scene;

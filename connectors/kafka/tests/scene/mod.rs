@@ -1,6 +1,8 @@
 //! Topics of a test's own on the real broker, written and read by the client library alone.
 #![allow(dead_code)]
 
+pub mod relay;
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -157,6 +159,16 @@ impl Scene {
 
     pub fn watermarks(&self, topic: &str, partition: i32) -> (i64, i64) {
         self.consumer("read_uncommitted").fetch_watermarks(topic, partition, PATIENCE).unwrap()
+    }
+
+    /// Whether every transaction that has written to a topic is over.
+    pub fn is_decided(&self, topic: &str) -> bool {
+        let consumer = self.consumer("read_committed");
+        let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).unwrap();
+        metadata.topics()[0].partitions().iter().all(|partition| {
+            let stable = consumer.fetch_watermarks(topic, partition.id(), PATIENCE).unwrap().1;
+            stable == self.watermarks(topic, partition.id()).1
+        })
     }
 
     pub fn exists(&self, topic: &str) -> bool {

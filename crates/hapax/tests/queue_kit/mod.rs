@@ -87,13 +87,14 @@ impl Hapax {
 
     /// Starts a run, with these variables beside the others.
     pub fn start_with(&self, variables: &[(&str, &str)]) -> Running {
-        let log =
-            std::fs::File::options().create(true).append(true).open(self.folder.join("stderr.log")).unwrap();
+        let file = |name: &str| {
+            std::fs::File::options().create(true).append(true).open(self.folder.join(name)).unwrap()
+        };
         let child = self
             .command(&["run", self.file.to_str().unwrap()])
             .envs(variables.iter().copied())
-            .stdout(Stdio::null())
-            .stderr(log)
+            .stdout(file("stdout.log"))
+            .stderr(file("stderr.log"))
             .spawn()
             .unwrap();
         Running(child)
@@ -115,6 +116,11 @@ impl Hapax {
         let running = self.start_with(&[("HAPAX_CRASH", &format!("{point}=stop"))]);
         running.stands_still();
         running
+    }
+
+    /// What runs have said at their ends.
+    pub fn output(&self) -> String {
+        std::fs::read_to_string(self.folder.join("stdout.log")).unwrap_or_default()
     }
 
     pub fn log(&self) -> String {
