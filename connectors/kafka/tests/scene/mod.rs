@@ -18,6 +18,9 @@ use rdkafka::{Offset, TopicPartitionList};
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long something may take that brokers and runs do in their own time.
+const LIMIT: Duration = Duration::from_secs(90);
+
 /// Topics that are deleted at the end. They never meet those of another test.
 pub struct Scene {
     pub brokers: String,
@@ -39,7 +42,7 @@ fn admin(brokers: &str) -> AdminClient<DefaultClientContext> {
 pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "{what}: not after {PATIENCE:?}");
+        assert!(start.elapsed() < LIMIT, "{what}: not after {LIMIT:?}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

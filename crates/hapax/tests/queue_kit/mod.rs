@@ -34,6 +34,42 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
+/// A server of the test's own, which may be stopped. It keeps what it has, and its port.
+pub struct Own {
+    service: &'static str,
+    folder: tempfile::TempDir,
+}
+
+impl Own {
+    pub fn start(service: &'static str) -> Self {
+        let own = Self { service, folder: tempfile::tempdir().unwrap() };
+        own.say("start");
+        own
+    }
+
+    /// `start` or `stop`.
+    pub fn say(&self, what: &str) {
+        let script = root().join("services").join(self.service);
+        let output = Command::new(script).arg(what).arg(self.folder()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    pub fn url(&self) -> String {
+        std::fs::read_to_string(self.folder().join("url")).unwrap().trim().to_owned()
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let script = root().join("services").join(self.service);
+        let _ = Command::new(script).arg("stop").arg(self.folder()).output();
+    }
+}
+
 /// A pipeline file and what its references stand for.
 pub struct Hapax {
     pub folder: PathBuf,
