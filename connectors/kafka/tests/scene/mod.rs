@@ -130,16 +130,36 @@ impl Scene {
 
     /// The offset that a group has published for a partition.
     pub fn published(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
-        let mut list = TopicPartitionList::new();
-        list.add_partition(topic, partition);
         // A transaction that is being ended holds the answer back for a moment, and one that a killed run left open until
         // its time is over: of that one nothing is committed.
-        let stable = self.consumer_of(group, "read_committed");
-        let committed =
-            stable.committed_offsets(list.clone(), Duration::from_secs(10)).unwrap_or_else(|_| {
-                self.consumer_of(group, "read_uncommitted").committed_offsets(list, PATIENCE).unwrap()
-            });
-        committed.elements()[0].offset().to_raw().filter(|offset| *offset >= 0)
+        self.committed(group, (topic, partition), "read_committed", Duration::from_secs(10))
+            .unwrap_or_else(|_| self.published_so_far(group, topic, partition))
+    }
+
+    /// The same, without waiting for transactions that are open or being ended.
+    pub fn published_so_far(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
+        let start = Instant::now();
+        loop {
+            match self.committed(group, (topic, partition), "read_uncommitted", PATIENCE) {
+                Ok(published) => return published,
+                // A broker that is busy may not know for a moment that the group is its own.
+                Err(error) => assert!(start.elapsed() < LIMIT, "{error}"),
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn committed(
+        &self,
+        group: &str,
+        (topic, partition): (&str, i32),
+        isolation: &str,
+        patience: Duration,
+    ) -> Result<Option<i64>, KafkaError> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, partition);
+        let committed = self.consumer_of(group, isolation).committed_offsets(list, patience)?;
+        Ok(committed.elements()[0].offset().to_raw().filter(|offset| *offset >= 0))
     }
 
     /// What a group is doing, in Kafka's words.
