@@ -12,6 +12,8 @@
 mod amid;
 #[path = "kafka/beside.rs"]
 mod beside;
+#[path = "kafka/flow.rs"]
+mod flow;
 #[path = "kafka/group.rs"]
 mod group;
 #[path = "kafka/lost.rs"]

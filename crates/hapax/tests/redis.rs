@@ -10,6 +10,8 @@
     clippy::unwrap_used
 )]
 
+#[path = "redis/flow.rs"]
+mod flow;
 mod queue_kit;
 #[path = "redis/restarted.rs"]
 mod restarted;
