@@ -245,7 +245,7 @@ async fn a_token_that_was_used_is_dropped_and_one_that_is_under_way_is_waited_fo
     let (target, mut sender) = ready(section(&api, "/orders", "POST", &more)).await;
     let expected = Window(3_600_000);
     assert!(
-        matches!(target.repeat(), Repeat::Dropped { window, under_way: Window(7_000), .. } if window == expected)
+        matches!(target.repeat(), Repeat::Dropped { window, under_way: Window(25_000), .. } if window == expected)
     );
     for _ in 0..3 {
         send(&mut sender, &numbered(0..5)).await.unwrap();

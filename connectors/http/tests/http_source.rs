@@ -32,7 +32,7 @@ const WIDE: ReadLimit = ReadLimit { records_max: 1 << 20, bytes_max: 1 << 26 };
 
 fn config(api: &Api, query: &str, more: &Value) -> SourceConfig {
     let section = json!({
-        "url": format!("{}/list{query}", api.url()), "records": "/data", "allow_private": true, "timeout": "2s",
+        "url": format!("{}/list{query}", api.url()), "records": "/data", "allow_private": true, "timeout": "20s",
         "schema": { "id": "int64", "text": "string" },
     });
     serde_json::from_value(with(section, more)).unwrap()
@@ -251,7 +251,7 @@ async fn a_page_that_never_comes_stops_the_run_and_one_that_is_forgotten_once_do
         });
         let source = open(by_time(small.port)).await;
         let read = rest(source.as_ref(), None);
-        let read = tokio::time::timeout(std::time::Duration::from_secs(20), read).await;
+        let read = tokio::time::timeout(std::time::Duration::from_secs(120), read).await;
         match (read.expect("it begins again for ever"), forgotten) {
             (Ok((ids, _)), 1) => assert_eq!(ids, [1, 1, 2]),
             (Err(error), u32::MAX) => {
@@ -288,7 +288,7 @@ async fn a_list_that_never_stays_as_it_is_comes_to_its_end() {
     let mut after = None;
     for _ in 0..2 {
         let read =
-            tokio::time::timeout(std::time::Duration::from_secs(20), rest(source.as_ref(), after.as_ref()));
+            tokio::time::timeout(std::time::Duration::from_secs(120), rest(source.as_ref(), after.as_ref()));
         let (mut ids, through) = read.await.expect("it begins again for ever").unwrap();
         // Begun again twice, and then each page at most twice.
         assert!(ids.len() <= 4 * every.len(), "{ids:?}");
@@ -302,7 +302,7 @@ async fn a_list_that_never_stays_as_it_is_comes_to_its_end() {
     let mut reader = reader(source.as_ref()).await;
     let batch = reader.read(ReadLimit { records_max: 2, bytes_max: 1 << 20 }).await.unwrap().unwrap();
     let read = rest(source.as_ref(), Some(&batch.through));
-    let read = tokio::time::timeout(std::time::Duration::from_secs(20), read);
+    let read = tokio::time::timeout(std::time::Duration::from_secs(120), read);
     let (mut ids, _) = read.await.expect("it begins again for ever").unwrap();
     ids.sort_unstable();
     ids.dedup();

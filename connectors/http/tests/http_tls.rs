@@ -126,7 +126,7 @@ async fn a_server_that_carries_few_requests_at_once_gets_all_of_them_once() {
 async fn a_stream_that_is_reset_is_in_doubt_and_harms_no_other() {
     let (_folder, authority) = certified();
     let api = secure(&authority, &["h2"]);
-    let (_, mut sender) = ready(trusting(&api, &authority, "PUT", &json!({}))).await;
+    let (_, mut sender) = ready(trusting(&api, &authority, "PUT", &json!({ "timeout": "2s" }))).await;
     for failure in [
         Failure::Reset,
         Failure::AnswerLost,

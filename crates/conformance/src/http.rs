@@ -315,9 +315,9 @@ impl Shared {
     }
 }
 
-/// Waits until something holds, for at most 20 seconds.
+/// Waits until something holds, for at most two minutes.
 pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let limit = Instant::now() + Duration::from_secs(20);
+    let limit = Instant::now() + Duration::from_secs(120);
     while !holds() {
         assert!(Instant::now() < limit, "{what} does not come");
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -152,7 +152,7 @@ impl Client {
         };
         succeeded(self.call("CreateIndex", index).await);
         self.ask_to_load(name).await;
-        let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(180);
         while self.is_loaded(name).await != 3 {
             assert!(std::time::Instant::now() < until, "{name} is not loaded");
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;

@@ -21,6 +21,7 @@ const MAY_CHANGE: &[&str] = &[
     "poll_ms",
     "workers",
     // Of queues: how much is in hand, and what is given up.
+    "management",
     "on_gap",
     "prefetch",
     // Of Kafka: how a cluster is entered, and what is given up.

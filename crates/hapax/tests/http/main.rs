@@ -113,7 +113,7 @@ fn the_example_moves_a_table_and_what_changes_in_it() {
     let count = database.count("SELECT count(*) FROM orders");
     assert!(count > 0);
     let arrived = || api.state().resources.len() as i64;
-    let until = std::time::Instant::now() + Duration::from_secs(60);
+    let until = std::time::Instant::now() + Duration::from_secs(120);
     // Transactions of other tests hold the horizon back, for a while.
     while hapax.moved() > 0 || (arrived() < count && std::time::Instant::now() < until) {}
     assert_eq!(arrived(), count);
@@ -160,7 +160,7 @@ fn puts_that_are_killed_leave_what_the_table_holds() {
     }
     assert!(killed * 4 >= rounds * 3, "only {killed} of {rounds} runs were killed");
     // Transactions of other tests hold the horizon back, for a while.
-    let until = std::time::Instant::now() + Duration::from_secs(60);
+    let until = std::time::Instant::now() + Duration::from_secs(120);
     while hapax.moved() > 0 || (put(&api) != rows(&database) && std::time::Instant::now() < until) {}
     assert_eq!(put(&api), rows(&database), "after {killed} kills");
     let requests = api.state().requests.len();

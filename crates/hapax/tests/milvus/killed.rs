@@ -196,7 +196,7 @@ fn a_server_that_is_killed_is_written_on_once_it_is_back() {
     // It may wait for the server, or give up: then it is run again.
     own.service("start");
     drop(running);
-    let until = Instant::now() + Duration::from_secs(150);
+    let until = Instant::now() + Duration::from_secs(400);
     loop {
         let (code, said) = hapax.said(&["run"]);
         // One that a busy machine keeps waiting may take itself for lost once more, at any time.
