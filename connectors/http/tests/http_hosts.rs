@@ -112,10 +112,10 @@ async fn credentials_are_sent_and_never_shown() {
         let (_, mut sender) = ready(section(&api, "/o/{id}", "PUT", &json!({ "auth": auth }))).await;
         send(&mut sender, &numbered(0..1)).await.unwrap();
         // An API that sends back what it was sent.
-        api.state().unfit = Some("name".to_owned());
+        api.state().refuses = vec![(400, "name".to_owned())];
         let sent = send(&mut sender, &numbered(0..1)).await.unwrap();
         assert!(!format!("{sent:?}").contains(secret));
-        api.state().unfit = None;
+        api.state().refuses.clear();
         api.state().authorization = Some("Bearer other".to_owned());
         let error = send(&mut sender, &numbered(0..1)).await.unwrap_err();
         assert_eq!(kind(&error), (SinkErrorKind::Stop, codes::WRONG_CREDENTIALS));

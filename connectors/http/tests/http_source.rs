@@ -332,6 +332,36 @@ async fn what_may_pass_is_asked_again() {
 }
 
 #[tokio::test]
+async fn pages_that_come_compressed_are_read_as_they_are() {
+    let api = Api::start();
+    listed(&api, 100);
+    for (query, paging) in pagings() {
+        let source = open(config(&api, query, &with(paging, &json!({ "immutable": true })))).await;
+        api.state().gzips = false;
+        let plain = rest(source.as_ref(), None).await.unwrap();
+        assert_eq!(plain.0.len(), 70, "{query}");
+        api.state().gzips = true;
+        assert_eq!(rest(source.as_ref(), None).await.unwrap(), plain, "{query}");
+        // What was read of a page that came compressed is found in one that does not, and the other way round.
+        let mut half = reader(source.as_ref()).await;
+        let few = ReadLimit { records_max: 12, ..WIDE };
+        let first = half.read(few).await.unwrap().unwrap();
+        api.state().gzips = false;
+        let (ids, _) = rest(source.as_ref(), Some(&first.through)).await.unwrap();
+        assert_eq!([ids_of(&first), ids].concat(), plain.0, "{query}");
+    }
+    let asked = |one: &hapax_conformance::http::Recorded| one.header("accept-encoding") == Some("gzip");
+    assert!(api.state().requests.iter().all(asked), "who takes gzip says so");
+    // One that cannot be unpacked is no page.
+    let damaged = Small::start(|_| answered(200, "Content-Encoding: gzip\r\n", "{\"data\": []}"));
+    let mut broken = config(&api, "", &json!({}));
+    broken.url = format!("http://127.0.0.1:{}/list", damaged.port);
+    let error = rest(open(broken).await.as_ref(), None).await.unwrap_err();
+    assert_eq!((error.kind, error.fault.code()), (SourceErrorKind::Unavailable, codes::GONE), "{error}");
+    assert!(error.to_string().contains("gzip"), "{error}");
+}
+
+#[tokio::test]
 async fn bad_pages_are_errors_of_their_own() {
     let api = Api::start();
     listed(&api, 20);

@@ -8,6 +8,8 @@
     clippy::unwrap_used
 )]
 
+#[path = "sink/lost.rs"]
+mod lost;
 mod scene;
 
 use std::sync::Arc;
@@ -48,16 +50,19 @@ impl sink::Subject for Topics {
         // Some of what is looked at is open, and stays so.
         let (topic, start) = (self.0.name(name), std::time::Instant::now());
         while !self.0.is_settled(&topic) && start.elapsed().as_secs() < 3 {}
-        let mut ids: Vec<i64> = self
-            .0
-            .messages(&topic)
-            .iter()
-            .map(|message| serde_json::from_slice::<serde_json::Value>(message.payload().unwrap()).unwrap())
-            .map(|value| value["id"].as_i64().unwrap())
-            .collect();
-        ids.sort_unstable();
-        ids
+        ids_in(&self.0, name)
     }
+}
+
+/// The ids in the messages that a reader sees now, in their order.
+fn ids_in(scene: &Scene, name: &str) -> Vec<i64> {
+    let messages = scene.messages(&scene.name(name));
+    let id = |message: &rdkafka::message::OwnedMessage| {
+        serde_json::from_slice::<serde_json::Value>(message.payload().unwrap()).unwrap()["id"].as_i64()
+    };
+    let mut ids: Vec<i64> = messages.iter().map(|message| id(message).unwrap()).collect();
+    ids.sort_unstable();
+    ids
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -55,6 +55,14 @@ impl Subject for Queues<'_> {
     async fn holds(&self, name: &str) -> u64 {
         self.0.holds(name).await
     }
+
+    async fn waits(&self, name: &str) -> u64 {
+        self.0.waiting(name).await
+    }
+
+    fn in_hand_max(&self) -> u64 {
+        500
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

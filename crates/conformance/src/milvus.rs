@@ -281,11 +281,12 @@ impl Client {
         rows[0]["count(*)"].as_i64().unwrap()
     }
 
-    /// The keys (numbers) of the nearest entities to each vector, the nearest first.
+    /// The keys (numbers) of the nearest entities to each vector, by `L2`, `IP` or `COSINE`, the nearest first. The server
+    /// refuses another measure than the index has.
     pub async fn nearest(
         &mut self,
         name: &str,
-        field: &str,
+        (field, metric): (&str, &str),
         vectors: &[Vec<f32>],
         k: usize,
     ) -> Vec<Vec<i64>> {
@@ -302,7 +303,7 @@ impl Client {
             ("anns_field", field),
             ("topk", k_text.as_str()),
             ("params", "{}"),
-            ("metric_type", "L2"),
+            ("metric_type", metric),
             ("round_decimal", "-1"),
         ];
         let request = Search {

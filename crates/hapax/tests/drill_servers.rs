@@ -138,6 +138,38 @@ fn a_drill_on_mysql_makes_databases_and_removes_them() {
     asked(format!("DROP DATABASE {name}"));
 }
 
+/// What one round says whose worker stalls before its first commit and wakes up behind the last one of another.
+fn stalled(folder: &TempDir, planted: Option<&str>) -> serde_json::Value {
+    let ended = Command::new(env!("CARGO_BIN_EXE_hapax"))
+        .args(["drill", "p.yaml", "--seed", "8", "--round", "17", "--json", "--scratch", "scratch"])
+        .envs(planted.map(|mistake| ("HAPAX_PLANT", mistake)))
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    serde_json::from_slice(&ended.stdout).unwrap_or_else(|_| panic!("{ended:?}"))
+}
+
+#[test]
+fn a_stream_of_redis_shows_a_repeat_that_hashes_hide() {
+    let (url, name) = (hapax_conformance::server::redis(), format!("hapax_drilled_{}", std::process::id()));
+    let hashes = format!("redis: {{ url: '{url}', key: '{name}:{{id}}' }}");
+    let stream = format!("redis: {{ url: '{url}', key: {name}, write: stream }}");
+    for (sink, planted, repeated) in
+        [(&stream, None, 0), (&stream, Some("no-fence"), RECORDS), (&hashes, Some("no-fence"), 0)]
+    {
+        let folder = place(sink);
+        let file = folder.path().join("p.yaml");
+        let text = fs::read_to_string(&file).unwrap().replace("duplicates: drop", "duplicates: keep");
+        fs::write(&file, text).unwrap();
+        let row = stalled(&folder, planted);
+        assert_eq!(row["duplicated"], repeated, "{sink}, {planted:?}: {row:#}");
+        assert_eq!(row["kept"], planted.is_none(), "{sink}, {planted:?}: {row:#}");
+        if let Some(finding) = row["findings"].get(0) {
+            assert!(finding["schedule"].to_string().contains("stalled at position-read:1"), "{row:#}");
+        }
+    }
+}
+
 #[test]
 fn a_drill_on_kafka_makes_topics_and_removes_them() {
     let scene = scene::Scene::new();

@@ -8,10 +8,19 @@
     clippy::unwrap_used
 )]
 
+#[path = "kafka/amid.rs"]
+mod amid;
 #[path = "kafka/beside.rs"]
 mod beside;
+#[path = "kafka/flow.rs"]
+mod flow;
 #[path = "kafka/group.rs"]
 mod group;
+#[path = "kafka/lost.rs"]
+mod lost;
+mod queue_kit;
+#[path = "kafka/restarted.rs"]
+mod restarted;
 #[path = "../../../connectors/kafka/tests/scene/mod.rs"]
 mod scene;
 #[path = "kafka/within.rs"]
@@ -21,39 +30,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use queue_kit::Own;
 use rdkafka::Message;
 use rdkafka::producer::Producer;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use scene::{PATIENCE, Scene, send, until};
 use tempfile::TempDir;
 use tokio_postgres::{Config, NoTls, SimpleQueryMessage};
-
-/// A broker of the test's own, which may be stopped.
-struct Broker(TempDir);
-
-impl Broker {
-    fn start() -> Self {
-        let broker = Self(tempfile::tempdir().unwrap());
-        broker.say("start");
-        broker
-    }
-
-    fn say(&self, what: &str) {
-        let output =
-            Command::new(root().join("services/kafka")).arg(what).arg(self.0.path()).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    fn address(&self) -> String {
-        std::fs::read_to_string(self.0.path().join("url")).unwrap().trim().to_owned()
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        self.say("stop");
-    }
-}
 
 /// A database that is dropped at the end of the test.
 struct Database(String);
@@ -206,13 +189,13 @@ const COUNT: &str = "SELECT count(*) FROM orders_from_kafka";
 
 #[test]
 fn the_example_runs_killed_and_with_the_broker_restarted() {
-    let (broker, database) = (Broker::start(), Database::new("example"));
-    let scene = Scene::at(broker.address());
+    let (broker, database) = (Own::start("kafka"), Database::new("example"));
+    let scene = Scene::at(broker.url());
     let topic = "orders";
     scene.make(topic, 3, &[]);
     order(&scene, topic, 3, 0..30_000);
     let file = "examples/kafka-to-postgres.yaml";
-    let variables = [("KAFKA_BROKERS", broker.address()), ("TARGET_URL", database.url())];
+    let variables = [("KAFKA_BROKERS", broker.url()), ("TARGET_URL", database.url())];
     done(&["validate", file], &variables);
     let plan = done(&["plan", file], &variables);
     assert!(plan.contains("exactly-once"), "{plan}");

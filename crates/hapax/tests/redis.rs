@@ -10,6 +10,12 @@
     clippy::unwrap_used
 )]
 
+#[path = "redis/flow.rs"]
+mod flow;
+mod queue_kit;
+#[path = "redis/restarted.rs"]
+mod restarted;
+
 use std::fs;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -11,7 +11,9 @@
     clippy::unwrap_used
 )]
 
+mod changes;
 mod killed;
+mod made;
 mod nearest;
 #[path = "../queue_kit/mod.rs"]
 mod queue_kit;
