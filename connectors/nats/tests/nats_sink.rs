@@ -155,7 +155,7 @@ async fn an_acknowledgement_that_is_lost_doubles_nothing() {
             let keys = json!({ "once": once, "url": through });
             let keeper = Memory::default();
             let run = moved(&scene, &keeper, keys);
-            let summary = tokio::time::timeout(Duration::from_secs(60), run).await.unwrap().unwrap();
+            let summary = tokio::time::timeout(Duration::from_secs(120), run).await.unwrap().unwrap();
             assert_eq!(proxy.happened(), 1, "{once}, {failure:?}: nothing was lost");
             assert_eq!(summary.totals.moved, 800, "{once}, {failure:?}");
             assert_eq!(arrived(&scene).await, (0..800).collect::<Vec<_>>(), "{once}, {failure:?}");

@@ -195,7 +195,7 @@ async fn a_line_that_breaks_loses_nothing_and_the_ids_tell_repeats() {
         let keeper = Memory::default();
         let sink = Sink::Kept(Kept { target, keeper: Arc::new(keeper.clone()) });
         let run = moved_to(source, sink, Duplicates::Keep, Until::End, Stop::default());
-        let ended = tokio::time::timeout(Duration::from_secs(60), run).await.unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(120), run).await.unwrap();
         if in_doubt == "hold" {
             // What may have been sent is known by its place, and a queue gives no place twice.
             assert!(format!("{:?}", ended.unwrap_err()).contains("PlacesMove"));

@@ -52,9 +52,9 @@ fn drill(folder: &TempDir, kills: &str) -> Child {
 }
 
 fn wait_for(what: &str, mut is_true: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = Instant::now() + Duration::from_secs(120);
     while !is_true() {
-        assert!(Instant::now() < until, "{what} did not come in a minute");
+        assert!(Instant::now() < until, "{what} did not come in two minutes");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -71,7 +71,10 @@ fn drilled(folder: &TempDir, scratches: impl Fn() -> Vec<String>) {
     let said = String::from_utf8_lossy(&ended.stdout);
     assert_eq!(ended.status.code(), Some(0), "{said}{}", String::from_utf8_lossy(&ended.stderr));
     assert!(said.contains("\"lost\": 0") && said.contains("\"kept\": true"), "{said}");
-    assert_eq!(scratches(), Vec::<String>::new(), "what the first drill left were {left:?}");
+    // A broker says of a topic that it is there for a moment after it was deleted.
+    wait_for(&format!("the end of all scratches, also of what the first drill left, {left:?},"), || {
+        scratches().is_empty()
+    });
     assert_eq!(fs::read_dir(folder.path().join("scratch")).unwrap().count(), 0);
 }
 

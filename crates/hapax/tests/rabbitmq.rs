@@ -171,7 +171,7 @@ fn a_run_that_stalls_and_wakes_up_late_is_fenced() {
         variables: vec![("RABBITMQ_URL", format!("{url}?heartbeat=1")), ("TARGET_URL", database.url())],
     };
     let first = hapax.stopped_at("commit-after:2");
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(120);
     while database.count("SELECT count(*) FROM orders") < 3000 {
         assert!(std::time::Instant::now() < until, "what the stalled run holds does not come back");
         hapax.moved();

@@ -10,6 +10,12 @@
     clippy::unwrap_used
 )]
 
+#[path = "redis/flow.rs"]
+mod flow;
+mod queue_kit;
+#[path = "redis/restarted.rs"]
+mod restarted;
+
 use std::fs;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -191,7 +197,7 @@ fn a_run_that_goes_on_is_stopped_gracefully() {
     case.pipeline("", "", "follow: true\ncommit: { interval_ms: 50 }\n");
     let mut child =
         case.command(&["run", "p.yaml"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = Instant::now() + Duration::from_secs(120);
     let mut moved = |count: usize| {
         while case.count("out:*") < count {
             if let Some(status) = child.try_wait().unwrap() {

@@ -70,11 +70,17 @@ impl Torn {
         )
     }
 
-    /// Whether it may have ended because a later producer has the name: what is queued is thrown away then, too.
+    /// Whether what was queued was thrown away, as it is with a transaction that is over.
+    pub(super) fn is_purged(&self) -> bool {
+        use RDKafkaErrorCode as C;
+        matches!(self.0.rdkafka_error_code(), Some(C::PurgeQueue | C::PurgeInflight))
+    }
+
+    /// Whether it may have ended because a later producer has the name.
     pub(super) fn is_lost_to_another(&self) -> bool {
         use RDKafkaErrorCode as C;
         let code = self.0.rdkafka_error_code();
-        self.is_fenced() || matches!(code, Some(C::PurgeQueue | C::PurgeInflight | C::State | C::Fatal))
+        self.is_fenced() || self.is_purged() || matches!(code, Some(C::State | C::Fatal))
     }
 
     /// Whether a message is longer than the topic takes.

@@ -22,6 +22,10 @@ use crate::codes;
 use crate::fault::{ClusterFault, WriteFault};
 use crate::source::Offsets;
 
+/// Why a producer is fenced though nobody has taken the lease over.
+const FENCED_ALONE: &str = "its time, transaction.timeout.ms, was over, or an earlier holder had taken its producer's name \
+     for a moment";
+
 /// Where this writer stands between two commits.
 enum Hold {
     /// Nothing is open.
@@ -83,8 +87,8 @@ impl SplitWriter {
         if let Ok(Some(fenced)) = self.superseded().await {
             return fenced;
         }
-        if torn.is_fenced() {
-            return self.lost("an earlier holder had taken its producer's name for a moment");
+        if torn.is_fenced() || torn.is_purged() {
+            return self.lost(FENCED_ALONE);
         }
         if torn.is_too_large() {
             let (split, topic) = (self.split.clone(), self.topic.config.topic.clone());

@@ -1,6 +1,7 @@
 //! One member of a consumer group. It only learns which partitions are its own: messages are read by consumers of their
 //! own, from the positions at the destination.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -20,6 +21,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::position::{Mark, partition_of, split_of};
+use super::publish::Board;
 use crate::client::{Cluster, Watch};
 use crate::fault::ClusterFault;
 
@@ -29,6 +31,12 @@ const RELEASE_MAX: Duration = Duration::from_secs(30);
 /// How long one look at the group takes, at most.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// How long the group waits for the last offset of a partition to be published, before another member gets it.
+const PUBLISH_MAX: Duration = Duration::from_secs(2);
+
+/// How long the end of a member waits for its last offsets to be published.
+const LAST_MAX: Duration = Duration::from_secs(5);
+
 /// A member that joins when it is first asked.
 pub(super) struct Member {
     name: String,
@@ -37,12 +45,14 @@ pub(super) struct Member {
     joined: tokio::sync::Mutex<Option<Joined>>,
     consumer: Mutex<Option<Arc<BaseConsumer<Seat>>>>,
     release: Mutex<Option<Sender<SplitId>>>,
+    board: Arc<Board>,
 }
 
 struct Joined {
     shifts: UnboundedReceiver<Result<Shift, SourceError>>,
     over: Arc<AtomicBool>,
     polling: std::thread::JoinHandle<()>,
+    publishing: std::thread::JoinHandle<()>,
 }
 
 /// What the group tells the member.
@@ -51,6 +61,7 @@ pub(super) struct Seat {
     tell: UnboundedSender<Result<Shift, SourceError>>,
     released: Mutex<Receiver<SplitId>>,
     over: Arc<AtomicBool>,
+    board: Arc<Board>,
 }
 
 fn splits(list: &TopicPartitionList) -> Vec<SplitId> {
@@ -92,10 +103,12 @@ impl ConsumerContext for Seat {
         {
             let asked = splits(list);
             if consumer.assignment_lost() {
+                self.board.give_up(&asked, Duration::ZERO);
                 self.say(Shift::Lost(asked));
             } else {
                 self.say(Shift::AskedBack(asked.clone()));
-                self.wait_for(asked);
+                self.wait_for(asked.clone());
+                self.board.give_up(&asked, PUBLISH_MAX);
             }
         }
     }
@@ -104,7 +117,9 @@ impl ConsumerContext for Seat {
         if let Rebalance::Assign(list) = rebalance {
             // What this consumer would read is read elsewhere. One that cannot be paused is not listened to either.
             let _ = consumer.pause(list);
-            let given = splits(list).into_iter().map(|id| Split { id, source_bytes: None });
+            let given = splits(list);
+            self.board.given(&given);
+            let given = given.into_iter().map(|id| Split { id, source_bytes: None });
             self.say(Shift::Given(given.collect()));
         }
     }
@@ -119,6 +134,7 @@ impl Member {
             joined: tokio::sync::Mutex::new(None),
             consumer: Mutex::new(None),
             release: Mutex::new(None),
+            board: Arc::default(),
         }
     }
 
@@ -131,6 +147,7 @@ impl Member {
             tell: tell.clone(),
             released: Mutex::new(released),
             over: Arc::clone(&over),
+            board: Arc::clone(&self.board),
         };
         let settings = [
             ("group.id", self.name.as_str()),
@@ -146,6 +163,8 @@ impl Member {
         let consumer = Arc::new(consumer);
         *self.consumer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&consumer));
         *self.release.lock().unwrap_or_else(PoisonError::into_inner) = Some(release);
+        let (board, speaker) = (Arc::clone(&self.board), Arc::clone(&consumer));
+        let publishing = move || board.serve(|offsets| published(&speaker, offsets));
         let (cluster, ended) = (self.cluster.clone(), Arc::clone(&over));
         let polling = move || {
             while !ended.load(Ordering::Relaxed) {
@@ -158,26 +177,40 @@ impl Member {
                 }
             }
         };
-        let thread = std::thread::Builder::new().name("hapax-kafka-group".to_owned()).spawn(polling);
-        let polling = thread.map_err(|_| failed(KafkaError::Canceled))?;
-        Ok(Joined { shifts, over, polling })
+        let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+        let begun = thread("hapax-kafka-group")
+            .spawn(polling)
+            .and_then(|polling| Ok((polling, thread("hapax-kafka-publish").spawn(publishing)?)));
+        match begun {
+            Ok((polling, publishing)) => Ok(Joined { shifts, over, polling, publishing }),
+            Err(_) => {
+                over.store(true, Ordering::Relaxed);
+                Err(failed(KafkaError::Canceled))
+            }
+        }
     }
 
     /// Publishes an offset for people's lag tools. Nothing is lost where it fails.
-    pub(super) fn publish(&self, topic: &str, partition: i32, offset: i64) {
-        let consumer = self.consumer.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut list = TopicPartitionList::new();
-        if let Some(consumer) = consumer
-            && list.add_partition_offset(topic, partition, Offset::Offset(offset)).is_ok()
-        {
-            let _ = consumer.commit(&list, CommitMode::Async);
-        }
+    pub(super) fn publish(&self, split: &SplitId, offset: i64) {
+        self.board.publish(split, offset);
     }
 
     /// Whether this process is a member now.
     pub(super) fn is_joined(&self) -> bool {
         self.consumer.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
+}
+
+/// Publishes offsets, and waits for the group to take them.
+fn published(consumer: &BaseConsumer<Seat>, offsets: &BTreeMap<SplitId, i64>) -> bool {
+    let mut list = TopicPartitionList::new();
+    for (split, offset) in offsets {
+        if let Some((topic, partition)) = partition_of(split) {
+            // An offset that there cannot be is none that anybody waits for.
+            let _ = list.add_partition_offset(topic, partition, Offset::Offset(*offset));
+        }
+    }
+    consumer.commit(&list, CommitMode::Sync).is_ok()
 }
 
 /// Offsets that a sink publishes to the group, in its own transactions.
@@ -253,10 +286,15 @@ impl Group for Member {
         Box::pin(async move {
             let Some(joined) = self.joined.lock().await.take() else { return Ok(()) };
             joined.over.store(true, Ordering::Relaxed);
+            self.board.close();
             let consumer = self.consumer.lock().unwrap_or_else(PoisonError::into_inner).take();
             // Closing it tells the others at once. It waits for an answer, and the last who has it closes it.
             let closing = self.cluster.ask("leaving the group", move || {
                 let _ = joined.polling.join();
+                let until = Instant::now() + LAST_MAX;
+                while !joined.publishing.is_finished() && Instant::now() < until {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
                 drop(consumer);
                 Ok(())
             });

@@ -7,6 +7,7 @@ mod group;
 mod letter;
 mod plan;
 mod position;
+mod publish;
 mod reader;
 mod registry;
 

@@ -88,6 +88,10 @@ impl Reader {
         let consumer = Arc::new(consumer);
         let member = member.filter(|member| member.is_joined());
         // The last offset that it publishes is sent as it closes.
+        if let (true, Some(mark), Some(member)) = (plan.publishes, &entry.mark, &member) {
+            // Whoever had the partition before may have died, or have been refused, before it could say so.
+            member.publish(&entry.split, mark.next);
+        }
         let publishes = plan.publishes && member.is_none();
         let consumer = if publishes { Aside::waited_for(consumer) } else { Aside::new(consumer) };
         Ok(Self {
@@ -314,7 +318,7 @@ impl SplitReader for Reader {
     fn acknowledge(&mut self, through: Durable<Position>) -> Fut<'_, (), SourceError> {
         let published = self.plan.publishes.then(|| Mark::decode(through.get())).flatten();
         if let (Some(mark), Some(member)) = (&published, &self.member) {
-            member.publish(&self.topic, self.partition, mark.next);
+            member.publish(&self.split, mark.next);
         } else if let (Some(mark), Some(consumer)) = (published, self.consumer.get()) {
             let mut list = TopicPartitionList::new();
             // For people's tools only: nothing is lost where it fails.

@@ -1,6 +1,8 @@
 //! Topics of a test's own on the real broker, written and read by the client library alone.
 #![allow(dead_code)]
 
+pub mod relay;
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,7 +16,10 @@ use rdkafka::message::{Header, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long something may take that brokers and runs do in their own time.
+const LIMIT: Duration = Duration::from_secs(90);
 
 /// Topics that are deleted at the end. They never meet those of another test.
 pub struct Scene {
@@ -37,7 +42,7 @@ fn admin(brokers: &str) -> AdminClient<DefaultClientContext> {
 pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "{what}: not after {PATIENCE:?}");
+        assert!(start.elapsed() < LIMIT, "{what}: not after {LIMIT:?}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -125,16 +130,42 @@ impl Scene {
 
     /// The offset that a group has published for a partition.
     pub fn published(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
-        let mut list = TopicPartitionList::new();
-        list.add_partition(topic, partition);
         // A transaction that is being ended holds the answer back for a moment, and one that a killed run left open until
         // its time is over: of that one nothing is committed.
-        let stable = self.consumer_of(group, "read_committed");
-        let committed =
-            stable.committed_offsets(list.clone(), Duration::from_secs(10)).unwrap_or_else(|_| {
-                self.consumer_of(group, "read_uncommitted").committed_offsets(list, PATIENCE).unwrap()
-            });
-        committed.elements()[0].offset().to_raw().filter(|offset| *offset >= 0)
+        self.committed(group, (topic, partition), "read_committed", Duration::from_secs(10))
+            .unwrap_or_else(|_| self.published_so_far(group, topic, partition))
+    }
+
+    /// The same, without waiting for transactions that are open or being ended.
+    pub fn published_so_far(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
+        let start = Instant::now();
+        loop {
+            match self.committed(group, (topic, partition), "read_uncommitted", PATIENCE) {
+                Ok(published) => return published,
+                // A broker that is busy may not know for a moment that the group is its own.
+                Err(error) => assert!(start.elapsed() < LIMIT, "{error}"),
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn committed(
+        &self,
+        group: &str,
+        (topic, partition): (&str, i32),
+        isolation: &str,
+        patience: Duration,
+    ) -> Result<Option<i64>, KafkaError> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, partition);
+        let committed = self.consumer_of(group, isolation).committed_offsets(list, patience)?;
+        Ok(committed.elements()[0].offset().to_raw().filter(|offset| *offset >= 0))
+    }
+
+    /// What a group is doing, in Kafka's words.
+    pub fn group_state(&self, group: &str) -> String {
+        let groups = self.consumer("read_committed").fetch_group_list(Some(group), PATIENCE).unwrap();
+        groups.groups().first().map(|group| group.state().to_owned()).unwrap_or_default()
     }
 
     fn consumer_of(&self, group: &str, isolation: &str) -> BaseConsumer {
@@ -149,8 +180,24 @@ impl Scene {
             .unwrap()
     }
 
+    /// How many members a group has.
+    pub fn members(&self, group: &str) -> usize {
+        let groups = self.consumer("read_committed").fetch_group_list(Some(group), PATIENCE).unwrap();
+        groups.groups().iter().map(|group| group.members().len()).sum()
+    }
+
     pub fn watermarks(&self, topic: &str, partition: i32) -> (i64, i64) {
         self.consumer("read_uncommitted").fetch_watermarks(topic, partition, PATIENCE).unwrap()
+    }
+
+    /// Whether every transaction that has written to a topic is over.
+    pub fn is_decided(&self, topic: &str) -> bool {
+        let consumer = self.consumer("read_committed");
+        let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).unwrap();
+        metadata.topics()[0].partitions().iter().all(|partition| {
+            let stable = consumer.fetch_watermarks(topic, partition.id(), PATIENCE).unwrap().1;
+            stable == self.watermarks(topic, partition.id()).1
+        })
     }
 
     pub fn exists(&self, topic: &str) -> bool {
@@ -163,6 +210,22 @@ impl Scene {
         let metadata = self.consumer("read_committed").fetch_metadata(None, PATIENCE).unwrap();
         let names = metadata.topics().iter().map(|topic| topic.name().to_owned());
         names.filter(|name| name.starts_with(prefix)).collect()
+    }
+
+    /// What a reader sees of a topic once all of its transactions have their ends in it: the brokers write them a moment
+    /// after a commit is answered.
+    pub fn settled(&self, topic: &str) -> Vec<OwnedMessage> {
+        until("the ends of all transactions", || self.is_settled(topic));
+        self.messages(topic)
+    }
+
+    /// Whether a topic holds the end of each of its transactions.
+    pub fn is_settled(&self, topic: &str) -> bool {
+        let (all, committed) = (self.consumer("read_uncommitted"), self.consumer("read_committed"));
+        let metadata = all.fetch_metadata(Some(topic), PATIENCE).unwrap();
+        let partitions: Vec<i32> = metadata.topics()[0].partitions().iter().map(|p| p.id()).collect();
+        let end = |of: &BaseConsumer, partition| of.fetch_watermarks(topic, partition, PATIENCE).unwrap().1;
+        partitions.iter().all(|partition| end(&committed, *partition) == end(&all, *partition))
     }
 
     /// What a reader sees of a topic now.
@@ -183,12 +246,14 @@ impl Scene {
         }
         consumer.assign(&list).unwrap();
         let (mut messages, start) = (Vec::new(), Instant::now());
+        let mut last = None;
         while !open.is_empty() {
-            assert!(start.elapsed() < PATIENCE, "{topic} has no end");
+            assert!(start.elapsed() < PATIENCE, "{topic} has no end: {last:?}");
             match consumer.poll(Duration::from_millis(100)) {
                 Some(Ok(message)) => messages.push(message.detach()),
                 Some(Err(KafkaError::PartitionEOF(partition))) => open.retain(|p| *p != partition),
-                Some(Err(error)) => panic!("{error}"),
+                // A topic that was made just now is not known everywhere, and a busy broker is away for a moment.
+                Some(Err(error)) => last = Some(error),
                 None => {}
             }
         }

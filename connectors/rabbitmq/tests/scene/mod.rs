@@ -137,12 +137,12 @@ impl Scene {
         let full = self.name(name);
         // A consumer that goes is gone a moment before what it held is back.
         let mut empty = 0;
-        for _ in 0..2000 {
+        for _ in 0..12_000 {
             let declared = self.channel.queue_declare(full.as_str().into(), passive, FieldTable::default());
             let declared = declared.await.unwrap();
             let count = u64::from(declared.message_count());
             empty = if declared.consumer_count() == 0 { empty + 1 } else { 0 };
-            if empty > 0 && (count > 0 || empty > 60) {
+            if empty > 0 && (count > 0 || empty > 160) {
                 return count;
             }
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;

@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod broker;
+pub mod flow;
 pub mod jetstream;
 
 use std::path::{Path, PathBuf};
@@ -32,6 +33,42 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// A server of the test's own, which may be stopped. It keeps what it has, and its port.
+pub struct Own {
+    service: &'static str,
+    folder: tempfile::TempDir,
+}
+
+impl Own {
+    pub fn start(service: &'static str) -> Self {
+        let own = Self { service, folder: tempfile::tempdir().unwrap() };
+        own.say("start");
+        own
+    }
+
+    /// `start` or `stop`.
+    pub fn say(&self, what: &str) {
+        let script = root().join("services").join(self.service);
+        let output = Command::new(script).arg(what).arg(self.folder()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    pub fn url(&self) -> String {
+        std::fs::read_to_string(self.folder().join("url")).unwrap().trim().to_owned()
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let script = root().join("services").join(self.service);
+        let _ = Command::new(script).arg("stop").arg(self.folder()).output();
+    }
 }
 
 /// A pipeline file and what its references stand for.
@@ -82,12 +119,24 @@ impl Hapax {
     }
 
     pub fn start(&self) -> Running {
-        let log =
-            std::fs::File::options().create(true).append(true).open(self.folder.join("stderr.log")).unwrap();
+        self.start_with(&[])
+    }
+
+    /// Starts a run that gets no further than a crash point, at which it is killed.
+    pub fn start_until(&self, point: &str) -> Running {
+        self.start_with(&[("HAPAX_CRASH", point)])
+    }
+
+    /// Starts a run, with these variables beside the others.
+    pub fn start_with(&self, variables: &[(&str, &str)]) -> Running {
+        let file = |name: &str| {
+            std::fs::File::options().create(true).append(true).open(self.folder.join(name)).unwrap()
+        };
         let child = self
             .command(&["run", self.file.to_str().unwrap()])
-            .stdout(Stdio::null())
-            .stderr(log)
+            .envs(variables.iter().copied())
+            .stdout(file("stdout.log"))
+            .stderr(file("stderr.log"))
             .spawn()
             .unwrap();
         Running(child)
@@ -106,17 +155,14 @@ impl Hapax {
 
     /// Starts a run that stops itself at a crash point, and returns once it did.
     pub fn stopped_at(&self, point: &str) -> Running {
-        let mut command = self.command(&["run", self.file.to_str().unwrap()]);
-        let child =
-            command.env("HAPAX_CRASH", format!("{point}=stop")).stderr(Stdio::null()).stdout(Stdio::null());
-        let running = Running(child.spawn().unwrap());
-        let until = Instant::now() + LIMIT;
-        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
-        while waitid(WaitId::Pid(Pid::from_child(&running.0)), options).unwrap().is_none() {
-            assert!(Instant::now() < until, "it does not stop at {point}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let running = self.start_with(&[("HAPAX_CRASH", &format!("{point}=stop"))]);
+        running.stands_still();
         running
+    }
+
+    /// What runs have said at their ends.
+    pub fn output(&self) -> String {
+        std::fs::read_to_string(self.folder.join("stdout.log")).unwrap_or_default()
     }
 
     pub fn log(&self) -> String {
@@ -167,6 +213,16 @@ impl Running {
             assert!(self.0.try_wait().unwrap().is_none(), "it ended before {what}");
             assert!(Instant::now() < until, "{what} does not come");
             std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits until it has stopped itself at a crash point.
+    pub fn stands_still(&self) {
+        let until = Instant::now() + LIMIT;
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+        while waitid(WaitId::Pid(Pid::from_child(&self.0)), options).unwrap().is_none() {
+            assert!(Instant::now() < until, "it does not stop itself");
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 
