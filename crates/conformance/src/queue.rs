@@ -392,7 +392,7 @@ async fn a_slow_destination_leaves_the_rest_in_the_queue(subject: &impl Subject)
         }
     };
     let both = futures::future::join(run, looking);
-    let (summary, ()) = tokio::time::timeout(PATIENCE * 2, both).await.expect("it does not go on");
+    let (summary, ()) = tokio::time::timeout(PATIENCE, both).await.expect("it does not go on");
     assert_eq!(summary.unwrap().totals.moved, MESSAGES);
     assert_eq!(sorted(&memory.batches()), (0..1_200).collect::<Vec<_>>());
     assert_eq!(subject.holds("slow").await, 0);
