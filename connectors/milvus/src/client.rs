@@ -95,11 +95,11 @@ impl Address {
         }
         if secure {
             let tls = |reason: String| ServerFault::Tls { place: place.clone(), reason };
-            let mut config = ClientTlsConfig::new().with_native_roots();
             let files = Tls { ca: ca.map(Path::to_owned), ..Tls::default() };
-            if let Some(pem) = Tls::read(Some(&files), true).map_err(|error| tls(error.to_string()))?.ca {
-                config = config.ca_certificate(Certificate::from_pem(pem));
-            }
+            let config = match Tls::read(Some(&files), true).map_err(|error| tls(error.to_string()))?.ca {
+                Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),
+                None => ClientTlsConfig::new().with_native_roots(),
+            };
             endpoint = endpoint.tls_config(config).map_err(|error| tls(told(&error)))?;
         }
         let secret = token.map(|token| STANDARD.encode(token).parse());

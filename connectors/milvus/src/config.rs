@@ -17,7 +17,7 @@ pub struct SourceConfig {
     /// What lets in: an API key, or `user:password`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
-    /// A file of certificates (PEM) that sign the server's, beside those the system trusts.
+    /// A file of certificates (PEM) that sign the server's, instead of those the system trusts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
     /// The database; `default` unless given.
@@ -45,7 +45,7 @@ pub struct SinkConfig {
     /// What lets in: an API key, or `user:password`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
-    /// A file of certificates (PEM) that sign the server's, beside those the system trusts.
+    /// A file of certificates (PEM) that sign the server's, instead of those the system trusts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
     /// The database; `default` unless given.
