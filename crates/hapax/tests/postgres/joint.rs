@@ -151,20 +151,26 @@ fn killed_at_any_moment_and_started_twice_each_row_arrives_once_with_its_mark() 
     let case = Case::new("joint_moments", "commit: { records: 10 }\n");
     let began = Instant::now();
     case.complete("a run without any kill");
-    let usual = began.elapsed();
+    let mut usual = began.elapsed();
     let wanted: u32 = std::env::var("HAPAX_KILLS").map_or(30, |kills| kills.parse().unwrap());
     let (mut kills, mut fenced, mut round) = (0, 0, 0_u32);
     while kills < wanted {
         round += 1;
-        if case.database.number(WAITING) == 0 {
+        let is_whole = case.database.number(WAITING) == 0;
+        if is_whole {
             case.again();
         }
         let (mut first, mut second) =
             (case.command("").spawn().unwrap(), (round % 2 == 0).then(|| case.command("").spawn().unwrap()));
-        std::thread::sleep(usual.mul_f64(f64::from(round * 37 % 100) / 100.0));
+        let moment = usual.mul_f64(f64::from(round * 37 % 100) / 100.0);
+        std::thread::sleep(moment);
         first.kill().unwrap();
         let end = ended(first);
         kills += u32::from(end.1 == Some(9));
+        if is_whole && second.is_none() && end.0 == Some(0) {
+            // The calm run may have been a slow one: then nearly every kill would come too late.
+            usual = usual.min(moment);
+        }
         case.whole("killed");
         if let Some(second) = second.take() {
             let end = ended(second);
