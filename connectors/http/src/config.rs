@@ -65,7 +65,7 @@ pub struct SinkConfig {
     /// Whether the host may be at a private, loopback or link-local address.
     #[serde(default)]
     pub allow_private: bool,
-    /// Files of certificates (PEM): of authorities that are believed beside those of the system, and Hapax's own.
+    /// Files of certificates (PEM): of authorities that are believed instead of those of the system, and Hapax's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
     /// What references in the section stand for: nobody is shown it. Hapax itself sets it.
@@ -311,7 +311,7 @@ pub struct SourceConfig {
     /// Whether the host may be at a private, loopback or link-local address.
     #[serde(default)]
     pub allow_private: bool,
-    /// Files of certificates (PEM): of authorities that are believed beside those of the system, and Hapax's own.
+    /// Files of certificates (PEM): of authorities that are believed instead of those of the system, and Hapax's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
     /// What references in the section stand for: nobody is shown it. Hapax itself sets it.

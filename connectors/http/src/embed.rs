@@ -69,7 +69,7 @@ pub struct EmbedConfig {
     /// Whether the endpoint may be at a private address: this machine, or a network of one's own.
     #[serde(default)]
     pub allow_private: bool,
-    /// Files of certificates (PEM): of authorities that are believed beside those of the system, and Hapax's own.
+    /// Files of certificates (PEM): of authorities that are believed instead of those of the system, and Hapax's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
     /// What references in the section stand for: nobody is shown it. Hapax itself sets it.

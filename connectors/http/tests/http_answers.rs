@@ -42,7 +42,7 @@ async fn of_a_key_whose_newest_is_refused_the_one_before_is_sent() {
         ("/orders", "POST", json!({ "idempotent": true, "batch": { "records": 5 } })),
     ] {
         let api = Api::start();
-        api.state().unfit = Some("bad".to_owned());
+        api.state().refuses.push((400, "bad".to_owned()));
         api.state().upserts = true;
         let (_, mut sender) = ready(section(&api, path, method, &more)).await;
         let sent = send(&mut sender, &records).await.unwrap();
@@ -115,6 +115,44 @@ async fn a_probe_is_proof_only_of_what_a_post_added() {
     assert!(target.readers().unwrap().contains("each identity is sent once"));
     let bare = open(section(&api, "/o", "POST", &json!({}))).await.unwrap();
     assert!(!bare.readers().unwrap().contains("each identity"));
+}
+
+#[tokio::test]
+async fn a_refusal_after_a_lost_answer_says_that_an_effect_may_be_there() {
+    let refused = || Failure::Status(400, None);
+    for (path, method, more, lost, rows) in [
+        ("/orders/{id}", "PUT", json!({}), vec![Failure::AnswerLost, refused()], vec![0]),
+        ("/orders/{id}", "PUT", json!({}), vec![Failure::StatusAfter(502), refused()], vec![0]),
+        (
+            "/orders",
+            "POST",
+            json!({ "idempotency": { "window": "1h" } }),
+            vec![Failure::AnswerLost, refused()],
+            vec![0],
+        ),
+        // An array, and then its second record by itself.
+        (
+            "/orders",
+            "POST",
+            json!({ "idempotent": true, "batch": { "records": 3 } }),
+            vec![Failure::AnswerLost, refused(), Failure::Twice, refused()],
+            vec![1],
+        ),
+    ] {
+        let api = Api::start();
+        let said = format!("{method} {more}");
+        let (_, mut sender) =
+            ready(section(&api, path, method, &scene::with(more, &json!({ "concurrency": 1 })))).await;
+        api.fail(lost);
+        let sent = send(&mut sender, &numbered(0..3)).await.unwrap();
+        assert_eq!(sent.refused.iter().map(|one| one.row).collect::<Vec<_>>(), rows, "{said}");
+        assert!(sent.refused[0].reason.contains("as the test asked"), "{said}: {sent:?}");
+        assert!(sent.refused[0].reason.contains("may have taken effect"), "{said}: {sent:?}");
+        // Where nothing was lost nothing is said of it.
+        api.fail([refused(), refused()].into_iter().take(if rows == [1] { 2 } else { 1 }));
+        let sent = send(&mut sender, &numbered(5..6)).await.unwrap();
+        assert!(!sent.refused[0].reason.contains("may have taken effect"), "{said}: {sent:?}");
+    }
 }
 
 #[tokio::test]

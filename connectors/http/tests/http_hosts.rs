@@ -28,7 +28,7 @@ async fn nothing_goes_to_a_private_address_unless_the_file_says_so() {
     let port = api.port();
     for host in ["127.0.0.1", "[::1]", "localhost", "0x7f.1", "[::ffff:127.0.0.1]"] {
         let section =
-            json!({ "url": format!("http://{host}:{port}/o/{{id}}"), "method": "PUT", "timeout": "2s" });
+            json!({ "url": format!("http://{host}:{port}/o/{{id}}"), "method": "PUT", "timeout": "20s" });
         let error = fails(section, &["id"]).await.unwrap();
         assert_eq!(kind(&error), (SinkErrorKind::Stop, codes::PRIVATE_ADDRESS), "{host}: {error}");
     }
@@ -45,7 +45,7 @@ async fn not_even_a_connection_is_made_to_a_private_address() {
     listener.set_nonblocking(true).unwrap();
     let port = listener.local_addr().unwrap().port();
     let url = format!("http://localhost:{port}/o/{{id}}");
-    let target = scene::open(json!({ "url": url, "method": "PUT", "timeout": "2s" })).await.unwrap();
+    let target = scene::open(json!({ "url": url, "method": "PUT", "timeout": "20s" })).await.unwrap();
     let error = target.sender(&SplitId::new("s")).await.err().unwrap();
     assert_eq!(kind(&error), (SinkErrorKind::Stop, codes::PRIVATE_ADDRESS), "{error}");
     assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
@@ -96,7 +96,7 @@ async fn a_host_that_is_away_or_speaks_no_tls_is_an_error_of_its_own() {
     assert_eq!(kind(&error), (SinkErrorKind::Unavailable, codes::GONE), "{error}");
     let error = fails(gone, &["id"]).await.unwrap();
     assert_eq!(kind(&error), (SinkErrorKind::Unavailable, codes::GONE), "{error}");
-    let nowhere = json!({ "url": "http://no-such-host.invalid/o/{id}", "method": "PUT", "timeout": "5s" });
+    let nowhere = json!({ "url": "http://no-such-host.invalid/o/{id}", "method": "PUT", "timeout": "20s" });
     let error = fails(nowhere, &["id"]).await.unwrap();
     assert_eq!(kind(&error), (SinkErrorKind::Unavailable, codes::GONE), "{error}");
 }
@@ -112,10 +112,10 @@ async fn credentials_are_sent_and_never_shown() {
         let (_, mut sender) = ready(section(&api, "/o/{id}", "PUT", &json!({ "auth": auth }))).await;
         send(&mut sender, &numbered(0..1)).await.unwrap();
         // An API that sends back what it was sent.
-        api.state().unfit = Some("name".to_owned());
+        api.state().refuses = vec![(400, "name".to_owned())];
         let sent = send(&mut sender, &numbered(0..1)).await.unwrap();
         assert!(!format!("{sent:?}").contains(secret));
-        api.state().unfit = None;
+        api.state().refuses.clear();
         api.state().authorization = Some("Bearer other".to_owned());
         let error = send(&mut sender, &numbered(0..1)).await.unwrap_err();
         assert_eq!(kind(&error), (SinkErrorKind::Stop, codes::WRONG_CREDENTIALS));

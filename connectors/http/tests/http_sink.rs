@@ -43,7 +43,7 @@ impl ByKey {
 impl keyed::Scene for ByKey {
     async fn open(&self, name: &str) -> Sink {
         self.api.state().guarded = self.guard == Guard::Version;
-        self.api.state().unfit = Some("unfit".to_owned());
+        self.api.state().refuses = vec![(400, "unfit".to_owned())];
         self.api.state().upserts = true;
         let section = match (self.bulk, self.guard) {
             (true, _) => {
@@ -245,7 +245,7 @@ async fn a_token_that_was_used_is_dropped_and_one_that_is_under_way_is_waited_fo
     let (target, mut sender) = ready(section(&api, "/orders", "POST", &more)).await;
     let expected = Window(3_600_000);
     assert!(
-        matches!(target.repeat(), Repeat::Dropped { window, under_way: Window(7_000), .. } if window == expected)
+        matches!(target.repeat(), Repeat::Dropped { window, under_way: Window(25_000), .. } if window == expected)
     );
     for _ in 0..3 {
         send(&mut sender, &numbered(0..5)).await.unwrap();
@@ -408,7 +408,7 @@ async fn bodies_headers_rates_and_compression_are_as_asked() {
 #[tokio::test]
 async fn of_a_refused_array_each_record_is_tried_alone() {
     let api = Api::start();
-    api.state().unfit = Some("name 7".to_owned());
+    api.state().refuses.push((400, "name 7".to_owned()));
     let more = json!({ "batch": { "records": 5 } });
     let (_, mut sender) = ready(section(&api, "/orders", "POST", &more)).await;
     let sent = send(&mut sender, &numbered(0..12)).await.unwrap();

@@ -32,7 +32,7 @@ const WIDE: ReadLimit = ReadLimit { records_max: 1 << 20, bytes_max: 1 << 26 };
 
 fn config(api: &Api, query: &str, more: &Value) -> SourceConfig {
     let section = json!({
-        "url": format!("{}/list{query}", api.url()), "records": "/data", "allow_private": true, "timeout": "2s",
+        "url": format!("{}/list{query}", api.url()), "records": "/data", "allow_private": true, "timeout": "20s",
         "schema": { "id": "int64", "text": "string" },
     });
     serde_json::from_value(with(section, more)).unwrap()
@@ -251,7 +251,7 @@ async fn a_page_that_never_comes_stops_the_run_and_one_that_is_forgotten_once_do
         });
         let source = open(by_time(small.port)).await;
         let read = rest(source.as_ref(), None);
-        let read = tokio::time::timeout(std::time::Duration::from_secs(20), read).await;
+        let read = tokio::time::timeout(std::time::Duration::from_secs(120), read).await;
         match (read.expect("it begins again for ever"), forgotten) {
             (Ok((ids, _)), 1) => assert_eq!(ids, [1, 1, 2]),
             (Err(error), u32::MAX) => {
@@ -288,7 +288,7 @@ async fn a_list_that_never_stays_as_it_is_comes_to_its_end() {
     let mut after = None;
     for _ in 0..2 {
         let read =
-            tokio::time::timeout(std::time::Duration::from_secs(20), rest(source.as_ref(), after.as_ref()));
+            tokio::time::timeout(std::time::Duration::from_secs(120), rest(source.as_ref(), after.as_ref()));
         let (mut ids, through) = read.await.expect("it begins again for ever").unwrap();
         // Begun again twice, and then each page at most twice.
         assert!(ids.len() <= 4 * every.len(), "{ids:?}");
@@ -302,7 +302,7 @@ async fn a_list_that_never_stays_as_it_is_comes_to_its_end() {
     let mut reader = reader(source.as_ref()).await;
     let batch = reader.read(ReadLimit { records_max: 2, bytes_max: 1 << 20 }).await.unwrap().unwrap();
     let read = rest(source.as_ref(), Some(&batch.through));
-    let read = tokio::time::timeout(std::time::Duration::from_secs(20), read);
+    let read = tokio::time::timeout(std::time::Duration::from_secs(120), read);
     let (mut ids, _) = read.await.expect("it begins again for ever").unwrap();
     ids.sort_unstable();
     ids.dedup();
@@ -329,6 +329,36 @@ async fn what_may_pass_is_asked_again() {
         assert_eq!(rest(source.as_ref(), None).await.unwrap().0.len(), 14, "{failure:?}");
         assert_eq!(api.planned(), 0);
     }
+}
+
+#[tokio::test]
+async fn pages_that_come_compressed_are_read_as_they_are() {
+    let api = Api::start();
+    listed(&api, 100);
+    for (query, paging) in pagings() {
+        let source = open(config(&api, query, &with(paging, &json!({ "immutable": true })))).await;
+        api.state().gzips = false;
+        let plain = rest(source.as_ref(), None).await.unwrap();
+        assert_eq!(plain.0.len(), 70, "{query}");
+        api.state().gzips = true;
+        assert_eq!(rest(source.as_ref(), None).await.unwrap(), plain, "{query}");
+        // What was read of a page that came compressed is found in one that does not, and the other way round.
+        let mut half = reader(source.as_ref()).await;
+        let few = ReadLimit { records_max: 12, ..WIDE };
+        let first = half.read(few).await.unwrap().unwrap();
+        api.state().gzips = false;
+        let (ids, _) = rest(source.as_ref(), Some(&first.through)).await.unwrap();
+        assert_eq!([ids_of(&first), ids].concat(), plain.0, "{query}");
+    }
+    let asked = |one: &hapax_conformance::http::Recorded| one.header("accept-encoding") == Some("gzip");
+    assert!(api.state().requests.iter().all(asked), "who takes gzip says so");
+    // One that cannot be unpacked is no page.
+    let damaged = Small::start(|_| answered(200, "Content-Encoding: gzip\r\n", "{\"data\": []}"));
+    let mut broken = config(&api, "", &json!({}));
+    broken.url = format!("http://127.0.0.1:{}/list", damaged.port);
+    let error = rest(open(broken).await.as_ref(), None).await.unwrap_err();
+    assert_eq!((error.kind, error.fault.code()), (SourceErrorKind::Unavailable, codes::GONE), "{error}");
+    assert!(error.to_string().contains("gzip"), "{error}");
 }
 
 #[tokio::test]

@@ -169,6 +169,7 @@ async fn what_was_taken_back_is_not_read_and_an_open_transaction_is_not_waited_f
         batches.iter().flat_map(|b| (0..b.records.num_rows()).map(|row| b.ordinals.of(row))).collect();
     assert_eq!(ordinals, [0, 1, 2, 3, 4, 12, 13, 14], "an ordinal is the offset");
     producer.commit_transaction(PATIENCE).unwrap();
+    scene.settled(&topic);
     // From the position the rest comes, and the record before it is looked at again.
     let position = batches.last().unwrap().through.clone();
     let mut reader = source.open(&split(&topic, 0), Some(&position)).await.unwrap();
@@ -332,9 +333,8 @@ async fn what_is_not_there_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_that_cannot_be_entered_is_named_without_secrets() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let mut away = config(&Scene::new(), serde_json::json!({ "topic": "t" }));
-    away.brokers = nobody;
+    away.brokers = "127.0.0.1:1".to_owned();
     let error = Kafka::open(away).await.err().unwrap();
     assert_eq!(
         (error.fault.code(), error.kind),
@@ -364,7 +364,7 @@ async fn members_of_a_group_share_the_partitions_and_hand_them_over() {
     let topic = scene.topic("t", 4, &[]);
     let settings = serde_json::json!({
         "topic": topic, "group": format!("{topic}-members"),
-        "options": { "session.timeout.ms": "6000", "heartbeat.interval.ms": "500" },
+        "options": { "heartbeat.interval.ms": "500" },
     });
     let mut fixed = settings.clone();
     fixed["partitions"] = serde_json::json!([1, 2]);
@@ -425,6 +425,7 @@ async fn markers_at_the_end_are_passed_so_that_nothing_seems_missing_once_they_a
     };
     transaction(0..5, true);
     transaction(100..103, false);
+    scene.settled(&topic);
     let source = open(&scene, serde_json::json!({ "topic": topic })).await.unwrap();
     let id = split(&topic, 0);
     let mut reader = source.open(&id, None).await.unwrap();

@@ -275,7 +275,7 @@ async fn a_quota_that_is_used_up_is_an_error_of_its_own_once_it_was_waited_for()
     let target = hapax_milvus::sink::open(serde_json::from_value(config).unwrap()).unwrap();
     let one = |id: i64| records(&[(Some(id), Some(vec![1.0, 2.0]), Some("a"))]);
     let mut writer = sender(&target, &shape(&one(0), &["id"])).await;
-    let (mut id, until) = (0, std::time::Instant::now() + std::time::Duration::from_secs(60));
+    let (mut id, until) = (0, std::time::Instant::now() + std::time::Duration::from_secs(180));
     // It denies nothing before it has first looked at its quotas.
     let error = loop {
         id += 1;

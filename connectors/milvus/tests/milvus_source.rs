@@ -211,7 +211,7 @@ async fn a_collection_that_is_being_loaded_is_waited_for() {
     let (mut client, name) = (scene.client().await, scene.name("in"));
     let opened = source(&scene, "in").await;
     let split = opened.splits().await.unwrap().remove(0).id;
-    let (mut seen, until) = (false, std::time::Instant::now() + std::time::Duration::from_secs(60));
+    let (mut seen, until) = (false, std::time::Instant::now() + std::time::Duration::from_secs(180));
     while !seen {
         assert!(std::time::Instant::now() < until, "the collection was never seen while it was loaded");
         client.release(&name).await;

@@ -149,7 +149,7 @@ async fn workers_share_the_rows_and_who_goes_leaves_nothing_marked() {
     drop(workers);
     assert_eq!(scene.numbers("d", WAITING), [1000]);
     // And nothing stays locked.
-    scene.run("d", "SET innodb_lock_wait_timeout = 10; UPDATE outbox SET note = 'free'");
+    scene.run("d", "SET innodb_lock_wait_timeout = 60; UPDATE outbox SET note = 'free'");
 }
 
 #[tokio::test(flavor = "multi_thread")]

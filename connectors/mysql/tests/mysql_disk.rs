@@ -129,7 +129,7 @@ async fn a_server_that_is_gone_is_said_to_be_and_another_run_goes_on_behind_the_
     let error = writer.take_over(&held).await.unwrap_err();
     let waited = begun.elapsed();
     assert_eq!((error.kind, error.fault.code()), (SinkErrorKind::Unavailable, codes::GONE), "{error}");
-    assert!(waited < Duration::from_secs(15), "{waited:?}");
+    assert!(waited < Duration::from_secs(60), "{waited:?}");
     server.service("start");
     assert_eq!(format!("{}d", server.url()), url, "it has another address now");
     let sink = configured(config).await.unwrap();

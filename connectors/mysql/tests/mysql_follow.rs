@@ -32,7 +32,7 @@ async fn open(url: &str, mut keys: Value) -> Mysql {
 
 /// Reads until `wanted` rows came, waiting for more where there are none. How often it waited.
 async fn follow(reader: &mut Box<dyn SplitReader>, wanted: usize) -> (Vec<i64>, u32) {
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = Instant::now() + Duration::from_secs(120);
     let (mut ids, mut waits) = (Vec::new(), 0);
     while ids.len() < wanted {
         assert!(Instant::now() < until, "{} of {wanted} rows came", ids.len());

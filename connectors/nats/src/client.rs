@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::pull;
+use async_nats::jetstream::consumer::{Consumer, pull};
 use async_nats::jetstream::context::{GetStreamErrorKind, RequestErrorKind};
 use async_nats::jetstream::stream::{ConsumerErrorKind, Info, Stream};
 use async_nats::jetstream::{self, Context, Message};
@@ -18,6 +18,13 @@ use crate::fault::ServerFault;
 
 /// How long a connection, and an answer, may take.
 const TIMEOUT_S: u64 = 5;
+
+/// How many messages are asked for at once.
+const PULL_MESSAGES: usize = 2_000;
+
+/// How many bytes of messages are asked for at once. The client asks again when half of it is there, so up to twice that is
+/// on its way.
+const PULL_BYTES: usize = 8 << 20;
 
 /// Where a server is and how it is entered. It never shows its password.
 #[derive(Clone)]
@@ -64,11 +71,6 @@ impl Address {
             place,
             tls: tls.cloned().unwrap_or_default(),
         })
-    }
-
-    /// Host and port, for people.
-    pub(crate) fn place(&self) -> &str {
-        &self.place
     }
 
     /// Connects.
@@ -131,6 +133,22 @@ impl Line {
     /// Whether the connection ended, and the client has made another.
     pub(crate) fn has_ended(&self) -> bool {
         *self.has_ended.borrow()
+    }
+
+    /// What a consumer gives, as it is asked for: so much that it does not wait, and no more than a reader may hold.
+    pub(crate) async fn messages(
+        &self,
+        consumer: &Consumer<pull::Config>,
+    ) -> Result<pull::Stream, ServerFault> {
+        // A request that takes fewer bytes than one message has would never end.
+        let message_bytes_max = self.context.client().server_info().max_payload.saturating_mul(2);
+        let asked = consumer
+            .stream()
+            .max_messages_per_batch(PULL_MESSAGES)
+            .max_bytes_per_batch(PULL_BYTES.max(message_bytes_max))
+            .expires(Duration::from_secs(30))
+            .heartbeat(Duration::from_secs(5));
+        asked.messages().await.map_err(|error| self.gone("asking for messages", &error))
     }
 
     /// The next message of some. Cancel-safe.
@@ -210,7 +228,7 @@ mod tests {
     #[test]
     fn an_address_shows_no_password() {
         let address = Address::read("nats://u%40x:s%2fecret@h", None).unwrap();
-        assert_eq!((address.place(), address.user.as_str()), ("h:4222", "u@x"));
+        assert_eq!((address.place.as_str(), address.user.as_str()), ("h:4222", "u@x"));
         assert_eq!(address.password.as_deref(), Some("s/ecret"));
         assert!(!format!("{address:?}").contains("ecret"));
         for wrong in [

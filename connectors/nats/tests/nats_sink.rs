@@ -21,6 +21,8 @@ use async_nats::jetstream::stream::{Config, RetentionPolicy};
 use hapax_conformance::memory::Memory;
 use hapax_conformance::proxy::{Failure, Proxy};
 use hapax_conformance::queue::{moved_to, sorted};
+use hapax_conformance::sent::{self, Arrived};
+use hapax_conformance::server::Own;
 use hapax_engine::batch::ReadLimit;
 use hapax_engine::run::{RunError, Stop, Summary, Until};
 use hapax_engine::sink::{Kept, Repeat, Shape, Sink, Target};
@@ -72,6 +74,50 @@ async fn two_streams(records: i64) -> Scene {
     scene
 }
 
+/// A stream for each name, with an id that the stream remembers, or with a subject for each identity.
+struct Streams<'a> {
+    scene: &'a Scene,
+    once: &'static str,
+}
+
+impl sent::Scene for Streams<'_> {
+    async fn open(&self, name: &str) -> Arc<dyn Target> {
+        if !self.scene.is_made(name) {
+            self.scene.stream(name, Config::default()).await;
+        }
+        let full = self.scene.name(name);
+        let subject = format!("{full}.{{id}}");
+        target(self.scene, json!({ "stream": full, "subject": subject, "once": self.once })).await.unwrap()
+    }
+
+    async fn state(&self, name: &str) -> Vec<Arrived> {
+        let arrived = self.scene.looked_at(name).await.into_iter().map(|message| {
+            let record: Value = serde_json::from_slice(&message.payload).unwrap();
+            let text = record["text"].as_str().unwrap().to_owned();
+            let token = match self.once {
+                "subject" => message.subject.to_string(),
+                _ => message.headers.get("Nats-Msg-Id").unwrap().to_string(),
+            };
+            Arrived { id: record["id"].as_i64().unwrap(), text, token }
+        });
+        arrived.collect()
+    }
+
+    fn unfit(&self) -> Option<String> {
+        // The server takes 1 MB.
+        Some("x".repeat(1 << 20))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_published_passes_the_suite_of_what_is_sent() {
+    for once in ["message_id", "subject"] {
+        let scene = Scene::new().await;
+        sent::suite(&Streams { scene: &scene, once }).await;
+        scene.clear().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_record_arrives_once_however_often_it_is_sent() {
     for once in ["message_id", "subject"] {
@@ -109,7 +155,7 @@ async fn an_acknowledgement_that_is_lost_doubles_nothing() {
             let keys = json!({ "once": once, "url": through });
             let keeper = Memory::default();
             let run = moved(&scene, &keeper, keys);
-            let summary = tokio::time::timeout(Duration::from_secs(60), run).await.unwrap().unwrap();
+            let summary = tokio::time::timeout(Duration::from_secs(120), run).await.unwrap().unwrap();
             assert_eq!(proxy.happened(), 1, "{once}, {failure:?}: nothing was lost");
             assert_eq!(summary.totals.moved, 800, "{once}, {failure:?}");
             assert_eq!(arrived(&scene).await, (0..800).collect::<Vec<_>>(), "{once}, {failure:?}");
@@ -236,38 +282,10 @@ async fn the_stream_and_the_server_decide_what_is_promised() {
     scene.clear().await;
 }
 
-/// A server of the test's own, which syncs this often.
-struct Own(tempfile::TempDir);
-
-impl Own {
-    fn new(sync: &str) -> Self {
-        let own = Self(tempfile::tempdir().unwrap());
-        own.service("start", sync);
-        own
-    }
-
-    fn service(&self, what: &str, sync: &str) {
-        let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../services/nats");
-        let mut command = std::process::Command::new(script);
-        let output = command.arg(what).arg(self.0.path()).env("HAPAX_NATS_SYNC", sync).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-    }
-
-    fn says(&self, name: &str) -> String {
-        std::fs::read_to_string(self.0.path().join(name)).unwrap().trim().to_owned()
-    }
-}
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        self.service("stop", "");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_power_loss_costs_is_read_from_the_server() {
     for (sync, words) in [("always", None), ("30s", Some("every 30s"))] {
-        let own = Own::new(sync);
+        let own = Own::start("nats", &[("HAPAX_NATS_SYNC", sync)]);
         let scene = Scene::at(own.says("url")).await;
         scene.stream("out", Config::default()).await;
         let told = target(&scene, json!({ "monitor": own.says("monitor") })).await.unwrap().readers();

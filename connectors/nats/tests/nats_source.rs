@@ -19,6 +19,7 @@ use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{Config, RetentionPolicy};
+use futures::StreamExt;
 use hapax_conformance::memory::Memory;
 use hapax_conformance::proxy::{Failure, Proxy};
 use hapax_conformance::queue::{self, Subject, ids, moved, sorted};
@@ -41,7 +42,8 @@ struct Consumers<'a>(&'a Scene);
 impl Subject for Consumers<'_> {
     async fn create(&self, name: &str) {
         self.0.stream(name, Config::default()).await;
-        self.0.consumer(name, Duration::from_secs(1)).await;
+        // Longer than a busy machine takes from the first message of a round to its last.
+        self.0.consumer_of(name, Duration::from_secs(4), 500).await;
     }
 
     async fn publish(&self, name: &str, ids: std::ops::Range<i64>) {
@@ -59,6 +61,14 @@ impl Subject for Consumers<'_> {
 
     async fn holds(&self, name: &str) -> u64 {
         self.0.holds(name).await
+    }
+
+    async fn waits(&self, name: &str) -> u64 {
+        self.0.consumer_info(name).await.num_pending
+    }
+
+    fn in_hand_max(&self) -> u64 {
+        500
     }
 }
 
@@ -172,7 +182,7 @@ async fn a_stream_that_is_trimmed_under_a_reader_stops_it() {
     let error = loop {
         match reader.read(WIDE).await {
             Ok(Some(batch)) => seen.extend(ids(&[batch.records])),
-            Ok(None) => tokio::time::timeout(Duration::from_secs(10), reader.more()).await.unwrap().unwrap(),
+            Ok(None) => tokio::time::timeout(Duration::from_secs(60), reader.more()).await.unwrap().unwrap(),
             Err(error) => break Some(error.fault.code()),
         }
         if seen.contains(&12) {
@@ -288,11 +298,103 @@ async fn a_line_that_breaks_moves_nothing_twice() {
         proxy.fail(Failure::Cut { bytes: 60_000 });
         let memory = Memory::default();
         let run = moved(source, &memory, Duplicates::Drop, Until::End, Stop::default());
-        let summary = tokio::time::timeout(Duration::from_secs(60), run).await.unwrap().unwrap();
+        let summary = tokio::time::timeout(Duration::from_secs(120), run).await.unwrap().unwrap();
         assert_eq!(proxy.happened(), 1, "nothing broke");
         assert_eq!(summary.totals.moved, 2000, "consumer {consumer}");
         assert_eq!(sorted(&memory.batches()), (0..2000).collect::<Vec<_>>(), "consumer {consumer}");
     }
     assert_eq!(everything(&scene.open("sfalse", json!({})).await.unwrap(), WIDE).await.len(), 1);
+    scene.clear().await;
+}
+
+/// What a server has given to a reader whose destination takes nothing, in messages of 64 KiB.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_destination_is_waited_for_with_little_in_hand() {
+    const BODY_BYTES: usize = 64 << 10;
+    // Two requests of 8 MiB, the channel and the batches of the run.
+    const IN_HAND_BYTES_MAX: u64 = 32 << 20;
+    const MESSAGES: u64 = 1_000;
+    let scene = Scene::new().await;
+    let body = |id: u64| format!("{{\"id\":{id},\"text\":\"{}\"}}", "x".repeat(BODY_BYTES));
+    for consumer in [false, true] {
+        let name = format!("s{consumer}");
+        let stream = scene.stream(&name, Config::default()).await;
+        for id in 0..MESSAGES {
+            scene.put(&name, "even", PublishMessage::build().payload(body(id).into())).await;
+        }
+        let mut keys = json!({ "schema": { "id": "int64", "text": "string" } });
+        if consumer {
+            scene.consumer(&name, Duration::from_secs(60)).await;
+            keys["consumer"] = "worker".into();
+        }
+        let source = Arc::new(scene.open(&name, keys).await.unwrap());
+        let memory = Memory::default();
+        memory.shut();
+        let run = moved(source, &memory, Duplicates::Drop, Until::End, Stop::default());
+        let in_hand = async || {
+            let mut consumers = stream.consumers();
+            let mut given = 0;
+            while let Some(consumer) = consumers.next().await {
+                given = consumer.unwrap().delivered.consumer_sequence;
+            }
+            given.saturating_sub(memory.rows() as u64) * BODY_BYTES as u64
+        };
+        let looking = async {
+            let (mut before, mut same) = (0, 0);
+            while same < 40 {
+                let now = in_hand().await;
+                assert!(now <= IN_HAND_BYTES_MAX, "{now} bytes in hand, by a consumer: {consumer}");
+                same = if now > 0 && now == before { same + 1 } else { 0 };
+                before = now;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            assert_eq!(memory.rows(), 0);
+            memory.open();
+            while (memory.rows() as u64) < MESSAGES {
+                let now = in_hand().await;
+                assert!(now <= IN_HAND_BYTES_MAX, "{now} bytes in hand, by a consumer: {consumer}");
+            }
+        };
+        let both = futures::future::join(run, looking);
+        let (summary, ()) = tokio::time::timeout(Duration::from_secs(120), both).await.unwrap();
+        assert_eq!(summary.unwrap().totals.moved, MESSAGES);
+        assert_eq!(sorted(&memory.batches()), (0..MESSAGES as i64).collect::<Vec<_>>());
+    }
+    scene.clear().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_no_record_has_its_code_and_can_be_read_again() {
+    let scene = Scene::new().await;
+    scene.stream("s", Config::default()).await;
+    scene.consumer("s", Duration::from_secs(60)).await;
+    let spoiled = ["no JSON", "[1]", "{\"id\":\"x\"}", "{\"id\":1,\"id\":2}", "{\"id\":3,\"more\":4}"];
+    for body in spoiled {
+        scene.put("s", "odd", PublishMessage::build().payload(body.into())).await;
+    }
+    scene.fill("s", 0..1).await;
+    for (more, rejected) in [
+        (json!({}), &spoiled[..]),
+        (json!({ "unknown_fields": "ignore" }), &spoiled[..4]),
+        (json!({ "consumer": "worker" }), &spoiled[..]),
+    ] {
+        let source: Arc<dyn Source> = Arc::new(scene.open("s", more.clone()).await.unwrap());
+        let memory = Memory::default();
+        let run = moved(Arc::clone(&source), &memory, Duplicates::Keep, Until::End, Stop::default());
+        let summary = run.await.unwrap();
+        let moved = 6 - rejected.len() as u64;
+        assert_eq!((summary.totals.moved, summary.totals.set_aside), (moved, 6 - moved), "{more}");
+        let letters = memory.letters();
+        assert_eq!(letters.len(), rejected.len(), "{more}");
+        for (letter, body) in letters.iter().zip(rejected) {
+            assert_eq!(letter.code, codes::UNDECODABLE, "{more}: {letter:?}");
+            assert!(letter.raw.contains(body) && !letter.reason.is_empty(), "{more}: {letter:?}");
+            assert!(source.rejects_with(letter.code) && source.reread(letter).await.is_err());
+        }
+        // By a schema that was mended it is a record.
+        let mended = scene.open("s", json!({ "schema": { "id": "string" } })).await.unwrap();
+        let record = mended.reread(&letters[2]).await.unwrap();
+        assert_eq!(record.column(0).as_string::<i32>().value(0), "x");
+    }
     scene.clear().await;
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use hapax_engine::tls::{Pem, Tls};
 use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 use lapin::uri::AMQPUri;
@@ -73,6 +75,17 @@ impl Address {
     /// Host, port and virtual host, for people.
     pub(crate) fn place(&self) -> &str {
         &self.place
+    }
+
+    /// The virtual host.
+    pub(crate) fn vhost(&self) -> &str {
+        &self.uri.vhost
+    }
+
+    /// How the user of it is named over HTTP.
+    pub(crate) fn authorization(&self) -> String {
+        let info = &self.uri.authority.userinfo;
+        format!("Basic {}", BASE64.encode(format!("{}:{}", info.username, info.password)))
     }
 
     /// Connects.

@@ -47,4 +47,6 @@ codes! {
     NO_READ_BACK = 706;
     /// The connection could not be encrypted as asked.
     TLS = 707;
+    /// A message is larger than the broker takes (a dead letter).
+    TOO_LARGE = 708;
 }

@@ -41,6 +41,10 @@ pub struct SourceConfig {
     /// How many workers share the queue: 1 by default, at most 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers: Option<u16>,
+    /// Where the broker tells about itself: `http://host:15672`, entered as the user of `url`. Without it nobody knows
+    /// how often a quorum queue gives a message out before it drops it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub management: Option<String>,
 }
 
 /// What comes beside a body.

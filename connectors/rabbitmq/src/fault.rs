@@ -85,6 +85,16 @@ pub enum BrokerFault {
         /// The broker's words.
         said: String,
     },
+    /// A message is larger than the broker takes.
+    #[error("{place} takes no message so large while {doing}: {said}")]
+    TooLarge {
+        /// Which broker.
+        place: String,
+        /// What was going on.
+        doing: &'static str,
+        /// The broker's words, which end with how many bytes it takes.
+        said: String,
+    },
     /// Another consumer has it to itself.
     #[error("{place}: another consumer has the queue {queue:?} to itself")]
     Exclusive {
@@ -138,6 +148,10 @@ impl BrokerFault {
                 Self::WrongPassword { place }
             }
             AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => Self::Denied { place, doing, said },
+            AMQPErrorKind::Soft(AMQPSoftError::CONTENTTOOLARGE) => Self::TooLarge { place, doing, said },
+            AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) if said.contains("message size") => {
+                Self::TooLarge { place, doing, said }
+            }
             AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) if doing == CONNECTING => {
                 Self::NoVhost { place, said }
             }
@@ -146,6 +160,13 @@ impl BrokerFault {
             }
             _ => Self::Failed { place, doing, source },
         }
+    }
+
+    /// How many bytes of a body the broker takes, if that is what it said.
+    pub(crate) fn body_bytes_max(&self) -> Option<usize> {
+        let Self::TooLarge { said, .. } = self else { return None };
+        let digits = |c: char| c.is_ascii_digit();
+        said.trim_end_matches(|c| !digits(c)).rsplit(|c| !digits(c)).next()?.parse().ok()
     }
 
     /// Whether it may pass by itself.
@@ -168,6 +189,7 @@ impl Fault for BrokerFault {
             Self::Missing { .. } | Self::Deleted { .. } => codes::NO_QUEUE,
             Self::Denied { .. } => codes::DENIED,
             Self::Exclusive { .. } => codes::EXCLUSIVE,
+            Self::TooLarge { .. } => codes::TOO_LARGE,
             Self::Failed { .. } => codes::BROKER_FAILED,
         }
     }
@@ -181,8 +203,9 @@ impl Fault for BrokerFault {
             Self::Tls { .. } => "Nothing was moved. Name the authority that signed the broker's certificate in `tls: { ca: FILE }`, and the client's `certificate` and `key` if the broker asks for them; `url` names the host as the certificate does.",
             Self::Missing { .. } => "Declare it first; `rabbitmqctl list_queues` lists the queues there are.",
             Self::Deleted { .. } => "What it held and had not been acknowledged went with it. Declare it again if that was a mistake.",
-            Self::Denied { .. } => "Reading needs the permission `read` on the queue: `rabbitmqctl set_permissions -p VHOST USER '' '' 'QUEUE'`.",
+            Self::Denied { .. } => "Nothing of the open commit counts as moved. A source needs the permission `read` on its queue, a sink `write` on its exchange (`amq.default` where none is named): `rabbitmqctl set_permissions -p VHOST USER '' 'EXCHANGE' 'QUEUE'`.",
             Self::Exclusive { .. } => "End the other consumer, or let it consume without `exclusive`.",
+            Self::TooLarge { .. } => "Raise `max_message_size` of the broker, or make the record smaller with a transform.",
             Self::Failed { .. } => "See the broker's log.",
         }
         .to_owned()
@@ -261,6 +284,12 @@ pub enum ReadFault {
     /// The configuration contradicts itself.
     #[error("the rabbitmq source is not configured: {0}")]
     Config(String),
+    /// The broker does not tell about itself.
+    #[error("`management`: {reason}")]
+    Management {
+        /// Why.
+        reason: String,
+    },
     /// A position of something else.
     #[error("the stored position of {split} was not made by this reading of the queue {queue:?}")]
     ForeignPosition {
@@ -291,7 +320,7 @@ pub enum ReadFault {
 impl Fault for ReadFault {
     fn code(&self) -> Code {
         match self {
-            Self::Config(_) => codes::CONFIG,
+            Self::Config(_) | Self::Management { .. } => codes::CONFIG,
             Self::ForeignPosition { .. } => codes::FOREIGN_POSITION,
             Self::Stream { .. } => codes::STREAM,
             Self::Letter { .. } => codes::LETTER_UNREADABLE,
@@ -302,6 +331,7 @@ impl Fault for ReadFault {
     fn help(&self) -> String {
         match self {
             Self::Config(_) => "`format: json` takes `schema: { id: int64, … }`; `prefetch` is 1 to 65,535 and `workers` 1 to 64.",
+            Self::Management { .. } => "Enable the plugin `rabbitmq_management` and give the user of `url` the tag `management`, or leave `management` out.",
             Self::ForeignPosition { .. } => "Give the pipeline another `name` to start anew; messages that were not acknowledged are still in the queue.",
             Self::Stream { .. } => "Read a classic or a quorum queue. Bind one to the exchange that feeds the stream.",
             Self::Letter { .. } => "Mend `schema`, publish the message again, or drop the dead letter.",

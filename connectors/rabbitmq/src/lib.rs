@@ -11,3 +11,4 @@ pub mod sink;
 pub mod source;
 
 mod client;
+mod management;

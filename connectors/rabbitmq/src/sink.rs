@@ -3,6 +3,7 @@
 mod sender;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use arrow::datatypes::SchemaRef;
 use hapax_engine::Fut;
@@ -32,7 +33,6 @@ const CONSUMERS: &str = "consumers drop a message whose `message-id` they have h
 pub struct Exchange {
     address: Arc<Address>,
     plan: Arc<Plan>,
-    in_doubt: Doubt,
 }
 
 /// What is published, and how.
@@ -41,6 +41,9 @@ pub(crate) struct Plan {
     pub routing_key: Template,
     pub message_id: Option<Template>,
     pub format: Format,
+    pub in_doubt: Doubt,
+    /// How large a body the broker takes. It says so when it is given a larger one, and not before.
+    pub body_bytes_max: AtomicUsize,
 }
 
 /// Opens the sink: looks whether the exchange is there. Changes nothing.
@@ -61,12 +64,14 @@ pub async fn open(config: SinkConfig) -> Result<Arc<dyn Target>, SinkError> {
         let doing = "looking at the exchange";
         declared.await.map_err(|error| BrokerFault::of(address.place(), doing, error))?;
     }
-    let plan = Plan { exchange: config.exchange, routing_key, message_id, format: config.format };
     let in_doubt = match config.in_doubt {
         InDoubt::Resend => Doubt::Resend,
         InDoubt::Hold => Doubt::Hold,
     };
-    Ok(Arc::new(Exchange { address, plan: Arc::new(plan), in_doubt }))
+    let (exchange, format) = (config.exchange, config.format);
+    let body_bytes_max = AtomicUsize::new(usize::MAX);
+    let plan = Plan { exchange, routing_key, message_id, format, in_doubt, body_bytes_max };
+    Ok(Arc::new(Exchange { address, plan: Arc::new(plan) }))
 }
 
 impl Plan {
@@ -96,7 +101,7 @@ impl Plan {
 
 impl Target for Exchange {
     fn repeat(&self) -> Repeat {
-        Repeat::Adds { in_doubt: self.in_doubt }
+        Repeat::Adds { in_doubt: self.plan.in_doubt }
     }
 
     fn durability(&self) -> Durability {

@@ -23,19 +23,21 @@ use crate::client::{Address, Line};
 use crate::codes;
 use crate::config::{Metadata, PREFETCH, SourceConfig};
 use crate::fault::{BrokerFault, ReadFault};
+use crate::management;
 use reader::Reader;
 
 /// The most workers that share a queue.
 const WORKERS_MAX: u16 = 64;
 
 /// What a queue cannot check.
-const KEPT: &str = "the queue keeps a message until it is acknowledged: it is durable and so are its messages, nothing in it expires, no length limit drops its head, nobody else consumes from it, and no message of a quorum queue reaches the delivery limit (each run that ends before a message took effect counts as a delivery)";
+const KEPT: &str = "the queue keeps a message until it is acknowledged: it is durable and so are its messages, nothing in it expires, no length limit drops its head, nobody else consumes from it, and no message of a quorum queue reaches the delivery limit (each run that ends before a message took effect counts as a delivery; `management` lets Hapax look at the limit)";
 
 /// A queue of a broker.
 pub struct Rabbitmq {
     address: Arc<Address>,
     plan: Arc<Plan>,
     workers: u16,
+    notes: Vec<String>,
 }
 
 /// What is read, and how.
@@ -77,8 +79,12 @@ impl Rabbitmq {
         let layout = Layout::new(bodies, beside.collect());
         let address = Arc::new(Address::read(&config.url, config.tls.as_ref())?);
         let plan = Arc::new(Plan { queue: config.queue, layout, metadata, prefetch, workers });
-        let source = Self { address, plan, workers };
+        let mut source = Self { address, plan, workers, notes: Vec::new() };
         source.waiting().await?;
+        if let Some(url) = &config.management {
+            let told = management::redelivery(url, &source.address, &source.plan.queue).await;
+            source.notes.push(told.map_err(|reason| ReadFault::Management { reason })?);
+        }
         Ok(source)
     }
 
@@ -165,6 +171,10 @@ impl Source for Rabbitmq {
                 false => Ok(Some(0)),
             }
         })
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
     }
 
     fn describe(&self, position: &Position) -> String {

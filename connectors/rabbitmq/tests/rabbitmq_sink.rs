@@ -21,6 +21,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use hapax_conformance::memory::Memory;
 use hapax_conformance::proxy::{Failure, Proxy};
 use hapax_conformance::queue::moved_to;
+use hapax_conformance::sent::{self, Arrived};
 use hapax_engine::batch::ReadLimit;
 use hapax_engine::run::{Stop, Until};
 use hapax_engine::sink::{Kept, Repeat, Sending, Sent, Shape, Sink, Target};
@@ -74,6 +75,47 @@ async fn arrived(scene: &Scene) -> Vec<(String, i64)> {
         all.extend((0..ids.len()).map(|row| (names.value(row).to_owned(), ids.value(row))));
     }
     all
+}
+
+/// An exchange, or the default one, with a queue behind it; with an id that the template makes, or one of Hapax's.
+struct Queues<'a> {
+    scene: &'a Scene,
+    more: Value,
+}
+
+impl sent::Scene for Queues<'_> {
+    async fn open(&self, name: &str) -> Arc<dyn Target> {
+        if !self.scene.is_declared(name) {
+            self.scene.declare(name, &[]).await;
+        }
+        let mut keys = json!({ "routing_key": self.scene.name(name) });
+        for (key, value) in self.more.as_object().unwrap() {
+            keys[key] = value.clone();
+        }
+        target(self.scene, keys).await.unwrap()
+    }
+
+    fn is_named_by_columns(&self) -> bool {
+        self.more.get("message_id").is_some()
+    }
+
+    async fn state(&self, name: &str) -> Vec<Arrived> {
+        let arrived = self.scene.looked_at(name).await.into_iter().map(|(token, body)| {
+            let record: Value = serde_json::from_slice(&body).unwrap();
+            let text = record["text"].as_str().unwrap().to_owned();
+            Arrived { id: record["id"].as_i64().unwrap(), text, token }
+        });
+        arrived.collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_published_passes_the_suite_of_what_is_sent() {
+    for more in [json!({}), json!({ "message_id": "order-{id}", "in_doubt": "hold" })] {
+        let scene = Scene::new().await;
+        sent::suite(&Queues { scene: &scene, more }).await;
+        scene.clear().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,7 +195,7 @@ async fn a_line_that_breaks_loses_nothing_and_the_ids_tell_repeats() {
         let keeper = Memory::default();
         let sink = Sink::Kept(Kept { target, keeper: Arc::new(keeper.clone()) });
         let run = moved_to(source, sink, Duplicates::Keep, Until::End, Stop::default());
-        let ended = tokio::time::timeout(Duration::from_secs(60), run).await.unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(120), run).await.unwrap();
         if in_doubt == "hold" {
             // What may have been sent is known by its place, and a queue gives no place twice.
             assert!(format!("{:?}", ended.unwrap_err()).contains("PlacesMove"));

@@ -55,6 +55,14 @@ impl Subject for Queues<'_> {
     async fn holds(&self, name: &str) -> u64 {
         self.0.holds(name).await
     }
+
+    async fn waits(&self, name: &str) -> u64 {
+        self.0.waiting(name).await
+    }
+
+    fn in_hand_max(&self) -> u64 {
+        500
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,7 +188,7 @@ async fn a_queue_that_is_deleted_under_us_stops_the_run() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     scene.delete("q").await;
-    let error = tokio::time::timeout(Duration::from_secs(30), run).await.unwrap().unwrap().unwrap_err();
+    let error = tokio::time::timeout(Duration::from_secs(120), run).await.unwrap().unwrap().unwrap_err();
     assert!(format!("{error:?}").contains("Missing"), "{error:?}");
 }
 
@@ -202,7 +210,7 @@ async fn an_acknowledgement_that_is_lost_and_a_line_that_breaks_move_nothing_twi
         proxy.fail(failure.clone());
         let memory = Memory::default();
         let run = moved(source, &memory, Duplicates::Drop, Until::End, Stop::default());
-        let summary = tokio::time::timeout(Duration::from_secs(60), run).await.unwrap().unwrap();
+        let summary = tokio::time::timeout(Duration::from_secs(120), run).await.unwrap().unwrap();
         assert_eq!(proxy.happened(), 1, "{failure:?}: nothing was lost");
         assert_eq!(summary.totals.moved, 400, "{failure:?}");
         assert_eq!(sorted(&memory.batches()), (0..400).collect::<Vec<_>>(), "{failure:?}");

@@ -84,7 +84,7 @@ async fn a_stream_grows_and_its_reader_waits() {
     });
     while reader.read(LIMIT).await.unwrap().map(|batch| ids(&batch)).is_none_or(|ids| ids.last() != Some(&16))
     {
-        tokio::time::timeout(Duration::from_secs(20), reader.more()).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(120), reader.more()).await.unwrap().unwrap();
     }
     writing.await.unwrap();
 }

@@ -166,6 +166,16 @@ impl Section {
         self.node.json(false)
     }
 
+    /// The same section without a key inside the value of a key.
+    #[must_use]
+    pub fn without_inner(&self, key: &str, inner: &str) -> Self {
+        let mut section = self.clone();
+        if let Some(node) = section.node.get_mut(key) {
+            node.remove(inner);
+        }
+        section
+    }
+
     /// A text that is equal for sections that say the same, but for the keys `without`: as written, keys
     /// sorted, those inside a value in the order of the file.
     pub fn canonical(&self, without: &[&str]) -> String {

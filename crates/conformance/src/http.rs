@@ -8,7 +8,7 @@ mod state;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
@@ -87,15 +87,15 @@ impl std::error::Error for Cut {}
 impl Api {
     /// Starts it.
     pub fn start() -> Self {
-        Self::with(None)
+        Self::with(None, None)
     }
 
     /// Starts it behind TLS, for the host `localhost`.
     pub fn start_secure(secure: &Secure<'_>) -> Self {
-        Self::with(Some(secure.acceptor()))
+        Self::with(Some(secure.acceptor()), secure.streams_max)
     }
 
-    fn with(tls: Option<TlsAcceptor>) -> Self {
+    fn with(tls: Option<TlsAcceptor>, streams_max: Option<u32>) -> Self {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             plan: Mutex::default(),
@@ -116,7 +116,7 @@ impl Api {
                 runtime.block_on(async {
                     tokio::select! {
                         _ = ended => {}
-                        () = accept(TcpListener::from_std(listener).unwrap(), shared, tls) => {}
+                        () = accept(TcpListener::from_std(listener).unwrap(), shared, tls, streams_max) => {}
                     }
                 });
             }
@@ -168,9 +168,13 @@ impl Api {
         self.shared.dealt_with.notified().await;
     }
 
-    /// Delivers a request once more that came before.
-    pub fn deliver_again(&self, request: &Recorded) {
-        self.state().apply(request);
+    /// Delivers everything that came once more, the last request first: nobody waits for an answer to it any more.
+    pub fn deliver_again(&self) {
+        let mut state = self.state();
+        let all = state.requests.clone();
+        for request in all.iter().rev() {
+            state.answer(request);
+        }
     }
 }
 
@@ -183,7 +187,12 @@ impl Drop for Api {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>, tls: Option<TlsAcceptor>) {
+async fn accept(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    tls: Option<TlsAcceptor>,
+    streams_max: Option<u32>,
+) {
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
         let _ = stream.set_nodelay(true);
@@ -199,7 +208,8 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, tls: Option<TlsAccep
             let Ok(stream) = tls.accept(stream).await else { return };
             match stream.get_ref().1.alpn_protocol() {
                 Some(b"h2") => {
-                    let second = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                    let mut second = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                    second.max_concurrent_streams(streams_max);
                     let _ = second.serve_connection(TokioIo::new(stream), service).await;
                 }
                 _ => {
@@ -222,10 +232,11 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Answe
             .collect(),
         body: body.to_vec(),
         is_http2: head.version == hyper::Version::HTTP_2,
+        at: Instant::now(),
     };
     let failure = shared.failure(&request);
     shared.state.lock().unwrap().requests.push(request.clone());
-    let apply = |request: &Recorded| shared.state.lock().unwrap().apply(request);
+    let apply = |request: &Recorded| shared.state.lock().unwrap().answer(request);
     match failure {
         None => Ok(whole(apply(&request))),
         Some(Failure::AnswerLost) => {
@@ -255,7 +266,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Answe
                 async move {
                     shared.reached.notify_one();
                     shared.released.notified().await;
-                    let reply = shared.state.lock().unwrap().apply(&request);
+                    let reply = shared.state.lock().unwrap().answer(&request);
                     shared.dealt_with.notify_one();
                     reply
                 }
@@ -304,11 +315,11 @@ impl Shared {
     }
 }
 
-/// Waits until something holds, for at most 20 seconds.
+/// Waits until something holds, for at most two minutes.
 pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let limit = std::time::Instant::now() + Duration::from_secs(20);
+    let limit = Instant::now() + Duration::from_secs(120);
     while !holds() {
-        assert!(std::time::Instant::now() < limit, "{what} does not come");
+        assert!(Instant::now() < limit, "{what} does not come");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -262,11 +262,24 @@ impl<S: Subject> Case<'_, S> {
     async fn a_window_ends(&self) {
         assert_eq!(self.open(false).await.facts().retention, Retention::Unbounded);
         let Some(ledger) = self.subject.windowed(self.name, 300).await else { return };
+        let window = std::time::Duration::from_millis(300);
         assert!(matches!(ledger.facts().retention, Retention::For(window) if window.0 == 300));
         ledger.open(&pipeline(), false).await.unwrap();
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(120);
+        // Within the window, which a busy machine may let pass between the two: then another identity tells.
+        let mut first = 2;
+        loop {
+            let began = std::time::Instant::now();
+            assert_eq!(claim(&ledger, &[arrival(first, 20)]).await, [Claim::New]);
+            let again = claim(&ledger, &[arrival(first, 21)]).await;
+            if began.elapsed() < window {
+                assert_eq!(again, [twin(20)]);
+                break;
+            }
+            assert!(std::time::Instant::now() < until, "two claims take longer than the window");
+            first += 1;
+        }
         assert_eq!(claim(&ledger, &[arrival(1, 10)]).await, [Claim::New]);
-        assert_eq!(claim(&ledger, &[arrival(1, 11)]).await, [twin(10)]);
-        let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
         let mut other = 1_000;
         while ledger.claimant(&pipeline(), &id(1)).await.unwrap().is_some() {
             assert!(std::time::Instant::now() < until, "a window does not end");

@@ -1,7 +1,7 @@
 //! The suites that every source, sink and ledger must pass, on the real system.
 //!
-//! A connector's tests call [`source::suite`], [`sink::suite`], [`keyed::suite`] and [`ledger::suite`]. A suite panics at the first check that
-//! fails and names it.
+//! A connector's tests call [`source::suite`], [`sink::suite`], [`keyed::suite`], [`sent::suite`],
+//! [`queue::suite`] and [`ledger::suite`]. A suite panics at the first check that fails and names it.
 #![deny(missing_docs)]
 // This crate is test code that other crates' tests call: a failed check is a panic.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -14,6 +14,7 @@ pub mod memory;
 pub mod milvus;
 pub mod proxy;
 pub mod queue;
+pub mod sent;
 pub mod server;
 pub mod sink;
 pub mod source;

@@ -19,10 +19,15 @@ use hapax_protocol::identity::{Place, RecordId};
 use hapax_protocol::lease::{Applicant, FencingToken, Lease, PipelineName};
 use hapax_protocol::ledger::{Claim, decide};
 use hapax_protocol::position::{Checkpoint, SplitId, Standing};
+use tokio::sync::watch;
 
 /// The destination. A clone is another process at the same place.
 #[derive(Clone, Default)]
-pub struct Memory(Arc<Mutex<State>>);
+pub struct Memory {
+    state: Arc<Mutex<State>>,
+    /// Whether it takes nothing now.
+    is_shut: Arc<watch::Sender<bool>>,
+}
 
 /// What is committed.
 #[derive(Default)]
@@ -51,7 +56,22 @@ impl Fault for Stale {
 
 impl Memory {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap()
+        self.state.lock().unwrap()
+    }
+
+    /// Takes no record from now on: whoever writes one waits until it is open again.
+    pub fn shut(&self) {
+        self.is_shut.send_replace(true);
+    }
+
+    /// Takes records again.
+    pub fn open(&self) {
+        self.is_shut.send_replace(false);
+    }
+
+    /// How many records arrived.
+    pub fn rows(&self) -> usize {
+        self.state().batches.iter().map(RecordBatch::num_rows).sum()
     }
 
     /// What arrived, in the order of the commits.
@@ -215,8 +235,13 @@ impl Writer for Pen {
     }
 
     fn write<'a>(&'a mut self, records: &'a RecordBatch) -> Fut<'a, Vec<RefusedRow>, SinkError> {
-        self.batches.push(records.clone());
-        Box::pin(std::future::ready(Ok(Vec::new())))
+        Box::pin(async move {
+            let mut is_shut = self.memory.is_shut.subscribe();
+            // The sender lives in `memory`.
+            let _ = is_shut.wait_for(|is_shut| !is_shut).await;
+            self.batches.push(records.clone());
+            Ok(Vec::new())
+        })
     }
 
     fn set_aside<'a>(&'a mut self, letters: &'a [DeadLetter]) -> Fut<'a, (), SinkError> {
@@ -236,7 +261,7 @@ impl Writer for Pen {
 
 impl CoCommit for Pen {
     fn commit<'a>(&'a mut self, checkpoint: &'a Checkpoint) -> Fut<'a, (), CommitError> {
-        let mut state = self.memory.0.lock().unwrap();
+        let mut state = self.memory.state.lock().unwrap();
         let standing = state.standings.entry(self.split.clone()).or_default();
         let follows = standing.position == checkpoint.after && standing.epoch.next() == checkpoint.epoch;
         let refused = if !follows {

@@ -152,7 +152,7 @@ impl Client {
         };
         succeeded(self.call("CreateIndex", index).await);
         self.ask_to_load(name).await;
-        let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(180);
         while self.is_loaded(name).await != 3 {
             assert!(std::time::Instant::now() < until, "{name} is not loaded");
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
@@ -281,11 +281,12 @@ impl Client {
         rows[0]["count(*)"].as_i64().unwrap()
     }
 
-    /// The keys (numbers) of the nearest entities to each vector, the nearest first.
+    /// The keys (numbers) of the nearest entities to each vector, by `L2`, `IP` or `COSINE`, the nearest first. The server
+    /// refuses another measure than the index has.
     pub async fn nearest(
         &mut self,
         name: &str,
-        field: &str,
+        (field, metric): (&str, &str),
         vectors: &[Vec<f32>],
         k: usize,
     ) -> Vec<Vec<i64>> {
@@ -302,7 +303,7 @@ impl Client {
             ("anns_field", field),
             ("topk", k_text.as_str()),
             ("params", "{}"),
-            ("metric_type", "L2"),
+            ("metric_type", metric),
             ("round_decimal", "-1"),
         ];
         let request = Search {

@@ -47,6 +47,8 @@ struct Shared {
     server: String,
     failure: watch::Sender<Failure>,
     happened: AtomicU64,
+    /// How many pieces of what came wait in a black hole.
+    swallowed: AtomicU64,
 }
 
 impl Proxy {
@@ -55,7 +57,8 @@ impl Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let failure = watch::Sender::new(Failure::Healed);
-        let shared = Arc::new(Shared { server: server.into(), failure, happened: AtomicU64::new(0) });
+        let (happened, swallowed) = (AtomicU64::new(0), AtomicU64::new(0));
+        let shared = Arc::new(Shared { server: server.into(), failure, happened, swallowed });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Self { port, shared, accepting }
     }
@@ -73,6 +76,11 @@ impl Proxy {
     /// Passes everything on again.
     pub fn heal(&self) {
         self.fail(Failure::Healed);
+    }
+
+    /// How many pieces of what came have not been passed on, because nothing passes ([`Failure::BlackHole`]), so far.
+    pub fn swallowed(&self) -> u64 {
+        self.shared.swallowed.load(Ordering::SeqCst)
     }
 
     /// How many connections it has ended on demand so far.
@@ -137,6 +145,9 @@ impl Shared {
     /// Waits while nothing may pass, then says how many of `bytes` do, and whether the connection ends then.
     async fn allowance(&self, bytes: usize) -> (usize, Fate) {
         let mut failure = self.failure.subscribe();
+        if *failure.borrow() == Failure::BlackHole {
+            self.swallowed.fetch_add(1, Ordering::SeqCst);
+        }
         let _ = failure.wait_for(|failure| *failure != Failure::BlackHole).await;
         let mut allowed = (bytes, Fate::Passed);
         self.failure.send_if_modified(|failure| {

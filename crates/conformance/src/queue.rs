@@ -30,13 +30,17 @@ pub trait Subject {
     fn spoil(&self, name: &str) -> impl Future<Output = ()>;
     /// Opens the queue, with so many workers.
     fn open(&self, name: &str, workers: u16) -> impl Future<Output = Arc<dyn Source>>;
-    /// How many messages it holds that nobody acknowledged.
+    /// How many messages it holds that nobody acknowledged, once nobody consumes from it.
     fn holds(&self, name: &str) -> impl Future<Output = u64>;
+    /// How many messages it has given to nobody, while somebody consumes from it.
+    fn waits(&self, name: &str) -> impl Future<Output = u64>;
+    /// How many messages it gives out at most to a source of one worker before one is acknowledged: less than 1,000.
+    fn in_hand_max(&self) -> u64;
 }
 
 const WIDE: ReadLimit = ReadLimit { records_max: 1 << 16, bytes_max: 1 << 26 };
 const NARROW: ReadLimit = ReadLimit { records_max: 3, bytes_max: 1 << 20 };
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs every check.
 pub async fn suite(subject: &impl Subject) {
@@ -47,6 +51,8 @@ pub async fn suite(subject: &impl Subject) {
     a_dropped_read_loses_nothing(subject).await;
     the_end_is_not_the_end_of_a_queue_that_grows(subject).await;
     a_message_that_is_no_record_is_set_aside_and_acknowledged(subject).await;
+    a_commit_goes_by_bytes_too(subject).await;
+    a_slow_destination_leaves_the_rest_in_the_queue(subject).await;
 }
 
 /// Moves what is there into `memory`, in commits of a few records.
@@ -69,6 +75,18 @@ pub async fn moved_to(
     stop: Stop,
 ) -> Result<Summary, RunError> {
     let commit = CommitLimit { interval_ms: Some(50), records_max: Some(70), ..CommitLimit::default() };
+    moved_in(commit, source, sink, duplicates, until, stop).await
+}
+
+/// Moves what is there into a sink, in commits of this size.
+pub async fn moved_in(
+    commit: CommitLimit,
+    source: Arc<dyn Source>,
+    sink: Sink,
+    duplicates: Duplicates,
+    until: Until,
+    stop: Stop,
+) -> Result<Summary, RunError> {
     let run = Run {
         source,
         transform: None,
@@ -272,7 +290,7 @@ async fn the_end_is_not_the_end_of_a_queue_that_grows(subject: &impl Subject) {
         for id in 1..30 {
             subject.publish("growing", id..id + 1).await;
         }
-        while memory.batches().iter().map(RecordBatch::num_rows).sum::<usize>() < 30 {
+        while memory.rows() < 30 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         stop.request();
@@ -307,4 +325,75 @@ async fn a_message_that_is_no_record_is_set_aside_and_acknowledged(subject: &imp
     assert_eq!(letters.len(), 1);
     assert!(source.rejects_with(letters[0].code) && !letters[0].reason.is_empty());
     assert!(source.reread(&letters[0]).await.is_err(), "no record was read out of it");
+}
+
+/// A commit that neither time nor records would end for long.
+const ENDLESS: CommitLimit =
+    CommitLimit { records_max: Some(u64::MAX), bytes_max: Some(u64::MAX), interval_ms: Some(3_600_000) };
+
+async fn a_commit_goes_by_bytes_too(subject: &impl Subject) {
+    subject.create("bytes").await;
+    subject.publish("bytes", 0..200).await;
+    let source = subject.open("bytes", 1).await;
+    let (memory, stop) = (Memory::default(), Stop::default());
+    let sink = Sink::CoCommit(Arc::new(memory.clone()));
+    let by_bytes = CommitLimit { bytes_max: Some(4_096), ..ENDLESS };
+    let run = moved_in(by_bytes, source, sink, Duplicates::Drop, Until::Stopped, stop.clone());
+    let looking = async {
+        // What is open when it is asked to stop is committed, too.
+        while memory.rows() < 100 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        stop.request();
+    };
+    let both = futures::future::join(run, looking);
+    let (summary, ()) =
+        tokio::time::timeout(PATIENCE, both).await.expect("nothing is committed by its bytes");
+    let by_bytes = summary.unwrap().commits;
+
+    subject.create("bytes-never").await;
+    subject.publish("bytes-never", 0..200).await;
+    let source = subject.open("bytes-never", 1).await;
+    let sink = Sink::CoCommit(Arc::new(Memory::default()));
+    let run = moved_in(ENDLESS, source, sink, Duplicates::Drop, Until::End, Stop::default()).await.unwrap();
+    assert_eq!((run.totals.moved, run.commits), (200, 1), "nothing ends this commit but the end");
+    assert!(by_bytes > 1, "only {by_bytes} commits by bytes");
+    assert_eq!(subject.holds("bytes-never").await, 0);
+}
+
+async fn a_slow_destination_leaves_the_rest_in_the_queue(subject: &impl Subject) {
+    const MESSAGES: u64 = 1_200;
+    let in_hand_max = subject.in_hand_max();
+    subject.create("slow").await;
+    subject.publish("slow", 0..1_200).await;
+    let (memory, source) = (Memory::default(), subject.open("slow", 1).await);
+    memory.shut();
+    let run = moved(source, &memory, Duplicates::Drop, Until::End, Stop::default());
+    // What is acknowledged took effect before; so this many at most are not, at any time.
+    let given = async || {
+        let given = MESSAGES - subject.waits("slow").await;
+        let acknowledged_max = u64::try_from(memory.rows()).unwrap();
+        let open = given.saturating_sub(acknowledged_max);
+        assert!(open <= in_hand_max, "{open} messages are given out and not acknowledged, not {in_hand_max}");
+        given
+    };
+    let looking = async {
+        while given().await < in_hand_max {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        for _ in 0..20 {
+            given().await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(memory.rows(), 0, "a destination that is shut took something");
+        memory.open();
+        while given().await < MESSAGES {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let both = futures::future::join(run, looking);
+    let (summary, ()) = tokio::time::timeout(PATIENCE * 2, both).await.expect("it does not go on");
+    assert_eq!(summary.unwrap().totals.moved, MESSAGES);
+    assert_eq!(sorted(&memory.batches()), (0..1_200).collect::<Vec<_>>());
+    assert_eq!(subject.holds("slow").await, 0);
 }

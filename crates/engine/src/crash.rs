@@ -203,7 +203,7 @@ pub fn point(point: Point) {
 }
 
 /// How long a stop may take to reach all threads of this process.
-const STOP_ARRIVES: Duration = Duration::from_millis(50);
+const STOP_ARRIVES: Duration = Duration::from_millis(500);
 
 /// Fails as a commit whose answer never came, if that is asked for here and now.
 pub fn answer(lost: Lost) -> Result<(), CommitError> {

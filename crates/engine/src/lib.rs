@@ -17,6 +17,7 @@ pub mod dead_letter;
 pub mod durable;
 pub mod exact;
 pub mod fault;
+pub mod glance;
 pub mod history;
 pub mod identify;
 pub mod ledger;

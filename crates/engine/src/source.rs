@@ -74,6 +74,11 @@ pub trait Source: Send + Sync {
         Ok(())
     }
 
+    /// What it found at its system that a person should know before a run: lines of the plan.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// A position in words, for people: `byte 1048576, record 10240`.
     fn describe(&self, position: &Position) -> String;
 

@@ -282,7 +282,7 @@ fn a_run_that_wakes_late_marks_and_writes_nothing() {
     for crash in ["mid-write:2=stop", "commit-before:2=stop", "commit-after:2=stop"] {
         database.sql(REFILLED);
         let mut late = killed(&file, &database.url(), crash);
-        let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(120);
         let state = || std::fs::read_to_string(format!("/proc/{}/stat", late.id())).unwrap();
         while !state().contains(") T ") {
             assert!(std::time::Instant::now() < until, "{crash}: it does not stop");
@@ -303,7 +303,7 @@ fn a_run_that_wakes_late_marks_and_writes_nothing() {
 
 /// Waits until the first row of a query is what is expected.
 fn comes(database: &Database, sql: &str, expected: &str) {
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(120);
     while database.sql(sql).as_deref() != Some(expected) {
         assert!(std::time::Instant::now() < until, "{sql} is not {expected}: {:?}", database.sql(sql));
         std::thread::sleep(std::time::Duration::from_millis(20));

@@ -14,10 +14,10 @@ mod queue_kit;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
+use hapax_conformance::server::Own;
 use queue_kit::jetstream::Server;
 use queue_kit::{Hapax, POINTS, root};
 use rusqlite::Connection;
@@ -59,6 +59,11 @@ fn the_example_runs() {
     assert!(code == 0 && said.contains("sequence 200"), "{said}");
     assert_eq!(hapax.moved(), 5);
     assert_eq!(hapax.moved(), 0);
+    // One that nobody can read is set aside, and those behind it move.
+    server.publish("example.orders.us", ["{\"id\":\"no number\"}".to_owned(), order(205)].into_iter());
+    assert_eq!(hapax.moved(), 1);
+    let (code, said) = hapax.said(&["dead-letters", "list"]);
+    assert!(code == 0 && said.contains("HX0725") && said.contains("no number"), "{said}");
     server.make("EXAMPLE_ORDERS", "example.orders.>");
     let (code, said) = hapax.said(&["run"]);
     assert!(code == 1 && said.contains("HX0730"), "{said}");
@@ -121,33 +126,6 @@ fn a_run_by_sequence_that_is_killed_moves_each_message_once() {
 #[test]
 fn a_run_with_a_consumer_that_is_killed_moves_each_message_once() {
     killed("shared", "    consumer: worker\nidentity: { key: [id] }\n", true);
-}
-
-/// A server of the test's own.
-struct Own(tempfile::TempDir);
-
-impl Own {
-    fn new() -> Self {
-        let own = Self(tempfile::tempdir().unwrap());
-        own.service("start");
-        own
-    }
-
-    fn service(&self, what: &str) {
-        let output =
-            Command::new(root().join("services/nats")).arg(what).arg(self.0.path()).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-    }
-
-    fn url(&self) -> String {
-        std::fs::read_to_string(self.0.path().join("url")).unwrap().trim().to_owned()
-    }
-}
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        let _ = Command::new(root().join("services/nats")).arg("stop").arg(self.0.path()).output();
-    }
 }
 
 #[test]
@@ -348,8 +326,8 @@ fn a_run_into_a_stream_by_subjects_that_is_killed_sends_each_message_once() {
 }
 
 fn restarted(source: &str) {
-    let own = Own::new();
-    let url = own.url();
+    let own = Own::start("nats", &[]);
+    let url = own.says("url");
     let server = Server::at(&url);
     server.make("s", "s.>");
     server.publish("s.a", (0..3000).map(order));
@@ -363,9 +341,8 @@ fn restarted(source: &str) {
     let mut running = hapax.start();
     running.wait_for("the first records", || ask(&db, "SELECT count(*) FROM orders") >= 300);
     drop(server);
-    own.service("stop");
-    own.service("start");
-    assert_eq!(own.url(), url, "the server came back elsewhere");
+    own.restart();
+    assert_eq!(own.says("url"), url, "the server came back elsewhere");
     Server::at(&url).publish("s.a", (3000..4000).map(order));
     running.wait_for("all records", || ask(&db, "SELECT count(*) FROM orders") >= 4000);
     assert_eq!(running.stop(), 0, "{}", hapax.log());

@@ -165,7 +165,7 @@ fn killed(database: &Database, keys: &str, point: &str, number: usize) {
         if database.number(&format!("SELECT count(DISTINCT id) FROM {name}")) == ROWS {
             break;
         }
-        assert!(began.elapsed().as_secs() < 30, "{keys} killed at {point}: rows stay behind");
+        assert!(began.elapsed().as_secs() < 120, "{keys} killed at {point}: rows stay behind");
     }
     let columns = "id, text, amount, doc, tags";
     for (here, there) in [("events", name.as_str()), (name.as_str(), "events")] {

@@ -175,7 +175,7 @@ impl End {
                 entries.iter().map(|(_, fields)| fields[1].parse().unwrap()).collect()
             }
             Self::Kafka(scene) => {
-                let messages = scene.messages(&scene.name("moved"));
+                let messages = scene.settled(&scene.name("moved"));
                 let id = |message: &rdkafka::message::OwnedMessage| {
                     let value: serde_json::Value =
                         serde_json::from_slice(message.payload().unwrap()).unwrap();
@@ -279,7 +279,7 @@ fn killed(from: &str, to: &str, workers: u32) {
         }
     }
     // What a killed run held may come back a little later.
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = Instant::now() + Duration::from_secs(120);
     hapax.moved();
     while queue.left() > 0 {
         assert!(Instant::now() < until, "{} messages stay", queue.left());

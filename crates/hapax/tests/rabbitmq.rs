@@ -13,8 +13,8 @@
 mod queue_kit;
 
 use std::path::Path;
-use std::process::Command;
 
+use hapax_conformance::server::Own;
 use queue_kit::broker::Broker;
 use queue_kit::{Database, Hapax, POINTS, root};
 
@@ -171,7 +171,7 @@ fn a_run_that_stalls_and_wakes_up_late_is_fenced() {
         variables: vec![("RABBITMQ_URL", format!("{url}?heartbeat=1")), ("TARGET_URL", database.url())],
     };
     let first = hapax.stopped_at("commit-after:2");
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(120);
     while database.count("SELECT count(*) FROM orders") < 3000 {
         assert!(std::time::Instant::now() < until, "what the stalled run holds does not come back");
         hapax.moved();
@@ -184,37 +184,49 @@ fn a_run_that_stalls_and_wakes_up_late_is_fenced() {
     broker.delete(&queue);
 }
 
-/// A broker of the test's own.
-struct Own(tempfile::TempDir);
-
-impl Own {
-    fn new() -> Self {
-        let own = Self(tempfile::tempdir().unwrap());
-        own.service("start");
-        own
-    }
-
-    fn service(&self, what: &str) {
-        let output =
-            Command::new(root().join("services/rabbitmq")).arg(what).arg(self.0.path()).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-    }
-
-    fn url(&self) -> String {
-        std::fs::read_to_string(self.0.path().join("url")).unwrap().trim().to_owned()
-    }
+/// A pipeline whose `url` is followed by these lines, as `hapax plan` shows it.
+fn planned(queue: &str, more: &str) -> String {
+    let (folder, database) =
+        (tempfile::tempdir().unwrap(), Database::new(&format!("planned_{}", more.len())));
+    let file = pipeline(folder.path(), queue, "");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("    prefetch: 900\n", &format!("    prefetch: 900\n{more}")))
+        .unwrap();
+    let hapax = Hapax {
+        folder: folder.path().to_owned(),
+        file,
+        variables: vec![
+            ("RABBITMQ_URL", hapax_conformance::server::rabbitmq()),
+            ("TARGET_URL", database.url()),
+        ],
+    };
+    let (code, said) = hapax.said(&["plan"]);
+    assert_eq!(code, 0, "{said}");
+    said
 }
 
-impl Drop for Own {
-    fn drop(&mut self) {
-        let _ = Command::new(root().join("services/rabbitmq")).arg("stop").arg(self.0.path()).output();
-    }
+#[test]
+fn the_plan_shows_the_delivery_limit() {
+    let broker = Broker::at(&hapax_conformance::server::rabbitmq());
+    let queue = format!("hapax_limited_{}", std::process::id());
+    broker.declare_with(&queue, "quorum", &[("x-delivery-limit", 6)]);
+    let management = hapax_conformance::server::rabbitmq_management();
+    let management = format!("    management: http://{}\n", management.rsplit_once('@').unwrap().1);
+    let said = planned(&queue, &management);
+    assert!(said.contains("delivery limit of 6") && said.contains("drops it"), "{said}");
+    assert!(said.contains("guarantee  exactly-once"), "{said}");
+    let said = planned(&queue, "");
+    assert!(
+        said.contains("`management` lets Hapax look at the limit") && !said.contains("limit of 6"),
+        "{said}"
+    );
+    broker.delete(&queue);
 }
 
 #[test]
 fn a_broker_that_is_restarted_is_waited_for() {
-    let (own, database) = (Own::new(), Database::new("restarted"));
-    let url = own.url();
+    let (own, database) = (Own::start("rabbitmq", &[]), Database::new("restarted"));
+    let url = own.says("url");
     let broker = Broker::at(&url);
     broker.declare("q", "quorum");
     broker.publish("q", orders(0..3000));
@@ -227,9 +239,8 @@ fn a_broker_that_is_restarted_is_waited_for() {
     let mut running = hapax.start();
     running.wait_for("the first records", || database.count("SELECT count(*) FROM orders") >= 300);
     drop(broker);
-    own.service("stop");
-    own.service("start");
-    assert_eq!(own.url(), url, "the broker came back elsewhere");
+    own.restart();
+    assert_eq!(own.says("url"), url, "the broker came back elsewhere");
     Broker::at(&url).publish("q", orders(2500..4000));
     running.wait_for("all records", || database.count("SELECT count(*) FROM orders") >= 4000);
     assert_eq!(running.stop(), 0, "{}", hapax.log());

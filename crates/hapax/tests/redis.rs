@@ -197,7 +197,7 @@ fn a_run_that_goes_on_is_stopped_gracefully() {
     case.pipeline("", "", "follow: true\ncommit: { interval_ms: 50 }\n");
     let mut child =
         case.command(&["run", "p.yaml"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = Instant::now() + Duration::from_secs(120);
     let mut moved = |count: usize| {
         while case.count("out:*") < count {
             if let Some(status) = child.try_wait().unwrap() {

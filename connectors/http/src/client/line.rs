@@ -28,6 +28,8 @@ const PING: Duration = Duration::from_secs(20);
 pub(super) enum Failed {
     /// Nothing of the request has left.
     Untouched(String),
+    /// It has left, and the server began nothing of it: so it says itself.
+    NotBegun(String),
     /// Some of it may have.
     Lost(String),
 }
@@ -125,7 +127,7 @@ pub(super) async fn send_among(
     bytes_max: usize,
 ) -> Result<Answer, Failed> {
     let response = answered(many.try_send_request(request).await)?;
-    read(response, bytes_max).await.map(|(answer, _)| answer).map_err(Failed::Lost)
+    read(response, bytes_max).await.map(|(answer, _)| answer).map_err(lost)
 }
 
 fn answered(
@@ -134,6 +136,15 @@ fn answered(
     sent.map_err(|mut error| match error.take_message() {
         // It was given back before its first byte was written.
         Some(_) => Failed::Untouched(cause(error.error())),
-        None => Failed::Lost(cause(error.error())),
+        None => lost(cause(error.error())),
     })
+}
+
+/// A server that carries fewer requests at once than came before it had said so gives the others back (REFUSED_STREAM),
+/// which says that nothing of them was begun (RFC 9113, 8.7).
+fn lost(reason: String) -> Failed {
+    match reason.contains("refused stream") {
+        true => Failed::NotBegun(reason),
+        false => Failed::Lost(reason),
+    }
 }

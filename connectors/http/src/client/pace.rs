@@ -1,7 +1,7 @@
 //! How fast requests may follow each other.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hapax_engine::exact;
@@ -16,43 +16,65 @@ pub(super) struct Pace {
     every: Option<Duration>,
     /// Whether somebody may have to wait.
     waits: AtomicBool,
-    next: Mutex<Instant>,
+    turns: Mutex<Turns>,
+}
+
+/// Who may leave when.
+struct Turns {
+    next: Instant,
+    paused_until: Instant,
+    /// How often a pause was asked for: a turn that was given before is none any more.
+    pauses: u64,
 }
 
 impl Pace {
     pub(super) fn new(rate: Option<u32>) -> Self {
         let every = rate.and_then(|rate| Duration::from_secs(1).checked_div(rate));
-        Self { every, waits: AtomicBool::new(every.is_some()), next: Mutex::new(Instant::now()) }
+        let now = Instant::now();
+        let turns = Mutex::new(Turns { next: now, paused_until: now, pauses: 0 });
+        Self { every, waits: AtomicBool::new(every.is_some()), turns }
     }
 
-    /// Waits for the turn of one request.
+    /// Waits for the turn of one request. Whoever waits already waits for a pause that is asked for meanwhile, too.
     pub(super) async fn turn(&self) {
         if !self.waits.load(Ordering::SeqCst) {
             return;
         }
-        let at = {
-            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-            let at = (*next).max(Instant::now());
-            match self.every {
-                Some(every) => *next = at + every,
-                // Nobody asked to wait.
-                None if at <= Instant::now() => {
-                    self.waits.store(false, Ordering::SeqCst);
-                    return;
+        loop {
+            let (at, pauses) = {
+                let mut turns = self.turns();
+                let now = Instant::now();
+                let at = turns.next.max(now);
+                match self.every {
+                    Some(every) => turns.next = at + every,
+                    // Nobody asked to wait.
+                    None if at == now => {
+                        self.waits.store(false, Ordering::SeqCst);
+                        return;
+                    }
+                    None => {}
                 }
-                None => {}
+                (at, turns.pauses)
+            };
+            tokio::time::sleep_until(at).await;
+            if self.turns().pauses == pauses {
+                return;
             }
-            at
-        };
-        tokio::time::sleep_until(at).await;
+        }
     }
 
     /// Lets no request leave for so long, at most [`PAUSE_MAX`].
     pub(super) fn pause(&self, pause: Duration) {
-        let until = Instant::now() + pause.min(PAUSE_MAX);
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        *next = (*next).max(until);
+        let mut turns = self.turns();
+        let now = Instant::now();
+        turns.paused_until = turns.paused_until.max(now + pause.min(PAUSE_MAX));
+        turns.next = turns.paused_until.max(now + self.every.unwrap_or_default());
+        turns.pauses = turns.pauses.wrapping_add(1);
         self.waits.store(true, Ordering::SeqCst);
+    }
+
+    fn turns(&self) -> MutexGuard<'_, Turns> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -81,6 +103,10 @@ pub(crate) fn date(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tokio::task::JoinSet;
+
     use super::*;
 
     #[test]
@@ -107,5 +133,32 @@ mod tests {
         let before = Instant::now();
         pace.turn().await;
         assert!(before.elapsed() >= Duration::from_millis(90));
+    }
+
+    #[tokio::test]
+    async fn who_waits_already_waits_for_a_later_pause() {
+        // Turns that were given out, and a line that nobody has to wait in.
+        for rate in [Some(5), None] {
+            let pace = Arc::new(Pace::new(rate));
+            pace.pause(Duration::from_millis(100));
+            let mut waiting = JoinSet::new();
+            for _ in 0..6 {
+                let pace = Arc::clone(&pace);
+                waiting.spawn(async move {
+                    pace.turn().await;
+                    Instant::now()
+                });
+            }
+            // Until each waits for a turn that it has.
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            let (asked, pause) = (Instant::now(), Duration::from_millis(700));
+            pace.pause(pause);
+            let mut left = waiting.join_all().await;
+            left.retain(|left| *left > asked);
+            let first = left.iter().min();
+            assert!(first.is_none_or(|first| *first >= asked + pause), "{rate:?}: one left in the pause");
+        }
     }
 }

@@ -144,7 +144,12 @@ async fn a_connection_that_the_server_ended_is_not_used_again() {
 async fn a_certificate_for_another_name_is_not_believed() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new(folder.path());
-    let api = Api::start_secure(&Secure { authority: &authority, protocols: &["h2"], asks_clients: false });
+    let api = Api::start_secure(&Secure {
+        authority: &authority,
+        protocols: &["h2"],
+        asks_clients: false,
+        streams_max: None,
+    });
     let tls = Tls { ca: Some(authority.file("ca.pem").into()), ..Tls::default() };
     let none = BTreeMap::new();
     let names = || Turning { addresses: Mutex::new(vec![IpAddr::V4(OUTSIDE)]), asked: Mutex::new(0) };

@@ -10,17 +10,21 @@ use tokio_rustls::TlsConnector;
 
 use crate::fault::HostFault;
 
-/// What makes connections secure: certificates are believed that authorities of the system have signed (those of the file
-/// that SSL_CERT_FILE names, if it names one), or authorities of the pipeline's own. HTTP/2 is taken where the server offers
-/// it.
+/// What makes connections secure: certificates are believed that authorities of the pipeline's own have signed, and no
+/// others; where it names none, those that authorities of the system have signed (of the file that SSL_CERT_FILE names, if
+/// it names one). HTTP/2 is taken where the server offers it.
 pub(super) fn connector(files: &Pem) -> Result<TlsConnector, HostFault> {
     let wrong = |error: &dyn std::fmt::Display| HostFault::Config(format!("`tls` cannot be used: {error}"));
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if let Some(ca) = &files.ca {
-        let read = certificates(ca).map_err(|error| wrong(&error))?;
-        if roots.add_parsable_certificates(read).0 == 0 {
-            return Err(wrong(&"`ca` holds no certificate of an authority"));
+    match &files.ca {
+        Some(ca) => {
+            let read = certificates(ca).map_err(|error| wrong(&error))?;
+            if roots.add_parsable_certificates(read).0 == 0 {
+                return Err(wrong(&"`ca` holds no certificate of an authority"));
+            }
+        }
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
     }
     let algorithms = Arc::new(rustls::crypto::ring::default_provider());

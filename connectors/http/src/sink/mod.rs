@@ -46,10 +46,10 @@ pub struct Api {
 
 /// Opens the sink: reads what it is told. Sends nothing.
 pub async fn open(config: SinkConfig) -> Result<Arc<dyn Target>, SinkError> {
-    let config = within_scratch(config)?;
+    let (config, place) = within_scratch(config)?;
     let timeout = client::timeout(config.timeout.as_deref())?;
     let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-    let plan = Plan::read(&config, timeout_ms)?;
+    let plan = Plan::read(&config, timeout_ms, place)?;
     let concurrency = config.concurrency.unwrap_or(CONCURRENCY);
     if concurrency == 0 || concurrency > 256 {
         return Err(WriteFault::Config("`concurrency` is 1 to 256".to_owned()).into());
@@ -71,8 +71,9 @@ pub async fn open(config: SinkConfig) -> Result<Arc<dyn Target>, SinkError> {
     Ok(Arc::new(Api { host, plan: Arc::new(plan), config, concurrency }))
 }
 
-/// The same sink in the place of a drill, if it is for one: nothing of it leads to where the real one writes.
-fn within_scratch(mut config: SinkConfig) -> Result<SinkConfig, SinkError> {
+/// The same sink in the place of a drill, and that place, if it is for one: nothing of it leads to where the real one
+/// writes.
+fn within_scratch(mut config: SinkConfig) -> Result<(SinkConfig, Option<String>), SinkError> {
     let wrong = |what: &str| WriteFault::Config(what.to_owned());
     if let Some(scratch) = &config.scratch {
         let all = [Some(&scratch.url), scratch.read.as_ref(), scratch.probe.as_ref()];
@@ -81,7 +82,7 @@ fn within_scratch(mut config: SinkConfig) -> Result<SinkConfig, SinkError> {
             return Err(wrong(what).into());
         }
     }
-    let Some(place) = config.place.take() else { return Ok(config) };
+    let Some(place) = config.place.take() else { return Ok((config, None)) };
     let Some(scratch) = config.scratch.take() else {
         return Err(wrong("a drill needs `scratch`").into());
     };
@@ -89,7 +90,7 @@ fn within_scratch(mut config: SinkConfig) -> Result<SinkConfig, SinkError> {
     config.url = there(scratch.url);
     config.probe = scratch.probe.map(there);
     config.read = config.read.zip(scratch.read).map(|(read, url)| ReadBack { url: there(url), ..read });
-    Ok(config)
+    Ok((config, Some(place)))
 }
 
 impl Target for Api {

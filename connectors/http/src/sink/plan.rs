@@ -3,6 +3,7 @@
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use hapax_engine::fault::SinkError;
+use hapax_engine::identify::digest;
 use hapax_engine::sink::{Repeat, Shape};
 use hapax_engine::template::Template;
 use hapax_engine::transform::RefusedRow;
@@ -31,6 +32,8 @@ pub(super) struct Plan {
     body: Body,
     pub batch: Option<usize>,
     token: Option<HeaderName>,
+    /// The place of a drill: its requests are no repeats of those of the pipeline, nor of another place.
+    place: Option<String>,
     version: Option<Template>,
     /// The statuses that say that the API has what is not older.
     pub overtaken: Vec<u16>,
@@ -72,7 +75,11 @@ pub(super) struct Parcel {
 }
 
 impl Plan {
-    pub(super) fn read(config: &SinkConfig, timeout_ms: u64) -> Result<Self, SinkError> {
+    pub(super) fn read(
+        config: &SinkConfig,
+        timeout_ms: u64,
+        place: Option<String>,
+    ) -> Result<Self, SinkError> {
         let wrong = |what: &str| WriteFault::Config(what.to_owned());
         let url = Address::read("url", &config.url)?;
         let probe = config.probe.as_deref().map(|probe| Address::read("probe", probe)).transpose()?;
@@ -118,6 +125,7 @@ impl Plan {
             body: Body::read(config.body.as_ref())?,
             batch,
             token: token.transpose()?,
+            place,
             version: version.transpose()?,
             overtaken,
             probe,
@@ -224,6 +232,14 @@ impl Plan {
         template.map_or(Order::None, Order::Key)
     }
 
+    /// A token as the API gets it.
+    fn written(&self, token: &Token) -> String {
+        match &self.place {
+            None => token.to_string(),
+            Some(place) => Token(digest(format!("{place}\0{token}").as_bytes())).to_string(),
+        }
+    }
+
     /// What every request says in the same way.
     fn settled(&self, mut headers: HeaderMap) -> HeaderMap {
         if self.method != Method::Delete {
@@ -268,7 +284,7 @@ impl Plan {
                     None => {
                         let mut headers = self.settled(headers.of(row)?);
                         if let (Some(name), Some(token)) = (&self.token, tokens.get(row)) {
-                            let value = HeaderValue::from_str(&token.to_string());
+                            let value = HeaderValue::from_str(&self.written(token));
                             headers.insert(name.clone(), value.map_err(|error| error.to_string())?);
                         }
                         Arc::new(host.dressed(headers))

@@ -41,12 +41,30 @@ pub(super) struct Poster {
     pub concurrency: usize,
 }
 
+/// What a dead letter says beside the answer, of a record that replaces: what is there may be what it was refused for.
+const IN_DOUBT: &str = " (an earlier attempt got no answer, and may have taken effect)";
+
 /// How the records of a parcel ended.
 enum Ended {
     Taken,
-    Refused(Code, String),
+    Refused(Refusal),
     /// Nobody knows.
     Unknown,
+}
+
+/// Why records are refused.
+struct Refusal {
+    code: Code,
+    reason: String,
+    /// Whether an earlier attempt may have taken effect.
+    in_doubt: bool,
+}
+
+impl Refusal {
+    fn of(self, row: usize) -> RefusedRow {
+        let doubt = if self.in_doubt { IN_DOUBT } else { "" };
+        RefusedRow { row, code: self.code, reason: format!("{}{doubt}", self.reason) }
+    }
 }
 
 /// One call.
@@ -215,17 +233,17 @@ impl Round {
 
     async fn parcel(&self, mut parcel: Parcel, made: &mut Made) -> Result<(), SinkError> {
         self.poster.plan.seal(&mut parcel)?;
-        match self.request(&parcel).await? {
+        match self.request(&parcel, false).await? {
             Ended::Taken => {}
             Ended::Unknown => made.unknown.extend(parcel.rows),
-            Ended::Refused(code, reason) => match parcel.rows.as_slice() {
-                [row] => self.refused_one(RefusedRow { row: *row, code, reason }, made).await?,
+            Ended::Refused(refusal) => match parcel.rows.as_slice() {
+                [row] => self.refused_one(refusal.of(*row), made).await?,
                 // Each by itself, to find those that are meant.
                 _ => {
                     for (row, body) in parcel.rows.into_iter().zip(parcel.bodies) {
                         let request = Request { body: None, ..parcel.request.clone() };
                         let one = Parcel { rows: vec![row], bodies: vec![body], request, lane: 0 };
-                        if let Some(refused) = self.alone(one, made).await? {
+                        if let Some(refused) = self.alone(one, refusal.in_doubt, made).await? {
                             self.refused_one(refused, made).await?;
                         }
                     }
@@ -235,17 +253,22 @@ impl Round {
         Ok(())
     }
 
-    /// Sends one record by itself, and says whether it is refused.
-    async fn alone(&self, mut one: Parcel, made: &mut Made) -> Result<Option<RefusedRow>, SinkError> {
+    /// Sends one record by itself, which may have been sent in an array, and says whether it is refused.
+    async fn alone(
+        &self,
+        mut one: Parcel,
+        in_doubt: bool,
+        made: &mut Made,
+    ) -> Result<Option<RefusedRow>, SinkError> {
         self.poster.plan.seal(&mut one)?;
         let row = one.rows.first().copied().unwrap_or_default();
-        Ok(match self.request(&one).await? {
+        Ok(match self.request(&one, in_doubt).await? {
             Ended::Taken => None,
             Ended::Unknown => {
                 made.unknown.push(row);
                 None
             }
-            Ended::Refused(code, reason) => Some(RefusedRow { row, code, reason }),
+            Ended::Refused(refusal) => Some(refusal.of(row)),
         })
     }
 
@@ -256,16 +279,16 @@ impl Round {
             let older = self.older.get(&refused.row).cloned();
             made.refused.push(refused);
             if let Some(older) = older {
-                next = self.alone(older, made).await?;
+                next = self.alone(older, false, made).await?;
             }
         }
         Ok(())
     }
 
     /// Sends one request until it is known how it ended, or nobody may ask again.
-    async fn request(&self, parcel: &Parcel) -> Result<Ended, SinkError> {
+    async fn request(&self, parcel: &Parcel, mut in_doubt: bool) -> Result<Ended, SinkError> {
         let (host, plan) = (&self.poster.host, &self.poster.plan);
-        let (mut attempts, mut in_doubt) = (0, false);
+        let mut attempts = 0;
         loop {
             let line = host.turn().await;
             let sent = host.send_until(&parcel.request, SHORT, self.deadline.as_ref()).await;
@@ -292,7 +315,7 @@ impl Round {
                     Verdict::Refused | Verdict::Conflict if in_doubt => {
                         return self.doubted(parcel, &answer).await;
                     }
-                    Verdict::Refused => return Ok(self.refused(&answer)),
+                    Verdict::Refused => return Ok(self.refused(&answer, false)),
                     Verdict::Conflict => return self.conflict(parcel, &answer).await,
                     Verdict::Stop(fault) => return Err(fault(host, &answer).into()),
                     Verdict::Forbidden => {
@@ -336,10 +359,10 @@ impl Round {
     }
 
     /// A request is refused whose first attempt may have taken effect. One that replaces may be refused for good and what it
-    /// did before stays; of one that adds nobody knows, unless the API can be asked.
+    /// did before stays, which its letter says; of one that adds nobody knows, unless the API can be asked.
     async fn doubted(&self, parcel: &Parcel, answer: &Answer) -> Result<Ended, SinkError> {
         if self.poster.plan.is_harmless() {
-            return Ok(self.refused(answer));
+            return Ok(self.refused(answer, true));
         }
         Ok(match self.probe(parcel).await? {
             Some(true) => Ended::Taken,
@@ -350,11 +373,11 @@ impl Round {
     /// The API says that something stands in the way. What is found by key may be an older value, and proves nothing.
     async fn conflict(&self, parcel: &Parcel, answer: &Answer) -> Result<Ended, SinkError> {
         if self.poster.plan.is_harmless() {
-            return Ok(self.refused(answer));
+            return Ok(self.refused(answer, false));
         }
         match self.probe(parcel).await? {
             Some(true) => Ok(Ended::Taken),
-            _ => Ok(self.refused(answer)),
+            _ => Ok(self.refused(answer, false)),
         }
     }
 
@@ -387,9 +410,10 @@ impl Round {
         Ok(None)
     }
 
-    fn refused(&self, answer: &Answer) -> Ended {
-        let said = self.poster.host.excerpt(answer);
-        Ended::Refused(codes::REFUSED, format!("HTTP status {}: {said}", answer.status.as_u16()))
+    fn refused(&self, answer: &Answer, in_doubt: bool) -> Ended {
+        let (status, said) = (answer.status.as_u16(), self.poster.host.excerpt(answer));
+        let reason = format!("HTTP status {status}: {said}");
+        Ended::Refused(Refusal { code: codes::REFUSED, reason, in_doubt })
     }
 }
 

@@ -22,10 +22,10 @@ pub fn with(mut one: Value, more: &Value) -> Value {
     one
 }
 
-/// A section for this API.
+/// A section for this API, which a busy machine does not keep waiting for too long.
 pub fn section(api: &Api, path: &str, method: &str, more: &Value) -> Value {
     let url = format!("{}{path}", api.url());
-    with(json!({ "url": url, "method": method, "allow_private": true, "timeout": "2s" }), more)
+    with(json!({ "url": url, "method": method, "allow_private": true, "timeout": "20s" }), more)
 }
 
 pub async fn open(section: Value) -> Result<Arc<dyn Target>, SinkError> {
@@ -67,7 +67,7 @@ impl Small {
                     return;
                 }
                 let mut stream = stream.unwrap();
-                stream.set_read_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
+                stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
                 let mut head = String::new();
                 let mut lines = BufReader::new(stream.try_clone().unwrap());
                 while lines.read_line(&mut head).is_ok_and(|read| read > 2) {}

@@ -16,7 +16,7 @@ use rdkafka::message::{Header, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How long something may take that brokers and runs do in their own time.
 const LIMIT: Duration = Duration::from_secs(90);
@@ -180,6 +180,12 @@ impl Scene {
             .unwrap()
     }
 
+    /// How many members a group has.
+    pub fn members(&self, group: &str) -> usize {
+        let groups = self.consumer("read_committed").fetch_group_list(Some(group), PATIENCE).unwrap();
+        groups.groups().iter().map(|group| group.members().len()).sum()
+    }
+
     pub fn watermarks(&self, topic: &str, partition: i32) -> (i64, i64) {
         self.consumer("read_uncommitted").fetch_watermarks(topic, partition, PATIENCE).unwrap()
     }
@@ -206,6 +212,22 @@ impl Scene {
         names.filter(|name| name.starts_with(prefix)).collect()
     }
 
+    /// What a reader sees of a topic once all of its transactions have their ends in it: the brokers write them a moment
+    /// after a commit is answered.
+    pub fn settled(&self, topic: &str) -> Vec<OwnedMessage> {
+        until("the ends of all transactions", || self.is_settled(topic));
+        self.messages(topic)
+    }
+
+    /// Whether a topic holds the end of each of its transactions.
+    pub fn is_settled(&self, topic: &str) -> bool {
+        let (all, committed) = (self.consumer("read_uncommitted"), self.consumer("read_committed"));
+        let metadata = all.fetch_metadata(Some(topic), PATIENCE).unwrap();
+        let partitions: Vec<i32> = metadata.topics()[0].partitions().iter().map(|p| p.id()).collect();
+        let end = |of: &BaseConsumer, partition| of.fetch_watermarks(topic, partition, PATIENCE).unwrap().1;
+        partitions.iter().all(|partition| end(&committed, *partition) == end(&all, *partition))
+    }
+
     /// What a reader sees of a topic now.
     pub fn messages(&self, topic: &str) -> Vec<OwnedMessage> {
         self.messages_as(topic, "read_committed")
@@ -224,12 +246,14 @@ impl Scene {
         }
         consumer.assign(&list).unwrap();
         let (mut messages, start) = (Vec::new(), Instant::now());
+        let mut last = None;
         while !open.is_empty() {
-            assert!(start.elapsed() < PATIENCE, "{topic} has no end");
+            assert!(start.elapsed() < PATIENCE, "{topic} has no end: {last:?}");
             match consumer.poll(Duration::from_millis(100)) {
                 Some(Ok(message)) => messages.push(message.detach()),
                 Some(Err(KafkaError::PartitionEOF(partition))) => open.retain(|p| *p != partition),
-                Some(Err(error)) => panic!("{error}"),
+                // A topic that was made just now is not known everywhere, and a busy broker is away for a moment.
+                Some(Err(error)) => last = Some(error),
                 None => {}
             }
         }

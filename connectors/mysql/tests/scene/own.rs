@@ -51,7 +51,7 @@ impl Server {
     pub fn kill(&self) {
         let pid = std::fs::read_to_string(self.folder().join("server.pid")).unwrap().trim().to_owned();
         assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
-        let until = Instant::now() + Duration::from_secs(10);
+        let until = Instant::now() + Duration::from_secs(60);
         while Path::new("/proc").join(&pid).join("fd").read_dir().is_ok_and(|mut open| open.next().is_some())
         {
             assert!(Instant::now() < until, "the server did not die");

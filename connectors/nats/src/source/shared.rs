@@ -18,13 +18,10 @@ use tokio::time::Instant;
 
 use super::{Plan, Stamp, created};
 use crate::client::{Address, ConsumerFault, Line};
-use crate::fault::{ReadFault, ServerFault};
+use crate::fault::ReadFault;
 
 /// How many messages a consumer that Hapax makes gives out before the first of them is acknowledged.
 const OPEN_MAX: i64 = 20_000;
-
-/// How many messages are asked for at once.
-const PULL_MESSAGES: usize = 2_000;
 
 /// How many acknowledgements are on their way at once.
 const ACKS: usize = 256;
@@ -96,19 +93,7 @@ impl Worker {
             };
             return Err(unfit(format!("it gives out {has}, and `subject` is {filter_subject:?}")).into());
         }
-        let gone = |reason: String| ServerFault::Gone {
-            place: address.place().to_owned(),
-            doing: "asking for messages",
-            reason,
-        };
-        let messages = consumer
-            .stream()
-            .max_messages_per_batch(PULL_MESSAGES)
-            .expires(Duration::from_secs(30))
-            .heartbeat(Duration::from_secs(5))
-            .messages()
-            .await
-            .map_err(|error| gone(error.to_string()))?;
+        let messages = line.messages(&consumer).await?;
         let created = created(stream.cached_info());
         let (held, open, since) = (VecDeque::new(), VecDeque::new(), None);
         Ok(Self { plan, line, consumer, messages, split, stood, session, created, held, open, since })

@@ -19,13 +19,10 @@ use tokio::time::Instant;
 use super::{Plan, Stamp, created};
 use crate::client::{Address, ConsumerFault, Line};
 use crate::config::OnGap;
-use crate::fault::{ReadFault, ServerFault};
+use crate::fault::ReadFault;
 
 /// The first byte of a position of this encoding.
 const VERSION: u8 = 2;
-
-/// How many messages are asked for at once.
-const PULL_MESSAGES: usize = 2_000;
 
 /// How long is waited for a message before the server is asked whether there is one.
 const LOOK_MS: u64 = 250;
@@ -136,19 +133,7 @@ impl Reader {
             ConsumerFault::Unfit(reason) => ReadFault::Config(reason).into(),
         })?;
         let pending = consumer.cached_info().num_pending;
-        let gone = |reason: String| ServerFault::Gone {
-            place: address.place().to_owned(),
-            doing: "asking for messages",
-            reason,
-        };
-        let messages = consumer
-            .stream()
-            .max_messages_per_batch(PULL_MESSAGES)
-            .expires(Duration::from_secs(30))
-            .heartbeat(Duration::from_secs(5))
-            .messages()
-            .await
-            .map_err(|error| gone(error.to_string()))?;
+        let messages = line.messages(&consumer).await?;
         let place = place.unwrap_or(Place { created: now, sequence: 0 });
         let held = VecDeque::new();
         Ok(Self {

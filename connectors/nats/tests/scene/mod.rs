@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::ConnectOptions;
-use async_nats::jetstream::consumer::{AckPolicy, pull};
-use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::consumer::{self, AckPolicy, pull};
+use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use async_nats::jetstream::stream::{Config, Stream};
 use async_nats::jetstream::{self, Context};
 use hapax_engine::fault::SourceError;
@@ -48,13 +48,39 @@ impl Scene {
         stream
     }
 
+    pub fn is_made(&self, name: &str) -> bool {
+        self.made.lock().unwrap().contains(&self.name(name))
+    }
+
+    /// What a stream holds, in its order.
+    pub async fn looked_at(&self, name: &str) -> Vec<StreamMessage> {
+        if !self.is_made(name) {
+            return Vec::new();
+        }
+        let stream = self.context.get_stream(self.name(name)).await.unwrap();
+        let state = stream.cached_info().state.clone();
+        let mut all = Vec::new();
+        if state.messages == 0 {
+            return all;
+        }
+        for sequence in state.first_sequence..=state.last_sequence {
+            all.push(stream.get_raw_message(sequence).await.unwrap());
+        }
+        all
+    }
+
     pub async fn consumer(&self, name: &str, ack_wait: Duration) {
+        self.consumer_of(name, ack_wait, 20_000).await;
+    }
+
+    /// A consumer that gives out so many messages before one is acknowledged.
+    pub async fn consumer_of(&self, name: &str, ack_wait: Duration, max_ack_pending: i64) {
         let stream = self.context.get_stream(self.name(name)).await.unwrap();
         let config = pull::Config {
             durable_name: Some("worker".to_owned()),
             ack_policy: AckPolicy::Explicit,
             ack_wait,
-            max_ack_pending: 20_000,
+            max_ack_pending,
             ..pull::Config::default()
         };
         stream.create_consumer(config).await.unwrap();
@@ -78,10 +104,14 @@ impl Scene {
         }
     }
 
+    pub async fn consumer_info(&self, name: &str) -> consumer::Info {
+        let stream = self.context.get_stream(self.name(name)).await.unwrap();
+        stream.consumer_info("worker").await.unwrap()
+    }
+
     /// How many messages the consumer has not had acknowledged.
     pub async fn holds(&self, name: &str) -> u64 {
-        let stream = self.context.get_stream(self.name(name)).await.unwrap();
-        let info = stream.consumer_info("worker").await.unwrap();
+        let info = self.consumer_info(name).await;
         info.num_pending + info.num_ack_pending as u64
     }
 

@@ -91,11 +91,15 @@ async fn looking_costs_little_beside_a_commit() {
                || attgenerated::text || attidentity::text, ', ' ORDER BY attnum), '') FROM pg_attribute \
                WHERE attrelid = 't'::regclass AND attname = ANY ($1::text[]) AND NOT attisdropped";
     let statement = client.prepare(sql).await.unwrap();
-    let began = std::time::Instant::now();
+    let mut looks = Vec::new();
     for _ in 0..50 {
+        let began = std::time::Instant::now();
         client.query_one(&statement, &[&vec!["id", "name"]]).await.unwrap();
+        looks.push(began.elapsed());
     }
-    let look = began.elapsed() / 50;
+    // What the machine does beside it costs some of them, and not half.
+    looks.sort();
+    let look = looks[25];
     println!("a commit of 8 MB takes {commit:?}, looking at the columns {look:?}");
     assert!(look * 10 < commit, "a commit takes {commit:?}, looking {look:?}");
 }

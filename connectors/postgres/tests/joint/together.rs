@@ -141,7 +141,7 @@ async fn without_a_writer_nothing_is_marked() {
     }
     drop(worker);
     assert_eq!(database.count(WAITING).await, 1000);
-    database.sql("SET lock_timeout = 10000; UPDATE outbox SET note = note").await;
+    database.sql("SET lock_timeout = 60000; UPDATE outbox SET note = note").await;
 }
 
 #[tokio::test]

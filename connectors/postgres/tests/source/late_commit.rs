@@ -13,8 +13,14 @@ use crate::reading::{behind, numbers, open, passed};
 
 const WRITERS: i64 = 16;
 
-/// How long they write.
+/// How long they write at least.
 const WRITING: Duration = Duration::from_millis(1500);
+
+/// How long they write where that is not enough to show anything.
+const WRITING_MAX: Duration = Duration::from_secs(120);
+
+/// How many rows they write at least.
+const ROWS: usize = 100;
 
 /// What a poller saw, against what was written.
 struct Seen {
@@ -44,9 +50,9 @@ async fn write(database: &Database, writer: i64, done: Arc<AtomicBool>, written:
     }
 }
 
-/// Polls until the writers are done, and once more when no transaction of another test is in the way; each poll is a run
+/// Polls, at least so often, until the writers are done, and once more when no transaction of another test is in the way; each poll is a run
 /// of its own.
-async fn race(keys: Value) -> Seen {
+async fn race(keys: Value, least: usize) -> Seen {
     let database = Arc::new(Database::new());
     database
         .sql("CREATE TABLE t (id bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT now(), \
@@ -63,7 +69,8 @@ async fn race(keys: Value) -> Seen {
     let began = Instant::now();
     let (mut position, mut times, mut polls) = (None, BTreeMap::<i64, usize>::new(), 0);
     loop {
-        let over = began.elapsed() >= WRITING;
+        let enough = polls >= least && written.load(Ordering::Relaxed) >= ROWS;
+        let over = began.elapsed() >= if enough { WRITING } else { WRITING_MAX };
         if over && !done.swap(true, Ordering::Relaxed) {
             continue;
         }
@@ -93,10 +100,14 @@ async fn race(keys: Value) -> Seen {
     }
 }
 
-fn raced(mistake: Option<Mistake>, keys: Value) -> Seen {
+fn raced(mistake: Option<Mistake>, keys: Value, least: usize) -> Seen {
     // The mistake is planted for one thread: so there is only one.
     with(mistake, || {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(race(keys))
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(race(keys, least))
     })
 }
 
@@ -111,12 +122,12 @@ fn by_transaction() -> Value {
 #[test]
 fn below_the_horizon_nothing_is_missed_and_nothing_comes_twice() {
     for (keys, least) in [(by_clock(), 3), (by_transaction(), 10)] {
-        let seen = raced(None, keys.clone());
+        let seen = raced(None, keys.clone(), least);
         println!(
             "{} rows, {} polls, {} missed, {} repeated: {keys}",
             seen.written, seen.polls, seen.missed, seen.repeated
         );
-        assert!(seen.written >= 100 && seen.polls >= least, "{} rows, {} polls", seen.written, seen.polls);
+        assert!(seen.written >= ROWS && seen.polls >= least, "{} rows, {} polls", seen.written, seen.polls);
         assert_eq!((seen.missed, seen.repeated), (0, 0), "of {} rows, {keys}", seen.written);
     }
 }
@@ -124,7 +135,7 @@ fn below_the_horizon_nothing_is_missed_and_nothing_comes_twice() {
 #[test]
 fn with_the_bare_cursor_rows_are_missed() {
     for keys in [by_clock(), by_transaction()] {
-        let seen = raced(Some(Mistake::BareCursor), keys.clone());
+        let seen = raced(Some(Mistake::BareCursor), keys.clone(), 10);
         println!(
             "the bare cursor: {} rows, {} polls, {} missed: {keys}",
             seen.written, seen.polls, seen.missed

@@ -164,7 +164,7 @@ async fn workers_share_the_rows_and_who_goes_leaves_nothing_marked() {
     drop(workers);
     assert_eq!(database.count(WAITING).await, 2000);
     // And nothing stays locked.
-    database.sql("SET lock_timeout = 10000; UPDATE outbox SET note = note").await;
+    database.sql("SET lock_timeout = 60000; UPDATE outbox SET note = note").await;
 }
 
 #[tokio::test]

@@ -127,7 +127,7 @@ async fn while_a_run_lives_its_table_is_not_written_anew() {
     client.batch_execute("SET lock_timeout = 100").await.unwrap();
     assert!(client.batch_execute("TRUNCATE t").await.is_err());
     drop(source);
-    client.batch_execute("SET lock_timeout = 10000; TRUNCATE t").await.unwrap();
+    client.batch_execute("SET lock_timeout = 60000; TRUNCATE t").await.unwrap();
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -11,6 +12,7 @@ use hapax_engine::fault::SinkError;
 use hapax_engine::message::{Format, encode};
 use hapax_engine::sink::{Deadline, Sender, Sending, Sent};
 use hapax_engine::transform::RefusedRow;
+use hapax_protocol::guarantee::InDoubt;
 use hapax_protocol::identity::Token;
 use lapin::message::BasicReturnMessage;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
@@ -123,78 +125,119 @@ impl Publisher {
     async fn deliver(&mut self, sending: Sending<'_>) -> Result<Sent, SinkError> {
         let (all, refused) = self.outgoing(sending.records, sending.tokens)?;
         let mut sent = Sent { refused, unknown: Vec::new() };
-        self.connect().await?;
-        let Some(line) = self.line.take() else { return Ok(sent) };
-        let mut confirms: VecDeque<(usize, PublisherConfirm)> = VecDeque::new();
-        let mut rest = all.iter();
-        let broken = loop {
-            if confirms.len() < UNDER_WAY_MAX
-                && let Some(one) = rest.next()
+        let mut rest: VecDeque<&Outgoing> = all.iter().collect();
+        loop {
+            self.refuse_large(&mut rest, &mut sent);
+            self.connect().await?;
+            let Some(line) = self.line.take() else { break };
+            let Some(broken) = self.pass(&line, &mut rest, &sending, &mut sent).await else {
+                self.line = Some(line);
+                break;
+            };
+            let fault = broken.error.map(|error| BrokerFault::of(self.address.place(), "publishing", error));
+            let mut open = broken.open;
+            if let Some(bytes_max) = fault.as_ref().and_then(BrokerFault::body_bytes_max)
+                && let Some(at) = open.iter().position(|one| one.body.len() > bytes_max)
             {
-                if sending.deadline.is_some_and(Deadline::is_past) {
-                    sent.unknown.push(one.row);
-                    continue;
-                }
-                // A broker that is short of memory or disk takes nothing, and says nothing.
-                match tokio::time::timeout(Duration::from_secs(CONFIRM_S), self.publish(&line, one)).await {
-                    Ok(Ok(confirm)) => confirms.push_back((one.row, confirm)),
-                    Ok(Err(error)) => {
-                        sent.unknown.push(one.row);
-                        break Some(Broken::Failed(error));
-                    }
-                    Err(_) => {
-                        sent.unknown.push(one.row);
-                        break Some(Broken::Silent);
-                    }
-                }
-                continue;
+                self.plan.body_bytes_max.fetch_min(bytes_max, Ordering::Relaxed);
+                // The broker went through them in their order, and heard nothing behind that one.
+                open.split_off(at).into_iter().rev().for_each(|one| rest.push_front(one));
+            } else if let Some(fault) = fault.filter(|fault| !fault.is_away()) {
+                return Err(fault.into());
+            } else {
+                open.extend(rest.drain(..));
             }
-            let Some((row, confirm)) = confirms.pop_front() else { break None };
-            match tokio::time::timeout(Duration::from_secs(CONFIRM_S), confirm).await {
-                Ok(Ok(Confirmation::Ack(None) | Confirmation::NotRequested)) => {}
-                Ok(Ok(Confirmation::Ack(Some(returned)))) => {
-                    let reason = format!("no queue takes it: {}", returned.reply_text);
-                    // Several confirmed at once: the returned message may not be the one that this confirms.
-                    let row = row_of(&returned).unwrap_or(row);
-                    sent.refused.push(RefusedRow { row, code: codes::UNROUTABLE, reason });
-                }
-                // It has not, or not everywhere, and does not say which.
-                Ok(Ok(Confirmation::Nack(_))) => sent.unknown.push(row),
-                Err(_) => {
-                    sent.unknown.push(row);
-                    break Some(Broken::Silent);
-                }
-                Ok(Err(error)) => {
-                    sent.unknown.push(row);
-                    break Some(Broken::Failed(error));
-                }
+            sent.unknown.extend(open.iter().map(|one| one.row));
+            // Where those in doubt are sent again, all that is behind them is, too.
+            if !sent.unknown.is_empty() && self.plan.in_doubt == InDoubt::Resend {
+                self.refuse_large(&mut rest, &mut sent);
+                sent.unknown.extend(rest.drain(..).map(|one| one.row));
             }
-        };
-        match broken {
-            None => self.line = Some(line),
-            Some(broken) => {
-                if let Broken::Failed(error) = broken {
-                    let fault = BrokerFault::of(self.address.place(), "publishing", error);
-                    if !fault.is_away() {
-                        return Err(fault.into());
-                    }
-                }
-                // What had been confirmed behind the one that broke is not known any more.
-                sent.unknown.extend(confirms.iter().map(|(row, _)| *row));
-                sent.unknown.extend(rest.map(|one| one.row));
+            if rest.is_empty() {
+                break;
             }
         }
         sent.refused.sort_unstable_by_key(|refused| refused.row);
         sent.unknown.sort_unstable();
         Ok(sent)
     }
+
+    /// Refuses what is larger than the broker takes, as far as it said that.
+    fn refuse_large(&self, rest: &mut VecDeque<&Outgoing>, sent: &mut Sent) {
+        let bytes_max = self.plan.body_bytes_max.load(Ordering::Relaxed);
+        rest.retain(|one| {
+            let bytes = one.body.len();
+            if bytes > bytes_max {
+                let reason =
+                    format!("its message has {bytes} bytes, and the broker takes at most {bytes_max}");
+                sent.refused.push(RefusedRow { row: one.row, code: codes::TOO_LARGE, reason });
+            }
+            bytes <= bytes_max
+        });
+    }
+
+    /// Publishes from the front of `rest`, and waits for each confirmation, until all are there or the line is of no more use.
+    async fn pass<'a>(
+        &self,
+        line: &Line,
+        rest: &mut VecDeque<&'a Outgoing>,
+        sending: &Sending<'_>,
+        sent: &mut Sent,
+    ) -> Option<Broken<'a>> {
+        let limit = Duration::from_secs(CONFIRM_S);
+        let mut confirms: VecDeque<(&'a Outgoing, PublisherConfirm)> = VecDeque::new();
+        // One that could not be published. Those before it say why, if it was for them.
+        let mut failed: Option<(&'a Outgoing, Option<lapin::Error>)> = None;
+        loop {
+            if failed.is_none()
+                && confirms.len() < UNDER_WAY_MAX
+                && let Some(one) = rest.pop_front()
+            {
+                if sending.deadline.is_some_and(Deadline::is_past) {
+                    sent.unknown.push(one.row);
+                    continue;
+                }
+                // A broker that is short of memory or disk takes nothing, and says nothing.
+                match tokio::time::timeout(limit, self.publish(line, one)).await {
+                    Ok(Ok(confirm)) => confirms.push_back((one, confirm)),
+                    Ok(Err(error)) => failed = Some((one, Some(error))),
+                    Err(_) => failed = Some((one, None)),
+                }
+                continue;
+            }
+            let Some((one, confirm)) = confirms.pop_front() else {
+                return failed.map(|(one, error)| Broken { error, open: vec![one] });
+            };
+            let error = match tokio::time::timeout(limit, confirm).await {
+                Ok(Ok(Confirmation::Ack(None) | Confirmation::NotRequested)) => continue,
+                Ok(Ok(Confirmation::Ack(Some(returned)))) => {
+                    let reason = format!("no queue takes it: {}", returned.reply_text);
+                    // Several confirmed at once: the returned message may not be the one that this confirms.
+                    let row = row_of(&returned).unwrap_or(one.row);
+                    sent.refused.push(RefusedRow { row, code: codes::UNROUTABLE, reason });
+                    continue;
+                }
+                // It has not, or not everywhere, and does not say which.
+                Ok(Ok(Confirmation::Nack(_))) => {
+                    sent.unknown.push(one.row);
+                    continue;
+                }
+                Ok(Err(error)) => Some(error),
+                Err(_) => None,
+            };
+            // What had been confirmed behind the one that broke is not known any more.
+            let behind = confirms.into_iter().map(|(one, _)| one).chain(failed.map(|(one, _)| one));
+            return Some(Broken { error, open: std::iter::once(one).chain(behind).collect() });
+        }
+    }
 }
 
-/// Why a batch was not published to its end.
-enum Broken {
-    Failed(lapin::Error),
-    /// The broker said nothing for too long.
-    Silent,
+/// A line that is of no more use.
+struct Broken<'a> {
+    /// Why; None if the broker said nothing for too long.
+    error: Option<lapin::Error>,
+    /// What was published on it in this order and not confirmed.
+    open: Vec<&'a Outgoing>,
 }
 
 /// The row that a returned message was.

@@ -56,6 +56,8 @@ pub(super) struct Reader {
     open: VecDeque<(Ordinal, u64)>,
     /// Since when nothing came, although something waits.
     starved: Option<Instant>,
+    /// Whether somebody else was there at the last look.
+    others: bool,
 }
 
 /// Begins to consume. A stream would begin with what is published from now on; from its first message on it gives itself
@@ -90,8 +92,8 @@ impl Reader {
         };
         let fault = |error| BrokerFault::of(address.place(), "beginning to consume", error);
         let consumer = consumer.map_err(fault)?;
-        let (held, open) = (VecDeque::new(), VecDeque::new());
-        Ok(Self { address, plan, line, consumer, split, stood, session, held, open, starved: None })
+        let (held, open, starved) = (VecDeque::new(), VecDeque::new(), None);
+        Ok(Self { address, plan, line, consumer, split, stood, session, held, open, starved, others: false })
     }
 
     /// Whether the broker sends no more before something is acknowledged.
@@ -149,8 +151,13 @@ impl Reader {
             let (waiting, consumers) = messages(&self.line, &self.address, &self.plan.queue).await?;
             self.drain(records_max)?;
             if self.held.is_empty() {
+                let others = consumers > u32::from(self.plan.workers);
+                if std::mem::replace(&mut self.others, others) && !others {
+                    // Whoever has just gone is what is waited for from now on, however long it was there.
+                    self.starved = None;
+                }
                 let since = *self.starved.get_or_insert_with(Instant::now);
-                let patience_ms = match (waiting, consumers > u32::from(self.plan.workers)) {
+                let patience_ms = match (waiting, others) {
                     // A consumer that goes is gone a moment before what it held is back.
                     (0, false) => SETTLED_MS,
                     // Perhaps one of ours whose connection is about to end: what it holds comes back.

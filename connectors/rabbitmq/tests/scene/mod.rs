@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hapax_engine::fault::SourceError;
 use hapax_protocol::code::Code;
 use hapax_rabbitmq::source::Rabbitmq;
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::options::{
+    BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use serde_json::{Value, json};
@@ -49,6 +51,32 @@ impl Scene {
         }
         self.channel.queue_declare(full.as_str().into(), options, table).await.unwrap();
         self.made.lock().unwrap().push(full);
+    }
+
+    pub fn is_declared(&self, name: &str) -> bool {
+        self.made.lock().unwrap().contains(&self.name(name))
+    }
+
+    /// What waits, in its order, and goes on waiting: `message-id` and body of each.
+    pub async fn looked_at(&self, name: &str) -> Vec<(String, Vec<u8>)> {
+        if !self.is_declared(name) {
+            return Vec::new();
+        }
+        let full = self.name(name);
+        let channel = self.connection.create_channel().await.unwrap();
+        let mut all = Vec::new();
+        while let Some(got) =
+            channel.basic_get(full.as_str().into(), BasicGetOptions::default()).await.unwrap()
+        {
+            let id = got.properties.message_id().as_ref().map(|id| id.as_str().to_owned());
+            all.push((id.unwrap_or_default(), got.delivery.data));
+        }
+        // What was not acknowledged goes back to its place.
+        channel.close(200, "looked".into()).await.unwrap();
+        while self.waiting(name).await < all.len() as u64 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        all
     }
 
     pub async fn delete(&self, name: &str) {
@@ -109,12 +137,12 @@ impl Scene {
         let full = self.name(name);
         // A consumer that goes is gone a moment before what it held is back.
         let mut empty = 0;
-        for _ in 0..2000 {
+        for _ in 0..12_000 {
             let declared = self.channel.queue_declare(full.as_str().into(), passive, FieldTable::default());
             let declared = declared.await.unwrap();
             let count = u64::from(declared.message_count());
             empty = if declared.consumer_count() == 0 { empty + 1 } else { 0 };
-            if empty > 0 && (count > 0 || empty > 60) {
+            if empty > 0 && (count > 0 || empty > 160) {
                 return count;
             }
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;

@@ -1,24 +1,3 @@
--- One commit: looks first, then writes. Nothing that is written can fail, so it is all of it or none.
---
--- KEYS  1 lease · 2 split · 3 letters · 4 letter · 5 raw · 6 settled · 7 settlement · 8 past · 9 in place · 10 commits
---       11 again · 12 what the ledger holds · then the keys of claims · then the keys of records
-local a, k = 0, 12
-local function arg()
-  a = a + 1
-  return ARGV[a]
-end
-local function count() return tonumber(arg()) end
-local call = redis.call
-
-local token, take, after, before = arg(), arg(), arg(), arg()
-local holder = call('HGET', KEYS[1], 'token') or '0'
-if holder ~= token then return {'fenced', holder} end
-local stood = call('HMGET', KEYS[2], 'token', 'take', 'position', 'epoch')
-if stood[1] ~= token then return {'fenced', stood[1] or '0'} end
-if stood[2] ~= take then return {'retaken'} end
-local position = '-'
-if stood[3] then position = '+' .. stood[3] end
-if position ~= after or (stood[4] or '0') ~= before then return {'diverged'} end
 local through, epoch = arg(), arg()
 local read, moved, suppressed, aside, filtered = arg(), arg(), arg(), arg(), arg()
 

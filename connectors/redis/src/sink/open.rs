@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use hapax_engine::dead_letter::{DeadLetter, Settlement};
 use hapax_engine::sink::Arrival;
+use hapax_planted::{Mistake, planted};
 use hapax_protocol::guarantee::Retention;
 use hapax_protocol::identity::{Place, RecordId};
 use hapax_protocol::lease::Lease;
@@ -18,7 +19,10 @@ use crate::config::Write;
 use crate::ledger::Spot;
 
 /// The script that commits.
-const COMMIT: &str = include_str!("commit.lua");
+const COMMIT: &str = concat!(include_str!("call.lua"), include_str!("fence.lua"), include_str!("commit.lua"));
+
+/// The same without a look at lease, take-over and position: the planted mistake.
+const NO_FENCE: &str = concat!(include_str!("call.lua"), include_str!("commit.lua"));
 
 /// How many keys stand before those of claims.
 const STATE_KEYS: usize = 12;
@@ -121,7 +125,8 @@ impl Open {
             false => self.records.iter().map(|record| record.key.as_slice()).collect(),
         };
         let mut call = redis::cmd("EVAL");
-        call.arg(COMMIT).arg(STATE_KEYS.saturating_add(self.claims.len()).saturating_add(targets.len()));
+        let script = if planted(Mistake::NoFence) { NO_FENCE } else { COMMIT };
+        call.arg(script).arg(STATE_KEYS.saturating_add(self.claims.len()).saturating_add(targets.len()));
         of.state_keys(&mut call);
         let claims: Vec<(&RecordId, &Ordinal)> = self.claims.iter().collect();
         for (id, _) in &claims {

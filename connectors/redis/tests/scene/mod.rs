@@ -131,7 +131,7 @@ impl Own {
         let pid = std::fs::read_to_string(self.folder.path().join("server.pid")).unwrap();
         assert!(Command::new("kill").arg("-9").arg(pid.trim()).status().unwrap().success());
         let gone = || !Path::new("/proc").join(pid.trim()).join("cwd").exists();
-        let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
         while !gone() {
             assert!(std::time::Instant::now() < until, "the server does not end");
             std::thread::yield_now();

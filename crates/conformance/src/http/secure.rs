@@ -18,6 +18,8 @@ pub struct Secure<'a> {
     pub protocols: &'a [&'a str],
     /// Whether clients have to show a certificate of the authority.
     pub asks_clients: bool,
+    /// How many requests one connection of HTTP/2 may carry at once, if not as many as usual.
+    pub streams_max: Option<u32>,
 }
 
 impl Secure<'_> {

@@ -1,7 +1,7 @@
 //! What the API holds, and what a request does to it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -21,6 +21,8 @@ pub struct Recorded {
     pub body: Vec<u8>,
     /// Whether it came over HTTP/2.
     pub is_http2: bool,
+    /// When it came.
+    pub at: Instant,
 }
 
 impl Recorded {
@@ -54,8 +56,8 @@ pub struct State {
     pub requests: Vec<Recorded>,
     /// Whether an older `version` is refused with 409.
     pub guarded: bool,
-    /// Bodies that hold this text are refused with 400.
-    pub unfit: Option<String>,
+    /// Bodies that hold this text are refused with this status, and never take effect.
+    pub refuses: Vec<(u16, String)>,
     /// What `Authorization` has to be.
     pub authorization: Option<String>,
     /// How long tokens are remembered, if they are.
@@ -74,6 +76,8 @@ pub struct State {
     pub given: u64,
     /// Whether each request is answered with this status, and with all that it held.
     pub echoes: Option<u16>,
+    /// Whether answers are compressed for whoever takes that.
+    pub gzips: bool,
     /// How many connections were made.
     pub connections: usize,
     tokens: HashMap<String, Used>,
@@ -85,7 +89,20 @@ impl State {
         self.requests.iter().filter(|request| request.method == method).count()
     }
 
-    pub(super) fn apply(&mut self, request: &Recorded) -> Reply {
+    /// What comes of a request, as it is sent.
+    pub(super) fn answer(&mut self, request: &Recorded) -> Reply {
+        let mut reply = self.apply(request);
+        let takes = request.header("accept-encoding").is_some_and(|coding| coding.contains("gzip"));
+        if self.gzips && takes {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(&reply.body).unwrap();
+            reply.body = encoder.finish().unwrap();
+            reply.headers.push(("content-encoding".to_owned(), "gzip".to_owned()));
+        }
+        reply
+    }
+
+    fn apply(&mut self, request: &Recorded) -> Reply {
         if let Some(status) = self.echoes {
             let (path, headers) = (&request.path, &request.headers);
             return plain(status, &format!("{path} {} {headers:?}", unescaped(path)));
@@ -117,8 +134,9 @@ impl State {
             }
             _ => request.body.clone(),
         };
-        if self.unfit.as_ref().is_some_and(|unfit| String::from_utf8_lossy(&body).contains(unfit.as_str())) {
-            return plain(400, "this does not fit, and never will");
+        let text = String::from_utf8_lossy(&body);
+        if let Some((status, _)) = self.refuses.iter().find(|(_, unfit)| text.contains(unfit.as_str())) {
+            return plain(*status, "this does not fit, and never will");
         }
         let path = unescaped(path);
         if request.method == "DELETE" {

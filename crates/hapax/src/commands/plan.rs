@@ -120,14 +120,12 @@ impl<'a> Plan<'a> {
         page.add("pipeline", [format!("{} ({})", pipeline.name, self.opened.loaded.file.name())]);
         let size = self.source_bytes().map(|size| format!(", {}", bytes(size))).unwrap_or_default();
         let splits = counted(u64::try_from(self.splits.len()).unwrap_or(u64::MAX), "split");
-        page.add(
-            "from",
-            [
-                section_words(&pipeline.source),
-                format!("{splits}{size}, {}", self.strategy()),
-                columns(&self.opened.source.schema()),
-            ],
-        );
+        let from = vec![
+            section_words(&pipeline.source),
+            format!("{splits}{size}, {}", self.strategy()),
+            columns(&self.opened.source.schema()),
+        ];
+        page.add("from", [from, self.opened.source.notes()].concat());
         if let Some(embed) = &pipeline.embed {
             let kept = self.opened.loaded.vectors(embed);
             page.add(
@@ -200,6 +198,7 @@ impl<'a> Plan<'a> {
                 "source_bytes": self.source_bytes(),
                 "strategy": self.strategy(),
                 "splits": splits,
+                "notes": self.opened.source.notes(),
             },
             "transform": pipeline.transform.as_ref().map(|sql| json!({
                 "sql": sql.value,

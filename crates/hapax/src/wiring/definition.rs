@@ -21,6 +21,7 @@ const MAY_CHANGE: &[&str] = &[
     "poll_ms",
     "workers",
     // Of queues: how much is in hand, and what is given up.
+    "management",
     "on_gap",
     "prefetch",
     // Of Kafka: how a cluster is entered, and what is given up.
@@ -49,13 +50,15 @@ const MAY_CHANGE: &[&str] = &[
 /// apart. References stand in it as written: a new password is no new meaning, and no secret ends up in a
 /// destination.
 pub(super) fn definition(pipeline: &Pipeline, duplicates: Duplicates) -> String {
+    // What is done past the window of an API's tokens is decided when a run has met it.
+    let sink = registry::without_password(&pipeline.sink).without_inner("idempotency", "past_window");
     let text = format!(
         "source {}\nidentity {}\nledger {}{}\nsink {}\n",
         registry::without_password(&pipeline.source).canonical(MAY_CHANGE),
         pipeline.identity.value,
         duplicates.need_ledger(),
         if pipeline.ledger.is_some() { " beside" } else { "" },
-        registry::without_password(&pipeline.sink).canonical(MAY_CHANGE),
+        sink.canonical(MAY_CHANGE),
     );
     blake3::hash(text.as_bytes()).to_hex().chars().take(32).collect()
 }

@@ -24,7 +24,7 @@ fn a_bare_cursor_is_caught() {
 
 #[test]
 fn a_missing_fence_is_caught() {
-    for pair in ["sqlite-to-sqlite", "sqlite-to-parquet", "sqlite-to-mysql"] {
+    for pair in ["sqlite-to-sqlite", "sqlite-to-parquet", "sqlite-to-mysql", "sqlite-to-redis"] {
         let scene = format!("{pair} stopped, overtaken and woken");
         caught(Mistake::NoFence, &scene, |planted| overtaken(pair, planted).1);
     }

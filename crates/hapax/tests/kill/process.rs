@@ -103,6 +103,12 @@ const PAIRS: &[(&str, &str, &str, &str)] = &[
         "drop",
     ),
     (
+        "sqlite-to-redis",
+        "sqlite: { path: IN/source.db, table: events }",
+        "redis: { url: \"${env:KILL_REDIS}\", key: KEYS.target, state: KEYS.state, write: stream }",
+        "keep",
+    ),
+    (
         "redis-to-redis",
         "redis: { url: \"${env:KILL_REDIS}\", stream: KEYS.source, schema: COLUMNS }",
         "redis: { url: \"${env:KILL_REDIS}\", key: \"KEYS.target:{writer}:{sequence}\", state: KEYS.state }",

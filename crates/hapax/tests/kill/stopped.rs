@@ -34,6 +34,7 @@ fn a_run_that_was_stopped_and_overtaken_is_fenced() {
         "kafka-to-kafka",
         "kafka-to-postgres",
         "sqlite-to-mysql",
+        "sqlite-to-redis",
     ] {
         assert_eq!(overtaken(pair, None), (Ended::Code(5), Verdict::default()), "{pair}");
     }

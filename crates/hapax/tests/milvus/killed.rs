@@ -105,6 +105,34 @@ fn milvus_into_milvus_survives_kills() {
 }
 
 #[test]
+fn a_collection_moves_to_another_server_and_survives_kills() {
+    let own = Own::start();
+    let (mut here, mut there) = (Server::of_tests(), Server::at(&own.read("url")));
+    let from = here.named("leaves");
+    here.create(&from, MADE);
+    here.write(true, &from, &(0..RECORDS).map(entity).collect::<Vec<_>>());
+    let folder = tempfile::tempdir().unwrap();
+    let source = format!(
+        "milvus: {{ url: \"${{env:FROM_URL}}\", token: \"${{env:FROM_TOKEN}}\", collection: {from} }}"
+    );
+    let file = pipeline(folder.path(), &source, "arrives", MORE);
+    let mut hapax = hapax(&there, folder.path(), file, None);
+    let (url, token) = here.parts();
+    hapax.variables.extend([("FROM_URL", url), ("FROM_TOKEN", token)]);
+    let kills = killed_at_moments(&hapax, kills_wanted());
+    is_equal(&mut there, "arrives", 0..RECORDS, &format!("after {kills} kills"));
+    is_equal(&mut here, &from, 0..RECORDS, "what was read stays as it is");
+    assert_eq!(there.collections(""), ["arrives"]);
+    let (code, said) = hapax.said(&["verify"]);
+    assert_eq!(code, 0, "{said}");
+    // The vectors are those of before, to whoever looks for them.
+    let asked: Vec<Vec<f32>> = (0..50).map(|id| vector(id * 7, 8)).collect();
+    let nearest = here.nearest(&from, "L2", &asked, 1);
+    assert_eq!(there.nearest("arrives", "L2", &asked, 1), nearest);
+    eprintln!("from server to server: {kills} runs were killed");
+}
+
+#[test]
 fn a_run_that_dies_at_any_point_is_made_good() {
     let mut server = Server::of_tests();
     let name = server.named("points");
@@ -127,6 +155,12 @@ fn a_run_that_dies_at_any_point_is_made_good() {
 struct Own(tempfile::TempDir);
 
 impl Own {
+    fn start() -> Self {
+        let own = Self(tempfile::tempdir().unwrap());
+        own.service("start");
+        own
+    }
+
     fn service(&self, command: &str) {
         let run =
             Command::new(root().join("services/milvus")).arg(command).arg(self.0.path()).output().unwrap();
@@ -146,8 +180,7 @@ impl Drop for Own {
 
 #[test]
 fn a_server_that_is_killed_is_written_on_once_it_is_back() {
-    let own = Own(tempfile::tempdir().unwrap());
-    own.service("start");
+    let own = Own::start();
     let url = own.read("url");
     let folder = tempfile::tempdir().unwrap();
     let vectors: Vec<(i64, Vec<f32>)> = (0..RECORDS).map(|id| (id, vector(id, 8))).collect();
@@ -163,7 +196,7 @@ fn a_server_that_is_killed_is_written_on_once_it_is_back() {
     // It may wait for the server, or give up: then it is run again.
     own.service("start");
     drop(running);
-    let until = Instant::now() + Duration::from_secs(150);
+    let until = Instant::now() + Duration::from_secs(400);
     loop {
         let (code, said) = hapax.said(&["run"]);
         // One that a busy machine keeps waiting may take itself for lost once more, at any time.

@@ -11,7 +11,9 @@
     clippy::unwrap_used
 )]
 
+mod changes;
 mod killed;
+mod made;
 mod nearest;
 #[path = "../queue_kit/mod.rs"]
 mod queue_kit;
@@ -29,6 +31,16 @@ fn hapax(server: &Server, folder: &Path, file: PathBuf, source: Option<String>) 
     let mut variables = vec![("MILVUS_URL", url), ("MILVUS_TOKEN", token)];
     variables.extend(source.map(|url| ("SOURCE_URL", url)));
     Hapax { folder: folder.to_owned(), file, variables }
+}
+
+/// Runs until so many were moved: transactions of other tests hold the horizon of all databases back, for a while.
+fn moved_all(hapax: &Hapax, wanted: i64) -> i64 {
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(120);
+    let mut moved = hapax.moved();
+    while moved < wanted && std::time::Instant::now() < until {
+        moved += hapax.moved();
+    }
+    moved
 }
 
 /// An example, where it may leave its positions beside itself.
@@ -94,11 +106,11 @@ fn the_postgres_example_runs_and_follows_changes_and_deletions() {
     let hapax = hapax(&server, folder.path(), file, Some(database.url()));
     let (code, said) = hapax.said(&["plan"]);
     assert!(code == 0 && said.contains("effectively-once"), "{said}");
-    assert_eq!(hapax.moved(), 500);
+    assert_eq!(moved_all(&hapax, 500), 500);
     assert_eq!(server.count(name), 500);
     database.ask("UPDATE documents SET title = 'other', embedding[1] = 9.5 WHERE id = 7");
     database.ask("UPDATE documents SET deleted = true WHERE id BETWEEN 100 AND 109");
-    assert_eq!(hapax.moved(), 11);
+    assert_eq!(moved_all(&hapax, 11), 11);
     assert_eq!(server.count(name), 490);
     let found = server.all(name, "id in [7, 99, 100]", &["id", "title", "embedding"]);
     let seven = found.iter().find(|row| row["id"] == 7).unwrap();
@@ -119,7 +131,7 @@ fn the_postgres_example_runs_and_follows_changes_and_deletions() {
     let (code, said) = hapax.said(&["verify"]);
     assert_eq!(code, 0, "{said}");
     database.ask("UPDATE documents SET deleted = false WHERE id = 105");
-    assert_eq!(hapax.moved(), 1);
+    assert_eq!(moved_all(&hapax, 1), 1);
     assert_eq!(server.count(name), 491);
 }
 

@@ -37,7 +37,7 @@ fn agrees(server: &mut Server, name: &str, vectors: &[(i64, Vec<f32>)], when: &s
         .iter()
         .map(|at| vectors[*at].1.iter().zip(&vectors[at / 2].1).map(|(a, b)| a * 0.75 + b * 0.25).collect())
         .collect();
-    let answers = server.nearest(name, &asked, 10);
+    let answers = server.nearest(name, "L2", &asked, 10);
     for (query, answer) in asked.iter().zip(answers) {
         let expected = nearest(vectors, query, 10);
         assert_eq!(answer.len(), 10, "{when}");

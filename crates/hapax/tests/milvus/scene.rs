@@ -116,8 +116,8 @@ impl Server {
         names
     }
 
-    pub fn nearest(&mut self, name: &str, vectors: &[Vec<f32>], k: usize) -> Vec<Vec<i64>> {
-        self.runtime.block_on(self.client.nearest(name, "embedding", vectors, k))
+    pub fn nearest(&mut self, name: &str, metric: &str, vectors: &[Vec<f32>], k: usize) -> Vec<Vec<i64>> {
+        self.runtime.block_on(self.client.nearest(name, ("embedding", metric), vectors, k))
     }
 }
 

@@ -25,10 +25,18 @@ impl Broker {
     }
 
     pub fn declare(&self, queue: &str, kind: &str) {
+        self.declare_with(queue, kind, &[]);
+    }
+
+    /// Declares a queue with these numbers among its arguments.
+    pub fn declare_with(&self, queue: &str, kind: &str, numbers: &[(&'static str, i64)]) {
         self.delete(queue);
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         let mut arguments = FieldTable::default();
         arguments.insert("x-queue-type".into(), AMQPValue::LongString(kind.into()));
+        for (name, number) in numbers {
+            arguments.insert((*name).into(), AMQPValue::LongLongInt(*number));
+        }
         self.runtime.block_on(self.channel.queue_declare(queue.into(), options, arguments)).unwrap();
     }
 

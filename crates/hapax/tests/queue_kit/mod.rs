@@ -129,6 +129,11 @@ impl Hapax {
         self.start_with(&[])
     }
 
+    /// Starts a run that gets no further than a crash point, at which it is killed.
+    pub fn start_until(&self, point: &str) -> Running {
+        self.start_with(&[("HAPAX_CRASH", point)])
+    }
+
     /// Starts a run, with these variables beside the others.
     pub fn start_with(&self, variables: &[(&str, &str)]) -> Running {
         let file = |name: &str| {

@@ -20,7 +20,7 @@ async fn until_it_holds(table: &Table, values: Range<i64>) {
 
 async fn until_it_is(table: &Table, wanted: &[i64]) {
     let mut found = Vec::new();
-    for _ in 0..1_000 {
+    for _ in 0..30_000 {
         found = table.values();
         found.sort_unstable();
         if found == wanted {

@@ -10,21 +10,36 @@
     clippy::unwrap_used
 )]
 
-#[path = "../../../connectors/kafka/tests/scene/mod.rs"]
+mod drill;
+mod faults;
+#[path = "../../../../connectors/kafka/tests/scene/mod.rs"]
 mod kafka_scene;
+#[path = "../queue_kit/mod.rs"]
 mod queue_kit;
+mod window;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use hapax_conformance::http::Api;
+use hapax_conformance::http::{Api, Secure};
+use hapax_conformance::tls::Authority;
 use queue_kit::{Database, Hapax, root};
 use serde_json::{Value, json};
 
 /// How often runs are killed: `HAPAX_KILLS`, or a few times.
 fn kills() -> usize {
     std::env::var("HAPAX_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(8)
+}
+
+/// After how many requests of its own a run is killed: before its first commit, and behind some.
+fn step(round: usize) -> usize {
+    20 + round * 37 % 200
+}
+
+/// How many records there are, so that no run comes to its end before it is killed.
+fn plenty(rounds: usize) -> usize {
+    rounds * 220 + 1_240
 }
 
 /// A table with rows to move, in which each write leaves its transaction.
@@ -98,7 +113,7 @@ fn the_example_moves_a_table_and_what_changes_in_it() {
     let count = database.count("SELECT count(*) FROM orders");
     assert!(count > 0);
     let arrived = || api.state().resources.len() as i64;
-    let until = std::time::Instant::now() + Duration::from_secs(60);
+    let until = std::time::Instant::now() + Duration::from_secs(120);
     // Transactions of other tests hold the horizon back, for a while.
     while hapax.moved() > 0 || (arrived() < count && std::time::Instant::now() < until) {}
     assert_eq!(arrived(), count);
@@ -121,7 +136,7 @@ fn the_example_moves_a_table_and_what_changes_in_it() {
 
 #[test]
 fn puts_that_are_killed_leave_what_the_table_holds() {
-    let rows_of_table = 3_000;
+    let rows_of_table = plenty(kills());
     let (api, database) = (Api::start(), shop("http_put", rows_of_table));
     let folder = tempfile::tempdir().unwrap();
     let source =
@@ -136,16 +151,16 @@ fn puts_that_are_killed_leave_what_the_table_holds() {
     let (rounds, mut killed) = (kills(), 0);
     for round in 1..=rounds {
         let before = api.state().requests.len();
-        let step = (rows_of_table / rounds).max(20);
-        killed += usize::from(hapax.start().kill_once(|| api.state().requests.len() >= before + step));
+        let enough = before + step(round);
+        killed += usize::from(hapax.start().kill_once(|| api.state().requests.len() >= enough));
         database.ask(&format!(
-            "UPDATE orders SET status = 'round {round}', changed_by = pg_current_xact_id() WHERE id % {} = 0",
-            round + 7
+            "UPDATE orders SET status = 'round {round}', changed_by = pg_current_xact_id() WHERE id % 101 = {}",
+            round % 101
         ));
     }
     assert!(killed * 4 >= rounds * 3, "only {killed} of {rounds} runs were killed");
     // Transactions of other tests hold the horizon back, for a while.
-    let until = std::time::Instant::now() + Duration::from_secs(60);
+    let until = std::time::Instant::now() + Duration::from_secs(120);
     while hapax.moved() > 0 || (put(&api) != rows(&database) && std::time::Instant::now() < until) {}
     assert_eq!(put(&api), rows(&database), "after {killed} kills");
     let requests = api.state().requests.len();
@@ -156,7 +171,7 @@ fn puts_that_are_killed_leave_what_the_table_holds() {
 
 #[test]
 fn posts_with_a_token_that_are_killed_take_effect_once() {
-    let rows_of_table = 3_000;
+    let rows_of_table = plenty(kills());
     let (api, database) = (Api::start(), shop("http_post", rows_of_table));
     api.state().window = Some(Duration::from_secs(3600));
     let folder = tempfile::tempdir().unwrap();
@@ -169,10 +184,9 @@ fn posts_with_a_token_that_are_killed_take_effect_once() {
     assert!(code == 0 && said.contains("exactly-once within 1h"), "{said}");
     api.fail_often(30);
     let (rounds, mut killed) = (kills(), 0);
-    for _ in 0..rounds {
-        let before = api.state().requests.len();
-        let step = (rows_of_table / (rounds + 1)).max(20);
-        killed += usize::from(hapax.start().kill_once(|| api.state().requests.len() >= before + step));
+    for round in 0..rounds {
+        let enough = api.state().requests.len() + step(round);
+        killed += usize::from(hapax.start().kill_once(|| api.state().requests.len() >= enough));
     }
     assert!(killed * 4 >= rounds * 3, "only {killed} of {rounds} runs were killed");
     hapax.moved();
@@ -196,7 +210,7 @@ fn kafka_into_puts_that_are_killed_leaves_the_last_version_of_each_key() {
     let api = Api::start();
     let scene = kafka_scene::Scene::new();
     let topic = scene.topic("orders", 2, &[]);
-    let records = 3_000_i64;
+    let records = plenty(kills()) as i64;
     let messages: Vec<(i32, String, String)> = (0..records)
         .map(|n| {
             let value = json!({ "id": n % 500, "status": format!("version {n}"), "amount": n });
@@ -219,20 +233,22 @@ fn kafka_into_puts_that_are_killed_leaves_the_last_version_of_each_key() {
     assert!(code == 0 && said.contains("effectively-once"), "{said}");
     api.fail_often(30);
     let (rounds, mut killed) = (kills(), 0);
-    for _ in 0..rounds {
-        let before = api.state().requests.len();
-        killed += usize::from(hapax.start().kill_once(|| api.state().requests.len() >= before + 150));
+    for round in 0..rounds {
+        let enough = api.state().requests.len() + step(round);
+        killed += usize::from(hapax.start().kill_once(|| api.state().requests.len() >= enough));
     }
     assert!(killed * 4 >= rounds * 3, "only {killed} of {rounds} runs were killed");
     hapax.moved();
     assert_eq!(hapax.moved(), 0);
     let expected: BTreeMap<i64, (String, String)> = (0..500)
         .map(|id| {
-            (id, (format!("version {}", records - 500 + id), format!("{:.2}", (records - 500 + id) as f64)))
+            let last = records - 500 + (id - records).rem_euclid(500);
+            (id, (format!("version {last}"), format!("{:.2}", last as f64)))
         })
         .collect();
     assert_eq!(put(&api), expected, "after {killed} kills");
-    println!("kafka to http PUT: {killed} kills, {records} messages, equal by value");
+    let requests = api.state().requests.len();
+    println!("kafka to http PUT: {killed} kills, {records} messages, {requests} requests, equal by value");
 }
 
 #[test]
@@ -282,7 +298,7 @@ fn mistakes_of_the_file_are_shown_where_they_stand() {
 #[test]
 fn what_the_api_refuses_is_set_aside_with_its_answer() {
     let (api, database) = (Api::start(), shop("http_refused", 20));
-    api.state().unfit = Some("status 7".to_owned());
+    api.state().refuses.push((400, "status 7".to_owned()));
     let folder = tempfile::tempdir().unwrap();
     let source = "postgres: { url: \"${env:DATABASE_URL}\", table: orders }";
     let sink = format!("url: \"{}/orders/{{id}}\", method: PUT", api.url());
@@ -293,32 +309,6 @@ fn what_the_api_refuses_is_set_aside_with_its_answer() {
     assert_eq!(api.state().resources.len(), 19);
     let (_, said) = hapax.said(&["dead-letters", "list"]);
     assert!(said.contains("HX0758") && said.contains("this does not fit, and never will"), "{said}");
-}
-
-#[test]
-fn a_drill_goes_to_the_scratch_path_only() {
-    let (api, database) = (Api::start(), shop("http_drill", 400));
-    let folder = tempfile::tempdir().unwrap();
-    let source = "postgres: { url: \"${env:DATABASE_URL}\", table: orders }";
-    let real = format!("url: \"{}/orders/{{id}}\", method: PUT", api.url());
-    let file = pipeline(folder.path(), source, &real, "commit: { records: 50 }\n");
-    let variables = vec![("DATABASE_URL", database.url())];
-    let hapax = Hapax { folder: folder.path().to_owned(), file, variables };
-    let (code, said) = hapax.said(&["drill"]);
-    assert!(code != 0 && said.contains("HX0441") && said.contains("scratch"), "{said}");
-    let url = api.url();
-    let scratch = format!(
-        "{real}, read: {{ url: \"{url}/orders?per=50\", records: /data, paging: {{ link: true }} }}, \
-         scratch: {{ url: \"{url}/{{place}}/orders/{{id}}\", read: \"{url}/{{place}}/orders?per=50&links=1\" }}"
-    );
-    pipeline(folder.path(), source, &scratch, "commit: { records: 50 }\n");
-    let (code, said) = hapax.said(&["drill", "--kills", "3"]);
-    assert_eq!(code, 0, "{said}");
-    let state = api.state();
-    let real = state.requests.iter().filter(|request| request.path.starts_with("/orders")).count();
-    assert_eq!(real, 0, "a drill wrote where the pipeline writes");
-    assert!(state.resources.keys().all(|path| path.starts_with("/hapax_drill_")));
-    assert!(state.resources.len() >= 400);
 }
 
 #[test]
@@ -362,6 +352,67 @@ fn a_listing_by_time_that_is_killed_brings_everything_into_a_database() {
     assert_eq!(ask("SELECT count(*) FROM orders"), 2_001);
     assert_eq!(ask("SELECT count(*) FROM orders WHERE status = 'changed'"), 30);
     println!("http to sqlite by updated_since: {killed} kills, 0 lost, equal by value");
+}
+
+#[test]
+fn a_list_that_says_nothing_of_its_changes_is_lossy_and_not_moved() {
+    let api = Api::start();
+    api.state().gzips = true;
+    let list = (0..120).map(|n| (0, format!("{{\"id\": {n}}}"))).collect();
+    api.state().lists.insert("/orders".to_owned(), list);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.yaml");
+    let write = |declared: &str, more: &str| {
+        let text = format!(
+            "version: 1\nname: listed\nsource:\n  http: {{ url: \"{}/orders?per=50\", records: /data, paging: {{ page: {{ param: page }} }}, \
+             schema: {{ id: int64 }}, allow_private: true{declared} }}\nidentity: {{ key: [id] }}\n\
+             sink:\n  sqlite: {{ path: out.db, table: orders }}\n{more}",
+            api.url()
+        );
+        std::fs::write(&file, text).unwrap();
+    };
+    let hapax = Hapax { folder: folder.path().to_owned(), file: file.clone(), variables: Vec::new() };
+    // No run starts with that, whatever it asks for.
+    for level in ["", "delivery: at-most-once\n", "delivery: exactly-once\n"] {
+        write("", level);
+        for command in ["plan", "run"] {
+            let (code, said) = hapax.said(&[command]);
+            assert!(code != 0 && said.contains("lossy"), "{level}: {said}");
+        }
+    }
+    let (_, said) = hapax.said(&["plan"]);
+    assert!(said.contains("no record moves from one page to another while they are read"), "{said}");
+    assert_eq!(api.state().requests.len(), 0, "something was asked for");
+    write(", immutable: true", "");
+    assert_eq!(hapax.moved(), 120);
+}
+
+#[test]
+fn an_authority_of_the_file_is_believed_and_no_other() {
+    let (mine, systems) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (mine, systems) = (Authority::new(mine.path()), Authority::new(systems.path()));
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("in.jsonl"), "{\"id\": 1}\n").unwrap();
+    for (signed, named, is_believed) in [
+        (&systems, None, true),
+        (&mine, None, false),
+        (&mine, Some(&mine), true),
+        (&systems, Some(&mine), false),
+    ] {
+        let secure = Secure { authority: signed, protocols: &["h2"], asks_clients: false, streams_max: None };
+        let api = Api::start_secure(&secure);
+        let tls = named.map_or(String::new(), |ca| format!(", tls: {{ ca: \"{}\" }}", ca.file("ca.pem")));
+        let sink = format!("url: \"{}/orders/{{id}}\", method: PUT{tls}", api.url());
+        let source = "files: { path: in.jsonl, schema: { id: int64 } }";
+        let file = pipeline(folder.path(), source, &sink, "outage_max: 1s\n");
+        let variables = vec![("SSL_CERT_FILE", systems.file("ca.pem"))];
+        let hapax = Hapax { folder: folder.path().to_owned(), file, variables };
+        let (code, said) = hapax.said(&["run"]);
+        let said = format!("named: {}, {said}", named.is_some());
+        assert_eq!((code == 0, api.state().count("PUT")), (is_believed, usize::from(is_believed)), "{said}");
+        assert!(is_believed || said.contains("HX0753"), "{said}");
+        let _ = std::fs::remove_file(folder.path().join("killed.hapax.db"));
+    }
 }
 
 #[test]
