@@ -191,6 +191,14 @@ impl Session {
         commands.query_async(&mut self.connection).await.map_err(|source| self.fault(doing, source))
     }
 
+    /// Refuses a user who may not send commands that are one step: within them the library does not hear of it.
+    pub(crate) async fn may_take_steps(&mut self) -> Result<(), ServerFault> {
+        for step in ["MULTI", "EXEC"] {
+            self.ask("taking one step of several commands", &redis::cmd(step)).await?;
+        }
+        Ok(())
+    }
+
     /// When what is written is on the disk.
     pub(crate) async fn persistence(&mut self) -> Result<Persistence, ServerFault> {
         let mut settings = [None, None, None];

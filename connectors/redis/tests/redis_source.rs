@@ -326,3 +326,56 @@ async fn a_connection_that_is_cut_loses_nothing() {
     assert!(proxy.happened() > 2, "nothing was cut");
     assert_eq!(found, (0..200).collect::<Vec<i64>>());
 }
+
+/// A user with what the page lists, but this.
+fn user(server: &Own, name: &str, stream: &str, without: Option<&str>) -> String {
+    let page = include_str!("../../../docs/connectors/redis.md").replace("\\\n ", "");
+    let listed = page
+        .lines()
+        .find(|line| line.contains("~orders "))
+        .unwrap()
+        .replace("~orders ", &format!("~{stream} "));
+    let rights = listed.split_whitespace().skip_while(|word| !word.starts_with('~'));
+    let rights: Vec<&str> = rights.filter(|right| Some(*right) != without).collect();
+    let mut user = redis::cmd("ACL");
+    user.arg("SETUSER").arg(name).arg("on").arg(">secret").arg(&rights);
+    let () = user.query(&mut redis::Client::open(server.url()).unwrap().get_connection().unwrap()).unwrap();
+    format!("redis://{name}:secret@{}", server.url().rsplit_once('@').unwrap().1)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_without_a_right_is_told_which_one_is_missing() {
+    let server = Own::start(&[]);
+    let scene = Scene::on(&server.url());
+    scene.fill(&scene.key("log"), 0..5);
+    let stream = scene.key("log");
+    let all = user(&server, "all", &stream, None);
+    let source = opened(&scene, serde_json::json!({ "url": all })).await.unwrap();
+    let mut enough = reader(&source, &scene, None).await;
+    assert_eq!(ids(&ten(&mut enough).await), [0, 1, 2, 3, 4]);
+    for (nth, (right, named)) in [
+        ("+info", "`+info`"),
+        ("+xinfo", "`+xinfo|stream`"),
+        ("+xrange", "`+xrange`"),
+        ("+multi", "`+multi`"),
+        ("+exec", "`+exec`"),
+        (format!("~{stream}").as_str(), format!("`~{stream}`").as_str()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let url = user(&server, &format!("user{nth}"), &stream, Some(right));
+        let error = opened(&scene, serde_json::json!({ "url": url })).await.err().expect(right);
+        assert_eq!((error.fault.code(), error.kind), (codes::DENIED, SourceErrorKind::Stop), "{error}");
+        assert!(error.to_string().contains(named), "{right}: {error}");
+    }
+    // One that may read, and not wait for more.
+    let url = user(&server, "impatient", &stream, Some("+xread"));
+    let source = opened(&scene, serde_json::json!({ "url": url })).await.unwrap();
+    let mut reader = reader(&source, &scene, None).await;
+    ten(&mut reader).await;
+    assert!(reader.read(LIMIT).await.unwrap().is_none());
+    let error = reader.more().await.unwrap_err();
+    assert_eq!((error.fault.code(), error.kind), (codes::DENIED, SourceErrorKind::Stop), "{error}");
+    assert!(error.to_string().contains("`+xread`"), "{error}");
+}

@@ -21,6 +21,8 @@ mod lost;
 mod queue_kit;
 #[path = "kafka/restarted.rs"]
 mod restarted;
+#[path = "kafka/rights.rs"]
+mod rights;
 #[path = "../../../connectors/kafka/tests/scene/mod.rs"]
 mod scene;
 #[path = "kafka/within.rs"]

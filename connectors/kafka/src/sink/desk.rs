@@ -291,6 +291,12 @@ fn messages(seen: &mut Seen, cluster: &Cluster, topic: &str, to: i64) -> Result<
                     }
                 }
             }
+            // Waiting gives nobody a right.
+            Some(Err(error))
+                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed) =>
+            {
+                return Err(error);
+            }
             Some(Err(_)) | None => {}
         }
     }

@@ -207,7 +207,7 @@ impl Handle {
             pen.flush().await?;
             pen.commit().await
         };
-        match written.await {
+        match written.await.map_err(|torn| pen.cause(torn)) {
             // It is looked at again before anything is written under it.
             Ok(()) => Ok(Lease { pipeline: applicant.pipeline.clone(), token }),
             // Another member of the group may have been faster; of two runs the later has the lease.

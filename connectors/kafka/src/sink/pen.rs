@@ -181,6 +181,18 @@ impl Pen {
         self.ear.failed.lock().unwrap_or_else(PoisonError::into_inner).clone().map(Torn)
     }
 
+    /// Why a transaction cannot be gone on with, where all that was heard is that its messages were thrown away: whoever asks
+    /// the client to begin another one is told. Nothing is done with this producer afterwards.
+    pub(super) fn cause(&self, torn: Torn) -> Torn {
+        if !torn.is_purged() {
+            return torn;
+        }
+        match self.producer.get().map(|producer| producer.begin_transaction()) {
+            Some(Err(error)) if error.rdkafka_error_code() != Some(RDKafkaErrorCode::State) => Torn(error),
+            _ => torn,
+        }
+    }
+
     /// Waits until the brokers have all messages. Nothing is committed yet.
     pub(super) async fn flush(&self) -> Result<(), Torn> {
         let flushed = self.step(flushed).await;

@@ -87,6 +87,7 @@ impl SplitWriter {
         if let Ok(Some(fenced)) = self.superseded().await {
             return fenced;
         }
+        let torn = pen.cause(torn);
         if torn.is_fenced() || torn.is_purged() {
             return self.lost(FENCED_ALONE);
         }

@@ -22,13 +22,15 @@ pub enum ServerFault {
         source: RedisError,
     },
     /// A permission is missing.
-    #[error("the user of {place} may not do this ({doing})")]
+    #[error("the user of {place} may not do this ({doing}): it lacks {missing}")]
     Denied {
         /// Which server.
         place: String,
         /// What was being done.
         doing: &'static str,
-        /// What is missing, in the server's words.
+        /// The right, as `ACL SETUSER` takes it.
+        missing: String,
+        /// The server's words.
         source: RedisError,
     },
     /// No connection, or none any more.
@@ -119,7 +121,7 @@ impl ServerFault {
             (ErrorKind::AuthenticationFailed, _) | (_, Some("WRONGPASS" | "NOAUTH")) => {
                 Self::WrongPassword { place, source }
             }
-            (ErrorKind::Server(ServerErrorKind::NoPerm), _) => Self::Denied { place, doing, source },
+            _ if is_denied(&source) => Self::Denied { place, doing, missing: missing(&source), source },
             (ErrorKind::Server(ServerErrorKind::ReadOnly), _) => Self::ReadOnly { place },
             (
                 ErrorKind::Server(
@@ -149,6 +151,32 @@ impl ServerFault {
     /// Whether the server does not answer, or not yet.
     pub(crate) fn is_away(&self) -> bool {
         matches!(self, Self::Gone { .. } | Self::NotReady { .. })
+    }
+}
+
+/// Whether a right is missing, to a command or to one of several that were sent together.
+fn is_denied(source: &RedisError) -> bool {
+    let denied = ServerErrorKind::NoPerm;
+    let of_several = || source.clone().into_server_errors();
+    match source.kind() {
+        ErrorKind::Server(ServerErrorKind::ExecAbort) => {
+            // That the end of a step is denied is said within what its end fails with.
+            source.to_string().contains("NOPERM")
+                || of_several()
+                    .is_some_and(|errors| errors.iter().any(|(_, error)| error.kind() == Some(denied)))
+        }
+        kind => kind == ErrorKind::Server(denied),
+    }
+}
+
+/// The right that is missing, out of the server's words.
+fn missing(source: &RedisError) -> String {
+    let said = source.to_string();
+    let command = said.split_once("run the '").and_then(|(_, rest)| rest.split_once('\''));
+    match command {
+        Some((command, _)) => format!("`+{command}`"),
+        None if said.contains("key") => "`~KEY` for a key that this needs".to_owned(),
+        None => "a right".to_owned(),
     }
 }
 

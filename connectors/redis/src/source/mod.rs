@@ -63,6 +63,7 @@ impl Streams {
         };
         for name in &names {
             let mut session = address.connect_for(name).await?;
+            session.may_take_steps().await?;
             look(&mut session, name, None, 1).await?;
         }
         Ok(Self { address, names, shape, accepted })
@@ -106,7 +107,10 @@ async fn unshaped(address: &Address, names: &[String]) -> SourceError {
     let mut fields: Vec<String> = Vec::new();
     for name in names {
         let looked = match address.connect_for(name).await {
-            Ok(mut session) => look(&mut session, name, None, 100).await,
+            Ok(mut session) => match session.may_take_steps().await {
+                Ok(()) => look(&mut session, name, None, 100).await,
+                Err(fault) => return fault.into(),
+            },
             Err(fault) => return fault.into(),
         };
         match looked {

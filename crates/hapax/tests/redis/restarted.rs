@@ -15,6 +15,11 @@ impl Server {
     fn kill(&self) {
         let pid = fs::read_to_string(self.0.folder().join("server.pid")).unwrap();
         kill_process(Pid::from_raw(pid.trim().parse().unwrap()).unwrap(), Signal::KILL).unwrap();
+        let until = Instant::now() + Duration::from_secs(60);
+        while std::path::Path::new("/proc").join(pid.trim()).join("cwd").exists() {
+            assert!(Instant::now() < until, "the server does not end");
+            std::thread::yield_now();
+        }
     }
 
     fn fill(&self, stream: &str, ids: std::ops::Range<u64>) {
