@@ -1,6 +1,6 @@
 //! What positions and identities of a pipeline mean.
 
-use hapax_config::Pipeline;
+use hapax_config::{Pipeline, Section};
 use hapax_protocol::identity::Duplicates;
 
 use crate::registry;
@@ -50,8 +50,7 @@ const MAY_CHANGE: &[&str] = &[
 /// apart. References stand in it as written: a new password is no new meaning, and no secret ends up in a
 /// destination.
 pub(super) fn definition(pipeline: &Pipeline, duplicates: Duplicates) -> String {
-    // What is done past the window of an API's tokens is decided when a run has met it.
-    let sink = registry::without_password(&pipeline.sink).without_inner("idempotency", "past_window");
+    let sink = decided_later(&registry::without_password(&pipeline.sink));
     let text = format!(
         "source {}\nidentity {}\nledger {}{}\nsink {}\n",
         registry::without_password(&pipeline.source).canonical(MAY_CHANGE),
@@ -61,4 +60,43 @@ pub(super) fn definition(pipeline: &Pipeline, duplicates: Duplicates) -> String 
         sink.canonical(MAY_CHANGE),
     );
     blake3::hash(text.as_bytes()).to_hex().chars().take(32).collect()
+}
+
+/// What is done past the window of tokens is decided when a run has met it: all that may be in doubt was announced, to be
+/// stopped before or to be held. Not so where it is sent again, and where a stream goes by subjects and has no window.
+fn decided_later(sink: &Section) -> Section {
+    let announced = sink.text("past_window").is_none_or(|past| matches!(past, "stop" | "hold"));
+    match sink.system.as_str() {
+        "nats" if announced && sink.text("once") != Some("subject") => sink.without("past_window"),
+        _ => sink.without_inner("idempotency", "past_window"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn defined(sink: &str) -> String {
+        let text = format!(
+            "version: 1\nname: p\nsource:\n  sqlite: {{ path: a.db, table: t }}\nsink:\n  {sink}\nidentity: {{ key: [id] }}\n"
+        );
+        let file = hapax_config::File::new("p.yaml", text);
+        let pipeline = hapax_config::read(&file, &registry::schema(), &crate::environment::Process).unwrap();
+        definition(&pipeline, Duplicates::Keep)
+    }
+
+    #[test]
+    fn what_is_done_past_a_window_may_change_where_all_was_announced() {
+        let nats = |more: &str| defined(&format!("nats: {{ url: 'nats://h', stream: S, subject: s{more} }}"));
+        assert_eq!(nats(""), nats(", past_window: hold"));
+        assert_eq!(nats(", past_window: stop"), nats(", past_window: hold"));
+        assert_ne!(nats(""), nats(", past_window: resend"));
+        assert_ne!(nats(", once: subject"), nats(", once: subject, past_window: hold"));
+        let http = |more: &str| {
+            defined(&format!(
+                "http: {{ url: 'https://h/t', method: POST, idempotency: {{ window: 1h{more} }} }}"
+            ))
+        };
+        assert_eq!(http(""), http(", past_window: hold"));
+    }
 }
