@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -20,10 +21,11 @@ use crate::fault::ClusterFault;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Settings that the guarantee rests on, and those that have a key of their own.
-const OWNED: [&str; 28] = [
+const OWNED: [&str; 29] = [
     "acks",
     "auto.offset.reset",
     "bootstrap.servers",
+    "debug",
     "enable.auto.commit",
     "enable.auto.offset.store",
     "enable.gapless.guarantee",
@@ -51,13 +53,26 @@ const OWNED: [&str; 28] = [
     "allow.auto.create.topics",
 ];
 
-/// What librdkafka said last that was bad: a question that was not answered does not say why.
+/// What a topic has for an id before the cluster has said one, as librdkafka writes it.
+const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA ";
+
+/// What librdkafka said.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Watch(Arc<Mutex<Option<String>>>);
+pub(crate) struct Watch {
+    /// The last that was bad: a question that was not answered does not say why.
+    heard: Arc<Mutex<Option<String>>>,
+    anew: Arc<AtomicBool>,
+}
 
 impl Watch {
+    /// Whether a topic was made anew while a client had it that [tells](Cluster::telling) so. Of what was polled until then
+    /// nothing is of the new topic: it is fetched by its id (KIP-516).
+    pub(crate) fn is_made_anew(&self) -> bool {
+        self.anew.load(Ordering::Acquire)
+    }
+
     fn hear(&self, words: &str) {
-        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         // That a user is not known, or a certificate, is said once, and drowned by what follows from it.
         if !heard.as_deref().is_some_and(|heard| is_about_credentials(heard) || is_about_tls(heard)) {
             *heard = Some(words.to_owned());
@@ -65,8 +80,13 @@ impl Watch {
     }
 
     pub(crate) fn heard(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// librdkafka goes on where it was in the new topic, and says so in a line for people alone.
+fn is_about_another_id(words: &str) -> bool {
+    words.split_once(" changed id from ").is_some_and(|(_, ids)| !ids.starts_with(NO_ID))
 }
 
 pub(crate) fn is_about_credentials(words: &str) -> bool {
@@ -79,6 +99,9 @@ pub(crate) fn is_about_tls(words: &str) -> bool {
 
 impl ClientContext for Watch {
     fn log(&self, level: RDKafkaLogLevel, _fac: &str, message: &str) {
+        if is_about_another_id(message) {
+            self.anew.store(true, Ordering::Release);
+        }
         if matches!(
             level,
             RDKafkaLogLevel::Emerg
@@ -165,6 +188,12 @@ impl Cluster {
     /// Who hears what goes wrong.
     pub(crate) fn watch(&self) -> Watch {
         self.watch.clone()
+    }
+
+    /// The same cluster, whose clients say what becomes of topics.
+    pub(crate) fn telling(mut self) -> Self {
+        self.settings.set("debug", "topic").set_log_level(RDKafkaLogLevel::Debug);
+        self
     }
 
     /// The same cluster with what went wrong heard apart.
@@ -400,5 +429,21 @@ impl<T: Send + 'static> Drop for Aside<T> {
                 let _ = thread.spawn(move || drop(what));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_that_gets_its_first_id_is_none_that_was_made_anew() {
+        let line =
+            |from: &str| format!("[thrd:main]: Topic t changed id from {from} to LhJZRp2dRWOTFSHR1xFG-Q");
+        let watch = Watch::default();
+        watch.log(RDKafkaLogLevel::Debug, "METADATA", &line("AAAAAAAAAAAAAAAAAAAAAA"));
+        assert!(!watch.is_made_anew() && watch.heard().is_none());
+        watch.log(RDKafkaLogLevel::Debug, "METADATA", &line("AAAAAAAAAAAAAAAAAAAAAQ"));
+        assert!(watch.is_made_anew() && watch.heard().is_none());
     }
 }

@@ -26,6 +26,12 @@ const PULL_MESSAGES: usize = 2_000;
 /// on its way.
 const PULL_BYTES: usize = 8 << 20;
 
+/// How long a request for messages stands.
+const EXPIRES: Duration = Duration::from_secs(30);
+
+/// How often the server says that it is there while it has no message for one.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
 /// Where a server is and how it is entered. It never shows its password.
 #[derive(Clone)]
 pub(crate) struct Address {
@@ -142,12 +148,20 @@ impl Line {
     ) -> Result<pull::Stream, ServerFault> {
         // A request that takes fewer bytes than one message has would never end.
         let message_bytes_max = self.context.client().server_info().max_payload.saturating_mul(2);
+        // A consumer that somebody else made may take no larger requests than it says.
+        let limits = &consumer.cached_info().config;
+        let within = |wanted: usize, limit: i64| match usize::try_from(limit) {
+            Ok(limit) if limit > 0 => wanted.min(limit),
+            _ => wanted,
+        };
+        let expires =
+            Some(limits.max_expires).filter(|most| !most.is_zero()).map_or(EXPIRES, |most| most.min(EXPIRES));
         let asked = consumer
             .stream()
-            .max_messages_per_batch(PULL_MESSAGES)
-            .max_bytes_per_batch(PULL_BYTES.max(message_bytes_max))
-            .expires(Duration::from_secs(30))
-            .heartbeat(Duration::from_secs(5));
+            .max_messages_per_batch(within(PULL_MESSAGES, limits.max_batch))
+            .max_bytes_per_batch(within(PULL_BYTES.max(message_bytes_max), limits.max_bytes))
+            .expires(expires)
+            .heartbeat(HEARTBEAT.min(expires / 3));
         asked.messages().await.map_err(|error| self.gone("asking for messages", &error))
     }
 

@@ -331,7 +331,7 @@ impl Fault for ReadFault {
     fn help(&self) -> String {
         match self {
             Self::Config(_) => "`format: json` takes `schema: { id: int64, … }`; `prefetch` is 1 to 65,535 and `workers` 1 to 64.",
-            Self::Management { .. } => "Enable the plugin `rabbitmq_management` and give the user of `url` the tag `management`, or leave `management` out.",
+            Self::Management { .. } => "Write `management: http://HOST:15672`, or leave it out.",
             Self::ForeignPosition { .. } => "Give the pipeline another `name` to start anew; messages that were not acknowledged are still in the queue.",
             Self::Stream { .. } => "Read a classic or a quorum queue. Bind one to the exchange that feeds the stream.",
             Self::Letter { .. } => "Mend `schema`, publish the message again, or drop the dead letter.",

@@ -9,16 +9,25 @@ use crate::client::Address;
 /// What RabbitMQ 4 and later give a quorum queue that sets no limit.
 const DEFAULT_LIMIT: i64 = 20;
 
-/// How a queue treats what comes back to it, in words. An error says what went wrong.
+/// How a queue treats what comes back to it, in words. An error says what is wrong with `url`: a broker that does not answer
+/// keeps nobody from reading.
 pub(crate) async fn redelivery(url: &str, address: &Address, queue: &str) -> Result<String, String> {
     let parsed = Url::parse(url).map_err(|error| error.to_string())?;
     let host = parsed.host_str().filter(|_| parsed.scheme() == "http" && parsed.username().is_empty());
     let host = host.ok_or_else(|| "it is written http://host:port, without a user".to_owned())?;
     let place = format!("{host}:{}", parsed.port().unwrap_or(15_672));
+    Ok(asked(&parsed, &place, address, queue).await.unwrap_or_else(|reason| {
+        format!(
+            "{queue}: `management` does not say whether it counts deliveries ({reason}): the plugin `rabbitmq_management` has to be on, and the user of `url` to have the tag `management`"
+        )
+    }))
+}
+
+async fn asked(url: &Url, place: &str, address: &Address, queue: &str) -> Result<String, String> {
     let ask = async |steps: &[&str]| {
-        let mut path = parsed.clone();
+        let mut path = url.clone();
         path.path_segments_mut().map_err(|()| "it has no path".to_owned())?.pop_if_empty().extend(steps);
-        let body = glance(&place, path.path(), Some(&address.authorization())).await?;
+        let body = glance(place, path.path(), Some(&address.authorization())).await?;
         serde_json::from_slice(&body).map_err(|_| "the answer is not JSON".to_owned())
     };
     let says: Value = ask(&["api", "queues", address.vhost(), queue]).await?;
@@ -40,10 +49,12 @@ fn words(queue: &str, says: &Value, version: &str) -> String {
         (argument, policy)
     };
     let (argument, policy) = set("delivery-limit");
-    let least = [argument, policy].into_iter().flatten().filter_map(Value::as_i64).min();
-    let counts =
-        version.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= 4);
-    let limit = least.or_else(|| counts.then_some(DEFAULT_LIMIT)).filter(|limit| *limit >= 0);
+    let both = || [argument, policy].into_iter().flatten().filter_map(Value::as_i64);
+    let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    // From version 4 on a negative one is none, and the other counts; a version that does not read is none of before.
+    let counts = major.is_none_or(|major| major >= 4);
+    let said = if counts && both().any(|limit| limit < 0) { both().max() } else { both().min() };
+    let limit = said.or_else(|| counts.then_some(DEFAULT_LIMIT)).filter(|limit| *limit >= 0);
     let Some(limit) = limit else {
         return format!(
             "{queue} is a quorum queue without a delivery limit: it gives a message out again as often as it comes back"
@@ -80,6 +91,9 @@ mod tests {
         assert_eq!(limit(none, "4.0.2").as_deref(), Some("20"));
         let unlimited = json!({ "arguments": { "x-delivery-limit": -1 } });
         assert_eq!(limit(unlimited, "4.1.0"), None);
+        let one = json!({ "arguments": { "x-delivery-limit": -1 }, "effective_policy_definition": { "delivery-limit": 5 } });
+        assert_eq!(limit(one, "4.1.0").as_deref(), Some("5"));
+        assert_eq!(limit(json!({ "arguments": {} }), "").as_deref(), Some("20"));
         let kept = json!({ "arguments": { "x-delivery-limit": 0, "x-dead-letter-exchange": "dead" } });
         assert!(words("q", &kept, "").contains("comes back 1 times without an effect is not given out again, the broker sends it to the exchange \"dead\""));
     }

@@ -252,11 +252,13 @@ async fn the_delivery_limit_is_read_and_is_what_the_broker_does() {
         assert!(std::time::Instant::now() < until, "{}", note("q").await);
     }
     assert_eq!(scene.open("q", json!({})).await.unwrap().notes(), [] as [String; 0]);
-    for (url, reason) in [
-        ("http://127.0.0.1:1", "refused"),
-        ("https://127.0.0.1:1", "http://host:port"),
-        ("http://u:p@127.0.0.1:1", "without a user"),
-    ] {
+    // Who does not answer keeps nobody from reading.
+    let away =
+        scene.open("q", json!({ "management": "http://127.0.0.1:1" })).await.unwrap().notes().join("\n");
+    assert!(away.contains("does not say whether it counts deliveries") && away.contains("refused"), "{away}");
+    for (url, reason) in
+        [("https://127.0.0.1:1", "http://host:port"), ("http://u:p@127.0.0.1:1", "without a user")]
+    {
         let error = scene.open("q", json!({ "management": url })).await.map(|_| ()).unwrap_err();
         assert_eq!(error.fault.code(), codes::CONFIG);
         assert!(error.to_string().contains(reason), "{error}");

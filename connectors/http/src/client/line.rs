@@ -28,8 +28,6 @@ const PING: Duration = Duration::from_secs(20);
 pub(super) enum Failed {
     /// Nothing of the request has left.
     Untouched(String),
-    /// It has left, and the server began nothing of it: so it says itself.
-    NotBegun(String),
     /// Some of it may have.
     Lost(String),
 }
@@ -112,6 +110,9 @@ pub(super) async fn many(
     let shaken = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)
+        // Until the server has said how many it carries at once: what comes beyond that it gives back, and says that nothing
+        // of it was begun, which proxies say of what they have passed on, too (HAProxy, of a backend that went away).
+        .initial_max_send_streams(1)
         .handshake(TokioIo::new(stream))
         .await;
     let (sender, connection) = shaken.map_err(|error| cause(&error))?;
@@ -127,7 +128,7 @@ pub(super) async fn send_among(
     bytes_max: usize,
 ) -> Result<Answer, Failed> {
     let response = answered(many.try_send_request(request).await)?;
-    read(response, bytes_max).await.map(|(answer, _)| answer).map_err(lost)
+    read(response, bytes_max).await.map(|(answer, _)| answer).map_err(Failed::Lost)
 }
 
 fn answered(
@@ -136,15 +137,6 @@ fn answered(
     sent.map_err(|mut error| match error.take_message() {
         // It was given back before its first byte was written.
         Some(_) => Failed::Untouched(cause(error.error())),
-        None => lost(cause(error.error())),
+        None => Failed::Lost(cause(error.error())),
     })
-}
-
-/// A server that carries fewer requests at once than came before it had said so gives the others back (REFUSED_STREAM),
-/// which says that nothing of them was begun (RFC 9113, 8.7).
-fn lost(reason: String) -> Failed {
-    match reason.contains("refused stream") {
-        true => Failed::NotBegun(reason),
-        false => Failed::Lost(reason),
-    }
 }

@@ -171,7 +171,7 @@ impl Wire {
             match failed {
                 // The server ended it before.
                 Failed::Untouched(_) if !is_new => {}
-                Failed::Untouched(reason) | Failed::NotBegun(reason) => return Err(Lost::Unsent(reason)),
+                Failed::Untouched(reason) => return Err(Lost::Unsent(reason)),
                 Failed::Lost(reason) => return Err(Lost::Unknown(reason)),
             }
         }

@@ -77,7 +77,7 @@ impl Reader {
         entry: Entry,
         member: Option<Arc<Member>>,
     ) -> Result<Self, ClusterFault> {
-        let cluster = cluster.apart();
+        let cluster = cluster.apart().telling();
         let group = plan.group.as_deref().unwrap_or(NO_GROUP);
         let mut consumer: Reads = cluster.client(&reading(plan.isolation, group))?;
         let wake = Arc::new(Notify::new());
@@ -142,6 +142,9 @@ impl Reader {
     fn take(&mut self, message: &impl Message) -> Result<(), SourceError> {
         (self.ended, self.silent_since) = (false, None);
         let offset = message.offset();
+        if self.cluster.watch().is_made_anew() {
+            return Err(self.recreated("it has another id than when the run entered it".to_owned()));
+        }
         if offset < self.next {
             return Err(self.recreated(format!("offset {offset} came behind {}", self.next - 1)));
         }
