@@ -163,7 +163,7 @@ impl Fault for ReadFault {
             ),
             Self::Moved { .. } => "Run again: it says what is missing, or goes on behind the last commit.".to_owned(),
             Self::Recreated { .. } => {
-                "Nothing was moved. To move the new topic from its beginning, give the pipeline another `name`; to go \
+                "Nothing of the new topic was moved. To move it from its beginning, give the pipeline another `name`; to go \
                  on with the old one, restore it."
                     .to_owned()
             }
