@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
 use rdkafka::util::Timeout;
 
 use crate::config::Security;
@@ -62,6 +63,7 @@ pub(crate) struct Watch {
     /// The last that was bad: a question that was not answered does not say why.
     heard: Arc<Mutex<Option<String>>>,
     anew: Arc<AtomicBool>,
+    lines: Arc<AtomicU64>,
 }
 
 impl Watch {
@@ -99,6 +101,7 @@ pub(crate) fn is_about_tls(words: &str) -> bool {
 
 impl ClientContext for Watch {
     fn log(&self, level: RDKafkaLogLevel, _fac: &str, message: &str) {
+        self.lines.fetch_add(1, Ordering::AcqRel);
         if is_about_another_id(message) {
             self.anew.store(true, Ordering::Release);
         }
@@ -194,6 +197,17 @@ impl Cluster {
     pub(crate) fn telling(mut self) -> Self {
         self.settings.set("debug", "topic").set_log_level(RDKafkaLogLevel::Debug);
         self
+    }
+
+    /// What a consumer has now, without waiting. A line of its log takes the place of a message, and is passed.
+    pub(crate) fn poll<'a>(&self, consumer: &'a Reads) -> Option<KafkaResult<BorrowedMessage<'a>>> {
+        loop {
+            let lines = self.watch.lines.load(Ordering::Acquire);
+            let polled = consumer.poll(Duration::ZERO);
+            if polled.is_some() || self.watch.lines.load(Ordering::Acquire) == lines {
+                return polled;
+            }
+        }
     }
 
     /// The same cluster with what went wrong heard apart.

@@ -131,7 +131,7 @@ impl Reader {
                 self.take(&message)?;
                 continue;
             }
-            match consumer.poll(Duration::ZERO) {
+            match self.cluster.poll(&consumer) {
                 None => return Ok(()),
                 Some(Ok(message)) => self.take(&message)?,
                 Some(Err(error)) => self.hear(error)?,
@@ -303,11 +303,10 @@ impl SplitReader for Reader {
                 if moved || self.gather.is_some() || self.broken.is_some() || !self.waiting.is_empty() {
                     return Ok(());
                 }
-                let polled =
-                    self.consumer.get().and_then(|consumer| match consumer.poll(Duration::ZERO)? {
-                        Ok(message) => Some(Ok(message.detach())),
-                        Err(error) => Some(Err(error)),
-                    });
+                let polled = self.consumer.get().and_then(|consumer| match self.cluster.poll(consumer)? {
+                    Ok(message) => Some(Ok(message.detach())),
+                    Err(error) => Some(Err(error)),
+                });
                 match polled {
                     Some(Ok(message)) => self.waiting.push_back(message),
                     Some(Err(error)) => self.hear(error)?,
