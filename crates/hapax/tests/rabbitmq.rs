@@ -81,7 +81,7 @@ fn pipeline(folder: &Path, queue: &str, more: &str) -> std::path::PathBuf {
 }
 
 /// Waits until the broker says that nothing waits, which a quorum queue learns a little later.
-fn is_empty(broker: &Broker, queue: &str) {
+fn drained(broker: &Broker, queue: &str) {
     let until = Instant::now() + Duration::from_secs(120);
     while broker.waiting(queue) > 0 {
         assert!(Instant::now() < until, "{} messages stay", broker.waiting(queue));
@@ -123,7 +123,7 @@ fn killed(kind: &str, workers: u32, rounds: i32, records: u32) {
     }
     assert_eq!(database.count("SELECT count(*) FROM orders"), i64::from(records), "after {kills} kills");
     assert_eq!(database.count("SELECT count(DISTINCT id) FROM orders"), i64::from(records));
-    is_empty(&broker, &queue);
+    drained(&broker, &queue);
     broker.delete(&queue);
     println!("{kind}, {workers} workers: {kills} kills, {records} records, 0 lost, 0 duplicated");
 }
