@@ -98,6 +98,31 @@ async fn topics_conform() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn only_the_topics_and_partitions_that_are_asked_for_are_read() {
+    let scene = Scene::new();
+    let topics = ["orders-1", "orders-2", "orders-1-late"].map(|name| scene.topic(name, 1, &[]));
+    let four = scene.topic("four", 4, &[]);
+    (0..3).for_each(|nth| write(&scene, &topics[nth], 0, [nth as i64]));
+    (0..4).for_each(|partition| write(&scene, &four, partition, [i64::from(partition)]));
+    let pattern = serde_json::json!({ "pattern": format!("{}[0-9]", topics[0].trim_end_matches('1')) });
+    let fixed = serde_json::json!({ "topic": four, "partitions": [1, 2] });
+    let by_pattern = [split(&topics[0], 0), split(&topics[1], 0)];
+    for (settings, splits, wanted) in
+        [(pattern, by_pattern, [0, 1]), (fixed, [split(&four, 1), split(&four, 2)], [1, 2])]
+    {
+        let source = open(&scene, settings).await.unwrap();
+        let found: Vec<SplitId> = source.splits().await.unwrap().into_iter().map(|split| split.id).collect();
+        assert_eq!(found, splits);
+        let mut read = Vec::new();
+        for split in &found {
+            let mut reader = source.open(split, None).await.unwrap();
+            read.extend(ids(&rest(reader.as_mut()).await));
+        }
+        assert_eq!(read, wanted);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn facts_say_what_the_topic_keeps() {
     let scene = Scene::new();
     let plain = scene.topic("plain", 1, &[("retention.ms", "3600000")]);

@@ -19,7 +19,7 @@ use hapax_conformance::ledger;
 use hapax_engine::ledger::Ledger;
 use hapax_engine::sink::Arrival;
 use hapax_protocol::guarantee::InDoubt;
-use hapax_protocol::identity::RecordId;
+use hapax_protocol::identity::{Place, RecordId};
 use hapax_protocol::lease::{FencingToken, Lease, PipelineName};
 use hapax_protocol::ledger::Claim;
 use hapax_protocol::position::SplitId;
@@ -132,7 +132,16 @@ async fn a_server_restarted_empty_is_noticed_in_mid_run_and_by_the_next_run() {
     let set = redis::cmd("SET").arg("_hapax-ledger:{p}:marker").arg("accepted").to_owned();
     let () = set.query(&mut client.get_connection().unwrap()).unwrap();
     next.open(&pipeline(), true).await.unwrap();
-    next.claim(&lease(), &split, &arrivals(0..100)).await.unwrap();
+    // What was claimed there before that was noticed took no effect.
+    let other = SplitId::new("other");
+    let claims = next.claim(&lease(), &other, &arrivals(100..110)).await.unwrap();
+    assert!(claims.iter().all(|claim| *claim == Claim::New), "{claims:?}");
+    let claims = next.claim(&lease(), &split, &arrivals(0..110)).await.unwrap();
+    assert!(claims[..100].iter().all(|claim| *claim == Claim::New), "{claims:?}");
+    let twin = |ordinal| Claim::Twin { of: Place { split: other.clone(), ordinal } };
+    assert!(claims[100..].iter().zip(100..).all(|(claim, of)| *claim == twin(of)), "{claims:?}");
+    let claims = next.claim(&lease(), &split, &arrivals(0..100)).await.unwrap();
+    assert!(claims.iter().all(|claim| *claim == Claim::Replay), "{claims:?}");
     // Flushed under an open connection.
     let () = redis::cmd("FLUSHALL").query(&mut client.get_connection().unwrap()).unwrap();
     let emptied = next.claim(&lease(), &split, &arrivals(0..100)).await.unwrap_err();

@@ -12,6 +12,8 @@
 mod amid;
 #[path = "kafka/beside.rs"]
 mod beside;
+#[path = "kafka/emptied.rs"]
+mod emptied;
 #[path = "kafka/flow.rs"]
 mod flow;
 #[path = "kafka/group.rs"]

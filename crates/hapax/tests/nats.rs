@@ -133,6 +133,25 @@ fn two_workers_of_a_consumer_that_are_killed_move_each_message_once() {
     killed("workers", "    consumer: worker\n    workers: 2\nidentity: { key: [id] }\n", true);
 }
 
+#[test]
+fn status_says_how_much_waits_for_a_consumer() {
+    let url = hapax_conformance::server::nats();
+    let server = Server::at(&url);
+    let stream = format!("hapax_lag_{}", std::process::id());
+    server.make(&stream, &format!("{stream}.>"));
+    server.consumer(&stream);
+    server.publish(&format!("{stream}.a"), (0..40).map(order));
+    let folder = tempfile::tempdir().unwrap();
+    let source = "    consumer: worker\nidentity: { key: [id] }\n";
+    let file = pipeline(folder.path(), &stream, source, "");
+    let hapax = Hapax { folder: folder.path().to_owned(), file, variables: vec![("NATS_URL", url)] };
+    assert_eq!(hapax.moved(), 40);
+    server.publish(&format!("{stream}.a"), (40..47).map(order));
+    let (code, said) = hapax.said(&["status"]);
+    assert!(code == 0 && said.contains(", 7 records behind"), "{said}");
+    server.delete(&stream);
+}
+
 fn every_point(name: &str, source: &str) {
     let url = hapax_conformance::server::nats();
     let server = Server::at(&url);

@@ -75,7 +75,7 @@ impl Queue {
 
     /// Publishes the messages of a block; with twins, a third of them again, as somebody does who got no answer.
     fn publish(&self, block: u32, with_twins: bool) {
-        let message = |id: u32| format!("{{\"id\":{id},\"amount\":{}.25}}", id % 100);
+        let message = |id: u32| format!("{{\"id\":{id},\"amount\":{}}}", amount_of(id.into()));
         let ids = block * BLOCK..(block + 1) * BLOCK;
         let twins = ids.clone().step_by(3).filter(|_| with_twins);
         match self {
@@ -154,51 +154,68 @@ impl End {
         }
     }
 
-    /// How often each identity is there.
-    fn ids(&self) -> BTreeMap<i64, u32> {
-        let ids: Vec<i64> = match self {
+    /// Each record that is there: its id, and its amount as text.
+    fn records(&self) -> Vec<(i64, String)> {
+        match self {
             Self::Postgres(database) => {
-                let ids = database.ask("SELECT coalesce(string_agg(id::text, ' '), '') FROM moved");
-                ids.unwrap_or_default().split_whitespace().map(|id| id.parse().unwrap()).collect()
+                let all =
+                    database.ask("SELECT coalesce(string_agg(id || '=' || amount, ' '), '') FROM moved");
+                let all = all.unwrap_or_default();
+                let pairs = all.split_whitespace().map(|pair| pair.split_once('=').unwrap());
+                pairs.map(|(id, amount)| (id.parse().unwrap(), amount.to_owned())).collect()
             }
             Self::Sqlite(folder) => {
                 let database = rusqlite::Connection::open(folder.path().join("moved.db")).unwrap();
                 database.busy_timeout(Duration::from_secs(20)).unwrap();
-                let mut rows = database.prepare("SELECT id FROM moved").unwrap();
-                rows.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+                let mut rows = database.prepare("SELECT id, CAST(amount AS TEXT) FROM moved").unwrap();
+                rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+                    .unwrap()
+                    .map(Result::unwrap)
+                    .collect()
             }
             Self::Redis(name) => {
                 let mut connection = connect();
                 let mut ask = redis::cmd("XRANGE");
                 ask.arg(format!("{name}.moved")).arg("-").arg("+");
                 let entries: Vec<(String, Vec<String>)> = ask.query(&mut connection).unwrap();
-                entries.iter().map(|(_, fields)| fields[1].parse().unwrap()).collect()
+                entries.iter().map(|(_, fields)| (fields[1].parse().unwrap(), fields[3].clone())).collect()
             }
             Self::Kafka(scene) => {
                 let messages = scene.settled(&scene.name("moved"));
-                let id = |message: &rdkafka::message::OwnedMessage| {
-                    let value: serde_json::Value =
-                        serde_json::from_slice(message.payload().unwrap()).unwrap();
-                    value["id"].as_i64().unwrap()
-                };
-                messages.iter().map(id).collect()
+                messages.iter().map(|message| record(message.payload().unwrap())).collect()
             }
             Self::Nats(server, name) => {
-                let id = |(subject, body): &(String, Vec<u8>)| {
-                    let value: serde_json::Value = serde_json::from_slice(body).unwrap();
-                    let id = value["id"].as_i64().unwrap();
-                    assert_eq!(*subject, format!("{name}.{id}"));
-                    id
-                };
-                server.messages(name).iter().map(id).collect()
+                let messages = server.messages(name);
+                let records = messages.iter().map(|(subject, body)| (subject, record(body)));
+                records
+                    .map(|(subject, record)| {
+                        assert_eq!(*subject, format!("{name}.{}", record.0));
+                        record
+                    })
+                    .collect()
             }
-        };
+        }
+    }
+
+    /// How often each identity is there. What it holds is what was sent.
+    fn ids(&self) -> BTreeMap<i64, u32> {
         let mut times = BTreeMap::new();
-        for id in ids {
+        for (id, amount) in self.records() {
+            assert_eq!(amount, amount_of(id), "the amount of {id}");
             *times.entry(id).or_insert(0) += 1;
         }
         times
     }
+}
+
+fn amount_of(id: i64) -> String {
+    format!("{}.25", id % 100)
+}
+
+/// A record in a body of JSON.
+fn record(body: &[u8]) -> (i64, String) {
+    let value: serde_json::Value = serde_json::from_slice(body).unwrap();
+    (value["id"].as_i64().unwrap(), value["amount"].to_string().trim_matches('"').to_owned())
 }
 
 fn connect() -> redis::Connection {

@@ -85,7 +85,7 @@ impl RedisLedger {
     ) -> Result<(), SinkError> {
         let doing = "withdrawing claims";
         for arrivals in arrivals.chunks(AT_ONCE) {
-            let call = self.call(WITHDRAW, lease, split, arrivals.iter());
+            let call = self.call(WITHDRAW, &["holder"], lease, split, arrivals.iter());
             let gone = self.unless_fenced(session, lease, doing, &call).await?;
             let gone = gone.as_ref().and_then(number).and_then(|gone| i64::try_from(gone).ok()).unwrap_or(0);
             let mut tell = redis::cmd("HINCRBY");
@@ -95,7 +95,8 @@ impl RedisLedger {
         Ok(())
     }
 
-    /// Claims, in their order, what was taken back: the earlier claimant of each, or `None` where this one is the first.
+    /// Claims, in their order, what was taken back and what a split without a name holds: the earlier claimant of each, or
+    /// `None` where this one is the first.
     pub(super) async fn reclaim(
         &self,
         session: &mut Session,
@@ -106,7 +107,7 @@ impl RedisLedger {
         let doing = "claiming what was withdrawn";
         let mut firsts = Vec::with_capacity(arrivals.len());
         for arrivals in arrivals.chunks(AT_ONCE) {
-            let call = self.call(RECLAIM, lease, split, arrivals.iter().copied());
+            let call = self.call(RECLAIM, &["holder", "split-names"], lease, split, arrivals.iter().copied());
             let answers = self.unless_fenced(session, lease, doing, &call).await?;
             let answers = answers.as_ref().map(list).unwrap_or_default();
             if answers.len() != arrivals.len() {
@@ -123,15 +124,20 @@ impl RedisLedger {
         Ok(firsts)
     }
 
+    /// A call of a script with the claims of these arrivals behind what it needs before them.
     fn call<'a>(
         &self,
         script: &str,
+        before: &[&str],
         lease: &Lease,
         split: u32,
         arrivals: impl ExactSizeIterator<Item = &'a Arrival> + Clone,
     ) -> Cmd {
         let mut call = redis::cmd("EVAL");
-        call.arg(script).arg(arrivals.len().saturating_add(1)).arg(key(&lease.pipeline, "holder"));
+        call.arg(script).arg(arrivals.len().saturating_add(before.len()));
+        for name in before {
+            call.arg(key(&lease.pipeline, name));
+        }
         for arrival in arrivals.clone() {
             call.arg(claim_key(&lease.pipeline, &arrival.id));
         }

@@ -171,7 +171,9 @@ impl RedisLedger {
         let doing = "numbering a split";
         let mut call = redis::cmd("EVAL");
         call.arg(NUMBER).arg(2).arg(key(pipeline, "split-numbers")).arg(key(pipeline, "split-names"));
-        let answer = session.ask(doing, call.arg(split.as_str())).await?;
+        // 32 bits of it.
+        let drawn = RandomState::new().hash_one(split.as_str()) >> 32;
+        let answer = session.ask(doing, call.arg(split.as_str()).arg(drawn)).await?;
         let given = number(&answer).and_then(|number| u32::try_from(number).ok());
         let given = given.ok_or_else(|| session.misunderstood(doing))?;
         self.known().entry(pipeline.clone()).or_default().splits.insert(split.clone(), given);
@@ -209,36 +211,32 @@ impl RedisLedger {
         let (number, marker) = self.number(session, pipeline, split).await?;
         self.hold(session, lease).await?;
         let claiming = Claiming { lease, split: number, marker: &marker };
-        let firsts = self.firsts(session, &claiming, arrivals).await?;
-        self.count(session, pipeline, arrivals, &firsts).await?;
-        self.answers(session, pipeline, (split, number), arrivals, firsts).await
-    }
-
-    async fn answers(
-        &self,
-        session: &mut Session,
-        pipeline: &PipelineName,
-        (split, number): (&SplitId, u32),
-        arrivals: &[Arrival],
-        firsts: Vec<Option<Spot>>,
-    ) -> Result<Vec<Claim<Place>>, SinkError> {
+        let mut firsts = self.firsts(session, &claiming, arrivals).await?;
         let others = firsts.iter().flatten().map(|spot| spot.split).filter(|other| *other != number);
         let mut names = self.names(session, pipeline, others.collect()).await?;
         names.insert(number, split.clone());
-        let mut claims = Vec::with_capacity(arrivals.len());
-        for (arrival, first) in arrivals.iter().zip(firsts) {
-            let at = Spot { split: number, ordinal: arrival.ordinal };
-            claims.push(match decide(first, &at) {
-                Claim::New => Claim::New,
-                Claim::Replay => Claim::Replay,
-                Claim::Twin { of } => {
-                    let split = names.get(&of.split).cloned();
-                    let split = split.ok_or_else(|| session.misunderstood("claiming identities"))?;
-                    Claim::Twin { of: Place { split, ordinal: of.ordinal } }
-                }
-            });
+        self.inherit(session, &claiming, arrivals, (&mut firsts, &names)).await?;
+        self.count(session, pipeline, arrivals, &firsts).await?;
+        answers(session, &names, number, arrivals, firsts)
+    }
+
+    /// Claims what a split holds that has no name. A process claimed it that had not seen yet that the server was emptied; it
+    /// saw so before anything took effect.
+    async fn inherit(
+        &self,
+        session: &mut Session,
+        claiming: &Claiming<'_>,
+        arrivals: &[Arrival],
+        (firsts, names): (&mut [Option<Spot>], &HashMap<u32, SplitId>),
+    ) -> Result<(), SinkError> {
+        let nameless = |first: &Option<Spot>| first.is_some_and(|spot| !names.contains_key(&spot.split));
+        let (left, rows): (Vec<&mut Option<Spot>>, Vec<&Arrival>) =
+            firsts.iter_mut().zip(arrivals).filter(|(first, _)| nameless(first)).unzip();
+        let claimed = self.reclaim(session, claiming.lease, claiming.split, &rows).await?;
+        for (slot, first) in left.into_iter().zip(claimed) {
+            *slot = first;
         }
-        Ok(claims)
+        Ok(())
     }
 
     /// Counts what is new, for people.
@@ -266,6 +264,30 @@ impl RedisLedger {
         }
         Ok(())
     }
+}
+
+/// What a claim of each arrival is, given the earlier claimants.
+fn answers(
+    session: &Session,
+    names: &HashMap<u32, SplitId>,
+    number: u32,
+    arrivals: &[Arrival],
+    firsts: Vec<Option<Spot>>,
+) -> Result<Vec<Claim<Place>>, SinkError> {
+    let mut claims = Vec::with_capacity(arrivals.len());
+    for (arrival, first) in arrivals.iter().zip(firsts) {
+        let at = Spot { split: number, ordinal: arrival.ordinal };
+        claims.push(match decide(first, &at) {
+            Claim::New => Claim::New,
+            Claim::Replay => Claim::Replay,
+            Claim::Twin { of } => {
+                let split = names.get(&of.split).cloned();
+                let split = split.ok_or_else(|| session.misunderstood("claiming identities"))?;
+                Claim::Twin { of: Place { split, ordinal: of.ordinal } }
+            }
+        });
+    }
+    Ok(claims)
 }
 
 /// Refuses a server that forgets by itself, or takes no writes.
