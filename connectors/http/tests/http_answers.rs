@@ -198,6 +198,26 @@ async fn what_is_no_fault_of_a_record_stops_the_run() {
     assert_eq!((api.state().resources.len(), api.planned()), (1, 0));
 }
 
+#[tokio::test]
+async fn tokens_come_in_the_header_that_is_asked_for() {
+    let api = Api::start();
+    api.state().window = Some(Duration::from_secs(3600));
+    api.state().token_header = Some("x-request-token".to_owned());
+    let more = json!({ "idempotency": { "header": "X-Request-Token", "window": "1h" } });
+    let (_, mut sender) = ready(section(&api, "/orders", "POST", &more)).await;
+    api.fail([Failure::AnswerLost]);
+    for _ in 0..2 {
+        send(&mut sender, &numbered(0..5)).await.unwrap();
+    }
+    let state = api.state();
+    assert_eq!((state.posted.len(), state.requests.len()), (5, 11));
+    let mut tokens: Vec<_> = state.requests.iter().map(|one| one.header("x-request-token")).collect();
+    tokens.sort_unstable();
+    tokens.dedup();
+    assert!(tokens.len() == 5 && !tokens.contains(&None), "{tokens:?}");
+    assert!(state.requests.iter().all(|one| one.header("idempotency-key").is_none()));
+}
+
 /// A clock by which it is too late once the API had a request that it is asked about.
 struct Until {
     api: Arc<Api>,

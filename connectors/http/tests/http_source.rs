@@ -13,6 +13,7 @@
 mod scene;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use hapax_conformance::http::{Api, Failure};
 use hapax_conformance::source;
@@ -328,6 +329,35 @@ async fn what_may_pass_is_asked_again() {
         api.fail([failure.clone()]);
         assert_eq!(rest(source.as_ref(), None).await.unwrap().0.len(), 14, "{failure:?}");
         assert_eq!(api.planned(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_rate_and_a_wait_that_is_asked_for_are_kept() {
+    let api = Api::start();
+    let list = (0..20).map(|id| (0, record(id))).collect();
+    api.state().lists.insert("/list".to_owned(), list);
+    api.state().fails_reads = true;
+    let paging = pagings()[0].1.clone();
+    // Ten pages, one every 40 milliseconds.
+    let began = Instant::now();
+    let source = open(config(&api, "?per=2", &with(paging.clone(), &json!({ "rate": 25 })))).await;
+    assert_eq!(rest(source.as_ref(), None).await.unwrap().0, (0..20).collect::<Vec<_>>());
+    let asked = api.state().requests.len();
+    assert_eq!(asked, 10);
+    assert!(began.elapsed() >= Duration::from_millis(40) * 9, "{:?}", began.elapsed());
+    for (status, rate) in [(429, json!({})), (503, json!({ "rate": 1_000 }))] {
+        api.state().requests.clear();
+        let source = open(config(&api, "?per=10", &with(paging.clone(), &rate))).await;
+        api.fail([Failure::Status(status, Some("1".to_owned()))]);
+        assert_eq!(rest(source.as_ref(), None).await.unwrap().0, (0..20).collect::<Vec<_>>(), "{status}");
+        let state = api.state();
+        let [first, again, last] = state.requests.as_slice() else {
+            panic!("{status}: {:?}", state.requests);
+        };
+        assert!(first.path == again.path && again.path != last.path, "{status}");
+        let after = again.at.duration_since(first.at);
+        assert!(after >= Duration::from_secs(1), "{status}: it was asked again after {after:?}");
     }
 }
 

@@ -99,6 +99,33 @@ async fn over_http_2_requests_of_one_key_keep_their_order_and_others_do_not_wait
 }
 
 #[tokio::test]
+async fn never_more_requests_are_under_way_than_asked_for() {
+    let (_folder, authority) = certified();
+    for (protocol, method, concurrency) in [
+        ("http/1.1", "PUT", 1),
+        ("http/1.1", "PUT", 5),
+        ("http/1.1", "POST", 3),
+        ("h2", "PUT", 1),
+        ("h2", "PUT", 5),
+        ("h2", "POST", 3),
+    ] {
+        let api = secure(&authority, &[protocol]);
+        api.state().gathers = concurrency;
+        let more = json!({ "concurrency": concurrency });
+        // Two splits, which share what is asked for.
+        let (target, mut one) = ready(trusting(&api, &authority, method, &more)).await;
+        let mut other = target.sender(&SplitId::new("t")).await.unwrap();
+        let (first, second) = (numbered(0..40), numbered(40..80));
+        let (first, second) = tokio::join!(send(&mut one, &first), send(&mut other, &second));
+        assert!(first.unwrap().refused.is_empty() && second.unwrap().refused.is_empty());
+        let state = api.state();
+        let there = if method == "PUT" { state.resources.len() } else { state.posted.len() };
+        assert_eq!((there, state.peak), (80, concurrency), "{protocol} {method}");
+        assert!(state.requests.iter().all(|request| request.is_http2 == (protocol == "h2")));
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_carries_few_requests_at_once_gets_all_of_them_once() {
     let (_folder, authority) = certified();
     for streams in [1, 2, 5] {

@@ -59,6 +59,7 @@ struct Shared {
     reached: Notify,
     released: Notify,
     dealt_with: Notify,
+    gathered: Notify,
 }
 
 /// The API, on a free port of the loopback, in a thread of its own. It ends when it is dropped.
@@ -103,6 +104,7 @@ impl Api {
             reached: Notify::new(),
             released: Notify::new(),
             dealt_with: Notify::new(),
+            gathered: Notify::new(),
         });
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -221,6 +223,7 @@ async fn accept(
 }
 
 async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Answer, Cut> {
+    let _under_way = UnderWay::begin(&shared);
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(|_| Cut)?.to_bytes();
     let headers = head.headers.iter();
@@ -236,6 +239,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Answe
     };
     let failure = shared.failure(&request);
     shared.state.lock().unwrap().requests.push(request.clone());
+    shared.gather().await;
     let apply = |request: &Recorded| shared.state.lock().unwrap().answer(request);
     match failure {
         None => Ok(whole(apply(&request))),
@@ -281,6 +285,25 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Answe
     }
 }
 
+/// A request that is counted as under way, until it is dropped.
+struct UnderWay(Arc<Shared>);
+
+impl UnderWay {
+    fn begin(shared: &Arc<Shared>) -> Self {
+        let mut state = shared.state.lock().unwrap();
+        state.under_way += 1;
+        state.peak = state.peak.max(state.under_way);
+        shared.gathered.notify_waiters();
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.state.lock().unwrap().under_way -= 1;
+    }
+}
+
 fn whole(reply: state::Reply) -> Answer {
     let mut response = Response::builder().status(reply.status);
     for (name, value) in &reply.headers {
@@ -290,6 +313,24 @@ fn whole(reply: state::Reply) -> Answer {
 }
 
 impl Shared {
+    /// Waits until as many requests as are to gather were under way at once, and a moment longer: one too many may come.
+    async fn gather(&self) {
+        loop {
+            let more = self.gathered.notified();
+            let (gathers, peak) = {
+                let state = self.state.lock().unwrap();
+                (state.gathers, state.peak)
+            };
+            if gathers == 0 {
+                return;
+            }
+            if peak >= gathers {
+                return tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            more.await;
+        }
+    }
+
     fn failure(&self, request: &Recorded) -> Option<Failure> {
         if request.method == "GET" && !self.state.lock().unwrap().fails_reads {
             return None;

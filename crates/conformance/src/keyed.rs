@@ -43,10 +43,9 @@ pub trait Scene {
     }
 
     /// Holds the next request back, on its way, until it is [let go](Self::let_go), also if nobody waits for its answer
-    /// any more. False if the scene cannot.
-    fn hold_back(&self, _name: &str) -> impl Future<Output = bool> {
-        std::future::ready(false)
-    }
+    /// any more. False if the scene cannot: then it is no part of the suite what a late request does, and the connector has
+    /// a test of its own for that.
+    fn hold_back(&self, name: &str) -> impl Future<Output = bool>;
 
     /// Waits until a request is held back.
     fn held(&self, _name: &str) -> impl Future<Output = ()> {

@@ -16,6 +16,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
+use hapax_conformance::milvus::Client;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -244,6 +245,44 @@ fn a_run_that_is_killed_pays_for_each_text_once() {
     assert!(
         case.endpoint.desk.lock().unwrap().headers.iter().all(|header| header.ends_with("Bearer topsecret"))
     );
+}
+
+#[test]
+fn what_was_computed_is_in_milvus_once() {
+    let texts = &texts()[..60];
+    let case = Case::new(texts, "");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let mut client = runtime.block_on(Client::of_tests());
+    let (name, server) =
+        (format!("hapax_test_embedded_{}", std::process::id()), hapax_conformance::server::milvus());
+    runtime.block_on(client.drop(&name));
+    let (token, place) = server.trim_start_matches("http://").rsplit_once('@').unwrap();
+    let file = fs::read_to_string(case.folder.path().join("p.yaml")).unwrap();
+    let file = file
+        .replace(
+            "sink: { files: { path: out/, format: parquet } }",
+            &format!(
+                "sink:\n  milvus:\n    url: http://{place}\n    token: ${{env:MILVUS_TOKEN}}\n    \
+                 collection: {name}\n    \
+                 create: {{ vector: vector, dimension: {DIMENSION}, metric: l2, index: flat }}"
+            ),
+        )
+        .replace("exactly-once", "effectively-once");
+    fs::write(case.folder.path().join("p.yaml"), file).unwrap();
+    let mut run = case.command(&["run", "p.yaml"]);
+    run.env("MILVUS_TOKEN", token);
+    let killed = run.env("HAPAX_CRASH", "commit-before").output().unwrap();
+    assert_eq!(killed.status.signal(), Some(9), "{killed:?}");
+    let output = run.env_remove("HAPAX_CRASH").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let rows = runtime.block_on(client.rows(&name, "id >= 0", &["id", "vector"]));
+    let count = runtime.block_on(client.count(&name, ""));
+    runtime.block_on(client.drop(&name));
+    assert_eq!((rows.len(), count), (texts.len(), texts.len() as i64));
+    for row in rows {
+        let id = row["id"].as_i64().unwrap() as usize;
+        assert_eq!(row["vector"], json!(vector(&texts[id])), "record {id}");
+    }
 }
 
 #[test]

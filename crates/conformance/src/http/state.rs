@@ -80,6 +80,16 @@ pub struct State {
     pub gzips: bool,
     /// How many connections were made.
     pub connections: usize,
+    /// How many requests are under way.
+    pub under_way: usize,
+    /// The most that ever were at once.
+    pub peak: usize,
+    /// No request is answered before so many were under way at once.
+    pub gathers: usize,
+    /// The header that tokens come in, if not `idempotency-key`; with small letters.
+    pub token_header: Option<String>,
+    /// What is said of what is refused, if not a few words.
+    pub refusal: Option<String>,
     tokens: HashMap<String, Used>,
 }
 
@@ -136,7 +146,8 @@ impl State {
         };
         let text = String::from_utf8_lossy(&body);
         if let Some((status, _)) = self.refuses.iter().find(|(_, unfit)| text.contains(unfit.as_str())) {
-            return plain(*status, "this does not fit, and never will");
+            let words = self.refusal.as_deref().unwrap_or("this does not fit, and never will");
+            return plain(*status, words);
         }
         let path = unescaped(path);
         if request.method == "DELETE" {
@@ -172,7 +183,8 @@ impl State {
     }
 
     fn post(&mut self, path: &str, value: Value, request: &Recorded) -> Reply {
-        if let (Some(window), Some(token)) = (self.window, request.header("idempotency-key")) {
+        let header = self.token_header.as_deref().unwrap_or("idempotency-key");
+        if let (Some(window), Some(token)) = (self.window, request.header(header)) {
             let used = (request.path.clone(), request.body.clone());
             match self.tokens.get(token) {
                 Some(first) if first.at.elapsed() <= window && first.request != used => {

@@ -141,7 +141,7 @@ fn each_failure_by_name_leaves_what_puts_of_a_table_are_to_leave() {
 }
 
 /// How often each record took effect.
-fn effects(api: &Api) -> BTreeMap<i64, usize> {
+pub fn effects(api: &Api) -> BTreeMap<i64, usize> {
     let mut effects = BTreeMap::new();
     for (_, one) in &api.state().posted {
         *effects.entry(one["id"].as_i64().unwrap()).or_default() += 1;

@@ -10,10 +10,12 @@
     clippy::unwrap_used
 )]
 
+mod bare;
 mod drill;
 mod faults;
 #[path = "../../../../connectors/kafka/tests/scene/mod.rs"]
 mod kafka_scene;
+mod listed;
 #[path = "../queue_kit/mod.rs"]
 mod queue_kit;
 mod window;
@@ -298,7 +300,10 @@ fn mistakes_of_the_file_are_shown_where_they_stand() {
 #[test]
 fn what_the_api_refuses_is_set_aside_with_its_answer() {
     let (api, database) = (Api::start(), shop("http_refused", 20));
+    let answer: String = (0..1_000).map(|n| format!("{n:04}")).collect();
+    let answer = format!("this does not fit, and never will: {answer}");
     api.state().refuses.push((400, "status 7".to_owned()));
+    api.state().refusal = Some(answer.clone());
     let folder = tempfile::tempdir().unwrap();
     let source = "postgres: { url: \"${env:DATABASE_URL}\", table: orders }";
     let sink = format!("url: \"{}/orders/{{id}}\", method: PUT", api.url());
@@ -309,6 +314,9 @@ fn what_the_api_refuses_is_set_aside_with_its_answer() {
     assert_eq!(api.state().resources.len(), 19);
     let (_, said) = hapax.said(&["dead-letters", "list"]);
     assert!(said.contains("HX0758") && said.contains("this does not fit, and never will"), "{said}");
+    // Of a long answer the first kilobyte is kept.
+    let (_, said) = hapax.said(&["dead-letters", "list", "--json"]);
+    assert!(said.contains(&answer[..1_024]) && !said.contains(&answer[..1_025]), "{said}");
 }
 
 #[test]
