@@ -99,7 +99,7 @@ impl Hapax {
     /// Runs a command with the file to its end: its code and what it said, which shows no password.
     pub fn said(&self, arguments: &[&str]) -> (i32, String) {
         let mut all = arguments.to_vec();
-        let behind = if arguments[0] == "dead-letters" { 2 } else { 1 };
+        let behind = if ["dead-letters", "in-doubt"].contains(&arguments[0]) { 2 } else { 1 };
         all.insert(behind, self.file.to_str().unwrap());
         let output = self.command(&all).output().unwrap();
         let said =
