@@ -87,11 +87,11 @@ impl Reader {
             .map_err(|error| cluster.fault("entering a partition", error))?;
         let consumer = Arc::new(consumer);
         let member = member.filter(|member| member.is_joined());
-        // The last offset that it publishes is sent as it closes.
         if let (true, Some(mark), Some(member)) = (plan.publishes, &entry.mark, &member) {
             // Whoever had the partition before may have died, or have been refused, before it could say so.
             member.publish(&entry.split, mark.next);
         }
+        // The last offset that it publishes is sent as it closes.
         let publishes = plan.publishes && member.is_none();
         let consumer = if publishes { Aside::waited_for(consumer) } else { Aside::new(consumer) };
         Ok(Self {
@@ -141,10 +141,8 @@ impl Reader {
 
     fn take(&mut self, message: &impl Message) -> Result<(), SourceError> {
         (self.ended, self.silent_since) = (false, None);
+        self.is_same_topic()?;
         let offset = message.offset();
-        if self.cluster.watch().is_made_anew() {
-            return Err(self.recreated("it has another id than when the run entered it".to_owned()));
-        }
         if offset < self.next {
             return Err(self.recreated(format!("offset {offset} came behind {}", self.next - 1)));
         }
@@ -167,6 +165,13 @@ impl Reader {
         Ok(())
     }
 
+    fn is_same_topic(&self) -> Result<(), SourceError> {
+        match self.cluster.watch().is_made_anew() {
+            true => Err(self.recreated("it has another id than when the run entered it".to_owned())),
+            false => Ok(()),
+        }
+    }
+
     fn recreated(&self, how: String) -> SourceError {
         ReadFault::Recreated { split: self.split.clone(), how }.into()
     }
@@ -174,6 +179,7 @@ impl Reader {
     /// What a consumer says beside messages. Most of it passes.
     fn hear(&mut self, error: KafkaError) -> Result<(), SourceError> {
         use RDKafkaErrorCode as C;
+        self.is_same_topic()?;
         if matches!(error, KafkaError::PartitionEOF(_)) {
             (self.ended, self.silent_since) = (true, None);
             self.pass_markers();
