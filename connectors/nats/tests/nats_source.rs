@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
+use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{Config, RetentionPolicy};
 use futures::StreamExt;
@@ -114,6 +115,25 @@ async fn rest(source: &dyn Source, after: Option<&Position>) -> Result<(Vec<i64>
         all.extend(ids(&[batch.records]));
     }
     Ok((all, stood))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_takes_small_requests_alone_is_asked_by_them() {
+    let scene = Scene::new().await;
+    scene.stream("s", Config::default()).await;
+    scene.fill("s", 0..500).await;
+    let limits = pull::Config {
+        max_batch: 50,
+        max_bytes: 20_000,
+        max_expires: Duration::from_secs(4),
+        ..pull::Config::default()
+    };
+    scene.consumer_with("s", limits).await;
+    let source = scene.open("s", json!({ "consumer": "worker" })).await.unwrap();
+    let (mut read, _) = rest(&source, None).await.unwrap();
+    read.sort_unstable();
+    assert_eq!(read, (0..500).collect::<Vec<_>>());
+    scene.clear().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -75,13 +75,15 @@ impl Scene {
 
     /// A consumer that gives out so many messages before one is acknowledged.
     pub async fn consumer_of(&self, name: &str, ack_wait: Duration, max_ack_pending: i64) {
+        self.consumer_with(name, pull::Config { ack_wait, max_ack_pending, ..pull::Config::default() }).await;
+    }
+
+    pub async fn consumer_with(&self, name: &str, config: pull::Config) {
         let stream = self.context.get_stream(self.name(name)).await.unwrap();
         let config = pull::Config {
             durable_name: Some("worker".to_owned()),
             ack_policy: AckPolicy::Explicit,
-            ack_wait,
-            max_ack_pending,
-            ..pull::Config::default()
+            ..config
         };
         stream.create_consumer(config).await.unwrap();
     }

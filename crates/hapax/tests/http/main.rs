@@ -39,6 +39,19 @@ fn step(round: usize) -> usize {
     20 + round * 37 % 200
 }
 
+/// Kills runs into an API that fails three requests of a hundred. Returns how many were killed, which is most of them.
+fn killed_again_and_again(hapax: &Hapax, api: &Api, mut behind: impl FnMut(usize)) -> usize {
+    api.fail_often(30);
+    let (rounds, mut killed) = (kills(), 0);
+    for round in 1..=rounds {
+        let enough = api.state().requests.len() + step(round);
+        killed += usize::from(hapax.start().kill_once(|| api.state().requests.len() >= enough));
+        behind(round);
+    }
+    assert!(killed * 4 >= rounds * 3, "only {killed} of {rounds} runs were killed");
+    killed
+}
+
 /// How many records there are, so that no run comes to its end before it is killed.
 fn plenty(rounds: usize) -> usize {
     rounds * 220 + 1_240
@@ -149,18 +162,12 @@ fn puts_that_are_killed_leave_what_the_table_holds() {
     let hapax = Hapax { folder: folder.path().to_owned(), file, variables };
     let (code, said) = hapax.said(&["plan"]);
     assert!(code == 0 && said.contains("effectively-once"), "{said}");
-    api.fail_often(30);
-    let (rounds, mut killed) = (kills(), 0);
-    for round in 1..=rounds {
-        let before = api.state().requests.len();
-        let enough = before + step(round);
-        killed += usize::from(hapax.start().kill_once(|| api.state().requests.len() >= enough));
+    let killed = killed_again_and_again(&hapax, &api, |round| {
         database.ask(&format!(
             "UPDATE orders SET status = 'round {round}', changed_by = pg_current_xact_id() WHERE id % 101 = {}",
             round % 101
         ));
-    }
-    assert!(killed * 4 >= rounds * 3, "only {killed} of {rounds} runs were killed");
+    });
     // Transactions of other tests hold the horizon back, for a while.
     let until = std::time::Instant::now() + Duration::from_secs(120);
     while hapax.moved() > 0 || (put(&api) != rows(&database) && std::time::Instant::now() < until) {}
@@ -184,13 +191,7 @@ fn posts_with_a_token_that_are_killed_take_effect_once() {
     let hapax = Hapax { folder: folder.path().to_owned(), file, variables };
     let (code, said) = hapax.said(&["plan"]);
     assert!(code == 0 && said.contains("exactly-once within 1h"), "{said}");
-    api.fail_often(30);
-    let (rounds, mut killed) = (kills(), 0);
-    for round in 0..rounds {
-        let enough = api.state().requests.len() + step(round);
-        killed += usize::from(hapax.start().kill_once(|| api.state().requests.len() >= enough));
-    }
-    assert!(killed * 4 >= rounds * 3, "only {killed} of {rounds} runs were killed");
+    let killed = killed_again_and_again(&hapax, &api, |_| {});
     hapax.moved();
     assert_eq!(hapax.moved(), 0);
     let state = api.state();
@@ -233,13 +234,7 @@ fn kafka_into_puts_that_are_killed_leaves_the_last_version_of_each_key() {
     let hapax = Hapax { folder: folder.path().to_owned(), file, variables: Vec::new() };
     let (code, said) = hapax.said(&["plan"]);
     assert!(code == 0 && said.contains("effectively-once"), "{said}");
-    api.fail_often(30);
-    let (rounds, mut killed) = (kills(), 0);
-    for round in 0..rounds {
-        let enough = api.state().requests.len() + step(round);
-        killed += usize::from(hapax.start().kill_once(|| api.state().requests.len() >= enough));
-    }
-    assert!(killed * 4 >= rounds * 3, "only {killed} of {rounds} runs were killed");
+    let killed = killed_again_and_again(&hapax, &api, |_| {});
     hapax.moved();
     assert_eq!(hapax.moved(), 0);
     let expected: BTreeMap<i64, (String, String)> = (0..500)
