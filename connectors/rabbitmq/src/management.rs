@@ -51,7 +51,7 @@ fn words(queue: &str, says: &Value, version: &str) -> String {
     let (argument, policy) = set("delivery-limit");
     let both = || [argument, policy].into_iter().flatten().filter_map(Value::as_i64);
     let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
-    // From version 4 on a negative one is none, and the other counts; a version that does not read is none of before.
+    // From version 4 on a negative one is none, and the other counts. A version that cannot be read is taken for a later one.
     let counts = major.is_none_or(|major| major >= 4);
     let said = if counts && both().any(|limit| limit < 0) { both().max() } else { both().min() };
     let limit = said.or_else(|| counts.then_some(DEFAULT_LIMIT)).filter(|limit| *limit >= 0);
