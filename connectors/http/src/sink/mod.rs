@@ -173,6 +173,10 @@ impl Target for Api {
         })
     }
 
+    fn looks(&self) -> bool {
+        self.plan.probe.is_some()
+    }
+
     fn sender(&self, _: &SplitId) -> Fut<'_, Box<dyn Sender>, SinkError> {
         Box::pin(async move {
             // Before anything is announced: what may have been sent is better not sent at all.

@@ -12,11 +12,12 @@ use hapax_engine::sink::{Deadline, Sender, Sending, Sent};
 use hapax_engine::transform::RefusedRow;
 use hapax_protocol::code::Code;
 use hyper::header::HeaderMap;
+use hyper::http::uri::PathAndQuery;
 use hyper::{Method, StatusCode};
 
 use super::crew::Crew;
 use super::plan::{Parcel, Parcels, Plan};
-use super::verdict::{Verdict, verdict};
+use super::verdict::{Verdict, forbids, verdict};
 use crate::client::{Answer, Host, Lost, Request, SHORT};
 use crate::codes;
 use crate::fault::{HostFault, WriteFault};
@@ -186,6 +187,76 @@ impl Poster {
             }
         }
         Lanes::lines(lanes)
+    }
+
+    /// Where the API is asked for each of some records: rows and paths.
+    fn asked(&self, records: &RecordBatch) -> Vec<(usize, PathAndQuery)> {
+        let Some(probe) = &self.plan.probe else { return Vec::new() };
+        let Ok(paths) = probe.over(records) else { return Vec::new() };
+        (0..records.num_rows()).filter_map(|row| Some((row, paths.of(row).ok()?))).collect()
+    }
+
+    /// Which records are there, where the API can be asked.
+    async fn found(&self, records: &RecordBatch) -> Result<Vec<bool>, SinkError> {
+        let mut found = vec![false; records.num_rows()];
+        let paths = Arc::new(Mutex::new(self.asked(records).into_iter()));
+        let mut crew = Crew::default();
+        for _ in 0..self.concurrency {
+            let (poster, paths) = (self.clone(), Arc::clone(&paths));
+            crew.add(async move {
+                let mut there = Vec::new();
+                let next = || paths.lock().unwrap_or_else(PoisonError::into_inner).next();
+                while let Some((row, path)) = next() {
+                    if poster.is_there(path).await? == Some(true) {
+                        there.push(row);
+                    }
+                }
+                Ok::<_, HostFault>(there)
+            });
+        }
+        while let Some(there) = crew.next().await {
+            for row in there? {
+                if let Some(found) = found.get_mut(row) {
+                    *found = true;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether something is there; `None` if the API does not say.
+    async fn is_there(&self, path: PathAndQuery) -> Result<Option<bool>, HostFault> {
+        let host = &self.host;
+        let headers = Arc::new(host.dressed(HeaderMap::new()));
+        let request = Request { method: Method::GET, path, headers, body: None };
+        let mut reason = String::new();
+        for attempt in 1..=ATTEMPTS_MAX {
+            let line = host.turn().await;
+            let answer = host.send(&request, SHORT).await;
+            drop(line);
+            match answer {
+                Ok(answer) if answer.status.is_success() => return Ok(Some(true)),
+                Ok(answer) if matches!(answer.status, StatusCode::NOT_FOUND | StatusCode::GONE) => {
+                    return Ok(Some(false));
+                }
+                Ok(answer) if passes(answer.status) => {
+                    reason = format!("HTTP status {}", answer.status.as_u16());
+                    if let Some(pause) = answer.retry_after() {
+                        host.pause(pause);
+                    }
+                }
+                Ok(answer) if forbids(answer.status) => {
+                    let status = answer.status.as_u16();
+                    return Err(HostFault::WrongCredentials { place: host.place(), status });
+                }
+                Ok(_) => return Ok(None),
+                Err(Lost::Never(fault)) => return Err(fault),
+                Err(Lost::Unsent(why) | Lost::Unknown(why)) => reason = why,
+                Err(Lost::Late) => {}
+            }
+            tokio::time::sleep(backoff(attempt)).await;
+        }
+        Err(HostFault::Gone { place: host.place(), reason })
     }
 
     fn attempts_max(&self) -> u32 {
@@ -383,31 +454,12 @@ impl Round {
 
     /// Whether the record of a request is there, if the API can be asked.
     async fn probe(&self, parcel: &Parcel) -> Result<Option<bool>, SinkError> {
-        let host = &self.poster.host;
         let (Some(probe), [row]) = (&self.poster.plan.probe, parcel.rows.as_slice()) else { return Ok(None) };
         let Ok(path) = probe.over(&self.records).and_then(|paths| paths.of(*row)) else { return Ok(None) };
-        let headers = Arc::new(host.dressed(HeaderMap::new()));
-        let request = Request { method: Method::GET, path, headers, body: None };
-        for attempt in 1..=ATTEMPTS_MAX {
-            let line = host.turn().await;
-            let answer = host.send(&request, SHORT).await;
-            drop(line);
-            match answer {
-                Ok(answer) if answer.status.is_success() => return Ok(Some(true)),
-                Ok(answer) if matches!(answer.status, StatusCode::NOT_FOUND | StatusCode::GONE) => {
-                    return Ok(Some(false));
-                }
-                Ok(answer) => {
-                    if let Some(pause) = answer.retry_after() {
-                        host.pause(pause);
-                    }
-                }
-                Err(Lost::Never(fault)) => return Err(fault.into()),
-                Err(Lost::Unsent(_) | Lost::Unknown(_) | Lost::Late) => {}
-            }
-            tokio::time::sleep(backoff(attempt)).await;
+        match self.poster.is_there(path).await {
+            Err(HostFault::Gone { .. } | HostFault::WrongCredentials { .. }) => Ok(None),
+            asked => Ok(asked?),
         }
-        Ok(None)
     }
 
     fn refused(&self, answer: &Answer, in_doubt: bool) -> Ended {
@@ -422,6 +474,15 @@ fn failed(host: &Host, answer: &Answer) -> WriteFault {
     WriteFault::Failed { place, status, said: host.excerpt(answer) }
 }
 
+/// Whether another answer may follow later.
+fn passes(status: StatusCode) -> bool {
+    status.is_server_error()
+        || matches!(
+            status,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
+        )
+}
+
 fn backoff(attempts: u32) -> Duration {
     let wait = BACKOFF_MS.saturating_mul(1_u64.checked_shl(attempts.min(20)).unwrap_or(u64::MAX));
     Duration::from_millis(wait.min(BACKOFF_MAX_MS))
@@ -430,5 +491,9 @@ fn backoff(attempts: u32) -> Duration {
 impl Sender for Poster {
     fn send<'a>(&'a mut self, sending: Sending<'a>) -> Fut<'a, Sent, SinkError> {
         Box::pin(self.deliver(sending))
+    }
+
+    fn look<'a>(&'a mut self, sending: Sending<'a>) -> Fut<'a, Vec<bool>, SinkError> {
+        Box::pin(self.found(sending.records))
     }
 }

@@ -25,6 +25,14 @@ pub(super) enum Verdict {
     Stop(fn(&Host, &Answer) -> WriteFault),
 }
 
+/// Whether this user may not.
+pub(super) fn forbids(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::PROXY_AUTHENTICATION_REQUIRED
+    )
+}
+
 /// What a status means for a plan.
 pub(super) fn verdict(plan: &Plan, answer: &Answer) -> Verdict {
     let status = answer.status;
@@ -35,9 +43,7 @@ pub(super) fn verdict(plan: &Plan, answer: &Answer) -> Verdict {
         // Some of the records of an array, and the answer says which: in words of its own.
         StatusCode::MULTI_STATUS => Verdict::Stop(unclear),
         status if status.is_success() => Verdict::Taken,
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-            Verdict::Forbidden
-        }
+        status if forbids(status) => Verdict::Forbidden,
         StatusCode::NOT_FOUND | StatusCode::GONE if plan.method == Method::Delete => Verdict::Taken,
         // The first request of the token has not ended.
         StatusCode::CONFLICT if plan.has_tokens() => Verdict::Later,

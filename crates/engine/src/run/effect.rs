@@ -76,8 +76,21 @@ pub(super) async fn write(
             break;
         }
         let Sent { refused, unknown } = match fate {
-            Fate::Hold => Sent { refused: Vec::new(), unknown: (0..passing.len()).collect() },
             Fate::Send => writer.write(batch, &passing, onto).await?,
+            Fate::Hold => Sent { refused: Vec::new(), unknown: not_found(writer, batch, &passing).await? },
+            Fate::Look => {
+                let missing = not_found(writer, batch, &passing).await?;
+                let rows: Vec<usize> = missing.iter().filter_map(|at| passing.get(*at).copied()).collect();
+                let sent = writer.write(batch, &rows, onto).await?;
+                let place = |at: usize| missing.get(at).copied();
+                let refused = sent.refused.into_iter();
+                Sent {
+                    refused: refused
+                        .filter_map(|one| Some(RefusedRow { row: place(one.row)?, ..one }))
+                        .collect(),
+                    unknown: sent.unknown.into_iter().filter_map(place).collect(),
+                }
+            }
         };
         effect.moved = effect.moved.saturating_add(count(passing.len()));
         effect.moved = effect.moved.saturating_sub(count(refused.len().saturating_add(unknown.len())));
@@ -98,6 +111,19 @@ pub(super) async fn write(
     effect.twins.extend(left);
     effect.twins.sort_unstable_by_key(|(row, _)| *row);
     Ok(effect)
+}
+
+/// The numbers, among these rows, of those of which nobody knows whether an earlier run sent them.
+async fn not_found(
+    writer: &mut SplitWriter,
+    batch: &Prepared,
+    rows: &[usize],
+) -> Result<Vec<usize>, RunError> {
+    let found = writer.look(batch, rows).await?;
+    if found.len() != rows.len() {
+        return Err(RunError::Defect);
+    }
+    Ok(found.iter().enumerate().filter(|(_, found)| !**found).map(|(at, _)| at).collect())
 }
 
 /// Claims, for refused records that may come back at another place, that they are set aside. Returns the numbers of

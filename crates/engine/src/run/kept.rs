@@ -37,6 +37,8 @@ pub(crate) fn announces_of(split: &SplitId) -> bool {
 pub(super) enum Fate {
     /// It may be sent.
     Send,
+    /// It may have been sent: what the destination has of it is not sent again.
+    Look,
     /// It may have been sent, and must not be sent again.
     Hold,
 }
@@ -151,11 +153,12 @@ impl KeptWriter {
         kept: &Kept,
         split: &SplitId,
         lease: &Lease,
+        looks: bool,
     ) -> Result<(Self, Standing), SinkError> {
         let repeat = kept.target.repeat();
         let mut keeper = kept.keeper.writer(split).await?;
         let standing = keeper.take_over(lease).await?;
-        let board = match repeat.is_announced() {
+        let board = match repeat.is_announced() || (looks && kept.target.looks()) {
             true => Some(Board::take_over(kept, split, lease).await?),
             false => None,
         };
@@ -198,13 +201,25 @@ impl KeptWriter {
             }
             self.deadline = Some(Deadline { clock: Arc::clone(clock), since_unix_ms, until_unix_ms });
         }
+        let looks = matches!(self.repeat, Repeat::Adds { .. }) && open.is_some();
         let through = open.map_or_else(|| through.clone(), |open| open.through.max(through.clone()));
         let announcement = Announcement { since_unix_ms, through };
         if board.last.as_ref() != Some(&announcement) {
             board.write(announcement, now).await?;
             crash::point(Point::Announced);
         }
-        Ok(Fate::Send)
+        Ok(if looks { Fate::Look } else { Fate::Send })
+    }
+
+    /// Whether each of these records, which an earlier run may have sent, is known to have taken effect.
+    pub async fn look(
+        &mut self,
+        records: &RecordBatch,
+        batch: &Prepared,
+        rows: &[usize],
+    ) -> Result<Vec<bool>, SinkError> {
+        let tokens = self.tokens(batch, rows);
+        self.sender.look(Sending { records, tokens: &tokens, deadline: None }).await
     }
 
     /// Sends records: these rows of a batch.

@@ -330,7 +330,9 @@ struct Job {
 impl Job {
     /// A writer for a split that has taken it over, and where the split stands.
     async fn take_over(&self, split: &SplitId) -> Result<(SplitWriter, Standing), SinkError> {
-        let (writer, standing) = SplitWriter::take_over(&self.run.sink, split, &self.lease).await?;
+        // What may have left is asked for where it comes back at its place.
+        let looks = self.run.source.facts().replay == Replay::Exact;
+        let (writer, standing) = SplitWriter::take_over(&self.run.sink, split, &self.lease, looks).await?;
         let ledger = self.run.ledger.as_ref().filter(|_| self.run.duplicates.need_ledger());
         Ok((writer.asking(ledger, split, &self.lease), standing))
     }

@@ -12,7 +12,7 @@ pub async fn resolve(sink: &Sink, applicant: &Applicant) -> Result<(), RunError>
     let lease = destination.acquire(applicant).await.map_err(RunError::sink)?;
     let standings = destination.standings(&applicant.pipeline).await.map_err(RunError::sink)?;
     for (split, _) in standings {
-        let taken = SplitWriter::take_over(sink, &split, &lease).await;
+        let taken = SplitWriter::take_over(sink, &split, &lease, false).await;
         taken.map_err(|error| RunError::sink_in(Some(&split), error))?;
     }
     Ok(())

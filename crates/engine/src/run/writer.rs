@@ -40,18 +40,20 @@ struct Beside {
 }
 
 impl SplitWriter {
-    /// A writer for `split` that has taken it over, and where the split stands.
+    /// A writer for `split` that has taken it over, and where the split stands. `looks` is whether a destination that can
+    /// be asked is asked what an earlier holder sent.
     pub async fn take_over(
         sink: &Sink,
         split: &SplitId,
         lease: &Lease,
+        looks: bool,
     ) -> Result<(Self, Standing), SinkError> {
         let by = match sink {
             Sink::CoCommit(sink) => Mechanism::CoCommit(sink.writer(split).await?),
             Sink::Staged(sink) => Mechanism::Staged(sink.writer(split).await?),
             Sink::Append(sink) => Mechanism::Append(sink.writer(split).await?),
             Sink::Kept(kept) => {
-                let (writer, standing) = KeptWriter::take_over(kept, split, lease).await?;
+                let (writer, standing) = KeptWriter::take_over(kept, split, lease, looks).await?;
                 return Ok((Self { by: Mechanism::Kept(Box::new(writer)), beside: None }, standing));
             }
         };
@@ -129,6 +131,14 @@ impl SplitWriter {
             Onto::Nothing => self.effects().write_absent(&records).await,
         };
         Ok(Sent { refused: refused.map_err(failed)?, unknown: Vec::new() })
+    }
+
+    /// Which of these rows of a batch, that an earlier run may have sent, are known to have taken effect.
+    pub async fn look(&mut self, batch: &Prepared, rows: &[usize]) -> Result<Vec<bool>, RunError> {
+        let Mechanism::Kept(writer) = &mut self.by else { return Ok(vec![false; rows.len()]) };
+        let records = select(&batch.records, rows)?;
+        let found = writer.look(&records, batch, rows).await;
+        found.map_err(|error| RunError::sink_in(Some(&batch.split), error))
     }
 
     /// Makes everything since the last commit take effect, together with the position.

@@ -126,6 +126,12 @@ pub trait Target: Send + Sync {
     /// As [`Destination::read_back`].
     fn read_back(&self, schema: SchemaRef) -> Fut<'_, Arc<dyn Source>, SinkError>;
 
+    /// Whether it can be asked which records took effect ([`Sender::look`]). Then sending is announced, so that whoever
+    /// comes next knows what to ask for.
+    fn looks(&self) -> bool {
+        false
+    }
+
     /// A sender for one split.
     fn sender(&self, split: &SplitId) -> Fut<'_, Box<dyn Sender>, SinkError>;
 }
@@ -136,6 +142,13 @@ pub trait Sender: Send {
     ///
     /// An error says nothing of any of them: each may have taken effect.
     fn send<'a>(&'a mut self, sending: Sending<'a>) -> Fut<'a, Sent, SinkError>;
+
+    /// Whether each of these records, which may have been sent before, is known to have taken effect. One of which that is
+    /// not known may be on its way.
+    fn look<'a>(&'a mut self, sending: Sending<'a>) -> Fut<'a, Vec<bool>, SinkError> {
+        let nobody_knows = vec![false; sending.records.num_rows()];
+        Box::pin(std::future::ready(Ok(nobody_knows)))
+    }
 
     /// Sends records of which none may take the place of another ([`RefusedRow::key_is_there`]), as
     /// [`Writer::write_absent`](super::Writer::write_absent). One that cannot tell refuses all.

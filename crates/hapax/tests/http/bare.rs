@@ -15,6 +15,7 @@ const ROWS: i64 = 80;
 fn posts(folder: &Path, api: &Api, database: &Database, in_doubt: &str, level: &str) -> Hapax {
     let source = "postgres: { url: \"${env:DATABASE_URL}\", table: orders }";
     let sink = format!("url: \"{}/orders\", method: POST, in_doubt: {in_doubt}", api.url());
+    let sink = sink.replace("PROBE", &format!("probe: \"{}/sent/{{id}}\"", api.url()));
     let file = pipeline(folder, source, &sink, &format!("commit: {{ records: 20 }}\ndelivery: {level}\n"));
     Hapax { folder: folder.to_owned(), file, variables: vec![("DATABASE_URL", database.url())] }
 }
@@ -78,4 +79,40 @@ fn bare_posts_that_are_sent_again_lose_nothing() {
     println!("bare POST, resend: {ROWS} records, 0 lost, {doubled} more than once");
     let (_, said) = hapax.said(&["dead-letters", "list", "--json"]);
     assert!(!said.contains("HX0118"), "{said}");
+}
+
+#[test]
+fn what_a_probe_finds_of_a_run_that_was_killed_is_neither_sent_again_nor_held() {
+    for (in_doubt, level) in [("hold", "at-most-once"), ("resend", "at-least-once")] {
+        let (api, database) = (Api::start(), shop("http_probe", ROWS as usize));
+        let folder = tempfile::tempdir().unwrap();
+        let hapax = posts(folder.path(), &api, &database, &format!("{in_doubt}, PROBE"), level);
+        assert!(hapax.crash("commit-before:2"));
+        // Of what was sent and not committed the API shows a part.
+        let shown = effects(&api).into_keys().filter(|id| id % 4 > 0).map(|id| format!("/sent/{id}"));
+        let shown: Vec<String> = shown.collect();
+        api.state().resources.extend(shown.into_iter().map(|path| (path, serde_json::json!({}))));
+        // While it does not answer nobody knows anything.
+        api.state().fails_reads = true;
+        api.fail(vec![Failure::Status(503, None); 6]);
+        assert_eq!(hapax.moved(), if in_doubt == "hold" { 55 } else { 60 });
+        let (effects, listed) = (effects(&api), doubtful(&hapax, in_doubt));
+        let twice: BTreeSet<i64> =
+            effects.iter().filter(|(_, times)| **times > 1).map(|(id, _)| *id).collect();
+        let hidden: BTreeSet<i64> = (20..40).filter(|id| id % 4 == 0).collect();
+        let expected = match in_doubt {
+            "hold" => (BTreeSet::new(), hidden),
+            _ => (hidden, BTreeSet::new()),
+        };
+        assert_eq!((twice, listed), expected, "{in_doubt}");
+        assert!(effects.keys().copied().eq(0..ROWS), "something is lost");
+        assert_eq!((hapax.moved(), api.planned()), (0, 0));
+        // The batch that was in doubt, and no other.
+        let asked = api.state().count("GET");
+        assert!((20..=40).contains(&asked), "{asked} records were asked for");
+    }
+}
+
+fn doubtful(hapax: &Hapax, in_doubt: &str) -> BTreeSet<i64> {
+    if in_doubt == "hold" { self::in_doubt(hapax) } else { BTreeSet::new() }
 }

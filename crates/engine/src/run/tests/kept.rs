@@ -25,11 +25,13 @@ struct Service {
     sent: Arc<Mutex<Seen>>,
     /// From how many records on it answers no more.
     silent_from: Arc<Mutex<usize>>,
+    /// Which of the values that it has it is asked for, and finds.
+    finds: Option<fn(i64) -> bool>,
 }
 
 impl Service {
     fn new(repeat: Repeat) -> Self {
-        Self { repeat, sent: Arc::default(), silent_from: Arc::new(Mutex::new(usize::MAX)) }
+        Self { repeat, sent: Arc::default(), silent_from: Arc::new(Mutex::new(usize::MAX)), finds: None }
     }
 
     fn values(&self) -> Vec<i64> {
@@ -56,6 +58,9 @@ impl Target for Service {
     fn read_back(&self, _: SchemaRef) -> Fut<'_, Arc<dyn Source>, SinkError> {
         Box::pin(async { panic!("nobody asked for it") })
     }
+    fn looks(&self) -> bool {
+        self.finds.is_some()
+    }
     fn sender(&self, _: &SplitId) -> Fut<'_, Box<dyn Sender>, SinkError> {
         let sender: Box<dyn Sender> = Box::new(self.clone());
         Box::pin(async move { Ok(sender) })
@@ -75,6 +80,14 @@ impl Sender for Service {
             let unknown = if is_silent { (0..values.len()).collect() } else { Vec::new() };
             Ok(Sent { refused: Vec::new(), unknown })
         })
+    }
+
+    fn look<'a>(&'a mut self, sending: Sending<'a>) -> Fut<'a, Vec<bool>, SinkError> {
+        let values = sending.records.column(0).as_primitive::<Int64Type>().values().to_vec();
+        let (known, finds) = (self.values(), self.finds);
+        let found = |value: &i64| known.contains(value) && finds.is_some_and(|finds| finds(*value));
+        let all = values.iter().map(found).collect();
+        Box::pin(async { Ok(all) })
     }
 }
 
@@ -152,6 +165,31 @@ async fn what_was_announced_and_not_committed_is_held_by_the_next_run() {
     assert_eq!((summary.totals.moved, summary.totals.set_aside), (25, 10));
     let held: Vec<u64> = keeper.letters().iter().map(|letter| letter.place.ordinal).collect();
     assert_eq!(held, (10..20).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn what_was_announced_and_is_found_is_neither_held_nor_sent_again() {
+    const RESEND: Repeat = Repeat::Adds { in_doubt: InDoubt::Resend };
+    let all: fn(i64) -> bool = |_| true;
+    let even: fn(i64) -> bool = |value| value % 2 == 0;
+    for (repeat, finds, moved, held, sent) in
+        [(HOLD, all, 35, 0, 45), (HOLD, even, 30, 5, 45), (RESEND, all, 35, 0, 45), (RESEND, even, 35, 0, 50)]
+    {
+        let (tape, keeper) = (Tape::of(&[("a", 0..45)]), Table::default());
+        let service = Service { finds: Some(finds), ..Service::new(repeat) };
+        // Announced, committed, announced, and not committed.
+        keeper.plan(4, Planned::Unavailable);
+        run_at(&tape, &keeper, &service, 1).run().await.unwrap_err();
+        assert_eq!(service.values().len(), 20);
+        keeper.heal();
+        let summary = run_at(&tape, &keeper, &service, 1).run().await.unwrap();
+        let of_run = (summary.totals.moved, summary.totals.set_aside);
+        assert_eq!((of_run, service.values().len()), ((moved, held), sent), "{repeat:?}");
+        let mut values = service.values();
+        values.sort_unstable();
+        values.dedup();
+        assert_eq!(values, (0..45).collect::<Vec<_>>());
+    }
 }
 
 #[tokio::test]
