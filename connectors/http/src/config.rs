@@ -213,6 +213,7 @@ pub struct Auth {
     pub basic: Option<Basic>,
     /// A token that is sent as it is: `${env:API_TOKEN}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("writeOnly" = true))]
     pub bearer: Option<String>,
     /// Tokens that an authorization server gives to this client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -226,6 +227,7 @@ pub struct Basic {
     /// The user.
     pub user: String,
     /// The password: `${env:API_PASSWORD}`.
+    #[schemars(extend("writeOnly" = true))]
     pub password: String,
 }
 
@@ -238,6 +240,7 @@ pub struct OAuth2 {
     /// The client's id.
     pub client_id: String,
     /// Its secret: `${env:API_SECRET}`.
+    #[schemars(extend("writeOnly" = true))]
     pub client_secret: String,
     /// What is asked for, by the API's own names.
     #[serde(default, skip_serializing_if = "Option::is_none")]

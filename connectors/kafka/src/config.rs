@@ -104,8 +104,9 @@ pub struct Security {
     /// The user, by SASL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// Its password. Write a reference: `${KAFKA_PASSWORD}`.
+    /// Its password: `${env:KAFKA_PASSWORD}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("writeOnly" = true))]
     pub password: Option<String>,
     /// How the password is shown: `PLAIN` (the default), `SCRAM-SHA-256`, `SCRAM-SHA-512`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -214,8 +215,9 @@ pub struct Registry {
     /// The user, where it asks for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// Its password. Write a reference.
+    /// Its password: `${env:REGISTRY_PASSWORD}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("writeOnly" = true))]
     pub password: Option<String>,
 }
 

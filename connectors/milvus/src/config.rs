@@ -16,6 +16,7 @@ pub struct SourceConfig {
     pub url: String,
     /// What lets in: an API key, or `user:password`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("writeOnly" = true))]
     pub token: Option<String>,
     /// A file of certificates (PEM) that sign the server's, instead of those the system trusts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -44,6 +45,7 @@ pub struct SinkConfig {
     pub url: String,
     /// What lets in: an API key, or `user:password`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("writeOnly" = true))]
     pub token: Option<String>,
     /// A file of certificates (PEM) that sign the server's, instead of those the system trusts.
     #[serde(default, skip_serializing_if = "Option::is_none")]

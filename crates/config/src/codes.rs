@@ -29,6 +29,9 @@ pub const CONFLICT: Code = Code(12);
 /// A section that a connector does not take.
 pub const SECTION: Code = Code(13);
 
+/// A secret that is written out where a reference belongs.
+pub const SECRET: Code = Code(14);
+
 /// Every code of this crate.
 pub const ALL: &[Code] = &[
     FILE,
@@ -44,4 +47,5 @@ pub const ALL: &[Code] = &[
     NAME,
     CONFLICT,
     SECTION,
+    SECRET,
 ];

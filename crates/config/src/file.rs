@@ -46,6 +46,18 @@ impl File {
         self.text.get(span.start..span.end).unwrap_or_default()
     }
 
+    /// The same file with a sign in the place of each that stands in these spans. All other places stay.
+    #[must_use]
+    pub fn covered(&self, spans: &[Span]) -> Self {
+        let is_covered = |at: usize| spans.iter().any(|span| (span.start..span.end).contains(&at));
+        let cover = |(at, sign): (usize, char)| match sign {
+            '\n' | '\r' => sign.to_string(),
+            _ if is_covered(at) => "*".repeat(sign.len_utf8()),
+            _ => sign.to_string(),
+        };
+        Self { name: self.name.clone(), text: self.text.char_indices().map(cover).collect() }
+    }
+
     /// Line and column of a byte.
     pub fn place(&self, byte: usize) -> Place {
         let before = self.text.get(..byte).unwrap_or(&self.text);

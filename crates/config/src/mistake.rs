@@ -2,6 +2,7 @@ use std::fmt;
 
 use hapax_protocol::code::Code;
 
+use crate::codes;
 use crate::file::Span;
 
 /// One mistake in a pipeline file: what it is, where, and what to write instead.
@@ -25,6 +26,15 @@ impl Mistake {
     /// A mistake; [`labelled`](Self::labelled) and [`helped`](Self::helped) say more.
     pub fn new(code: Code, span: Span, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), help: String::new(), span, label: "here".into() }
+    }
+
+    /// A secret that is written out. `instead` is how it is written with a reference.
+    pub fn written_out(key: &str, instead: &str, span: Span) -> Self {
+        Self::new(codes::SECRET, span, format!("`{key}` is a secret, and is written out"))
+            .labelled("by reference only")
+            .helped(format!(
+                "Write `{instead}` and set that variable, or `${{file:PATH}}`. One that others may have read is better changed."
+            ))
     }
 
     /// With words under the place.

@@ -140,6 +140,18 @@ impl Section {
         entries.iter().filter_map(|entry| Some((entry.key.as_str(), entry.node.text()?)))
     }
 
+    /// What stands without a reference inside the value of a key: names, values as written, places.
+    pub fn written_out(&self, key: &str) -> impl Iterator<Item = (&str, String, Span)> {
+        let entries = self.node.get(key).map(Node::entries).unwrap_or_default();
+        let written_out = entries.iter().filter(|entry| entry.node.is_written_out());
+        written_out.map(|entry| (entry.key.as_str(), entry.node.json(false).to_string(), entry.node.span))
+    }
+
+    /// All texts in it as written, with their places.
+    pub fn texts(&self) -> Vec<(&str, Span)> {
+        self.node.texts()
+    }
+
     /// The same section with another text for a key.
     #[must_use]
     pub fn with_text(&self, key: &str, text: impl Into<String>) -> Self {

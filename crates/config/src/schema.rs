@@ -32,7 +32,7 @@ pub struct Beside {
 /// The schema of the whole file, from the systems there are and the definitions their schemas share.
 ///
 /// Two keywords of its own help people: `x-expected` says in words what a value should be, `x-noun` what
-/// the keys of an object name.
+/// the keys of an object name. A text that is `writeOnly` is a secret, and stands in the file by reference.
 pub fn compose(systems: &[System], beside: Beside, definitions: Map<String, Value>) -> Value {
     let side = |what: &str, section: &dyn Fn(&System) -> Option<Value>| {
         let sections = systems.iter().filter_map(|system| {

@@ -78,6 +78,26 @@ impl Node {
         }
     }
 
+    /// Whether something stands there without any reference.
+    pub fn is_written_out(&self) -> bool {
+        match &self.value {
+            Value::Null => false,
+            // `$${` stands for a plain `${`.
+            Value::Text(text) => !text.written.replace("$${", "").contains("${"),
+            _ => true,
+        }
+    }
+
+    /// All texts in it as written, with their places.
+    pub fn texts(&self) -> Vec<(&str, Span)> {
+        match &self.value {
+            Value::Text(text) => vec![(&text.written, self.span)],
+            Value::List(items) => items.iter().flat_map(Self::texts).collect(),
+            Value::Map(entries) => entries.iter().flat_map(|entry| entry.node.texts()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Gives a key of a map a text without references.
     pub fn set_text(&mut self, key: &str, written: String) {
         let span = self.span;

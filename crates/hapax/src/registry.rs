@@ -5,6 +5,7 @@ mod check;
 pub mod embed;
 mod schema;
 pub mod scratch;
+pub mod secrets;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -208,27 +209,6 @@ pub async fn open_joint(
         }
         _ => Ok(None),
     }
-}
-
-/// The passwords that a section holds, whether they came through references or not.
-pub fn passwords(section: &Section) -> Vec<&str> {
-    let in_url = section.text("url").and_then(address::password);
-    let beside = ["security", "registry"].map(|key| section.inner_text(key, "password"));
-    let in_registry = section.inner_text("registry", "url").and_then(address::password);
-    let is_secret =
-        |key: &str| ["password", "secret", "pem", "token", "oauth"].iter().any(|word| key.contains(word));
-    let in_options = section.inner_texts("options").filter(|(key, _)| is_secret(key)).map(|(_, value)| value);
-    let in_auth = [&["basic", "password"][..], &["bearer"], &["oauth2", "client_secret"]]
-        .map(|path| section.text_at(&[&["auth"], path].concat()));
-    let token = section.text("token");
-    let in_token = [token, token.and_then(password_of)];
-    let beside = beside.into_iter().chain(in_auth).chain(in_token).flatten();
-    in_url.into_iter().chain(beside).chain(in_registry).chain(in_options).collect()
-}
-
-/// The password in a token that is `user:password`.
-fn password_of(token: &str) -> Option<&str> {
-    token.split_once(':').map(|(_, password)| password).filter(|password| !password.is_empty())
 }
 
 /// The same section as written, without the password in its URL.

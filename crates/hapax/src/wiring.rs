@@ -65,29 +65,30 @@ impl Loaded {
 
     /// Reads the text of a pipeline file.
     pub fn from_text(file: File, output: &Output) -> Result<Self, Failure> {
+        let hide = |mut secrets: Secrets, more: Vec<&str>| {
+            more.into_iter().for_each(|secret| secrets.add(Secret::new(secret), "***"));
+            output.keep_secret(secrets);
+        };
         // A mistake shows the lines around it, before anybody knows what they mean.
-        let mut written = Secrets::default();
-        for password in registry::address::passwords_in(file.text()) {
-            written.add(Secret::new(password), "***");
-        }
-        output.keep_secret(written);
-        let read = hapax_config::read(&file, &registry::schema(), &Process);
-        let pipeline =
-            read.map_err(|mistakes| Failure::Mistakes { file: Box::new(file.clone()), mistakes })?;
-        let mut secrets = pipeline.secrets.clone();
+        let written: Vec<&str> = registry::secrets::written_in(file.text()).collect();
+        hide(Secrets::default(), written.clone());
+        let refused = |mistakes: Vec<Mistake>| {
+            let secret = mistakes.iter().filter(|mistake| mistake.code == hapax_config::codes::SECRET);
+            let covered = file.covered(&secret.map(|mistake| mistake.span).collect::<Vec<_>>());
+            Failure::Mistakes { file: Box::new(covered), mistakes }
+        };
+        let pipeline = hapax_config::read(&file, &registry::schema(), &Process).map_err(refused)?;
         let beside = [pipeline.ledger.as_ref(), pipeline.embed.as_ref()];
-        let sections = [Some(&pipeline.source), Some(&pipeline.sink)].into_iter().chain(beside);
-        for password in sections.flatten().flat_map(registry::passwords) {
-            secrets.add(Secret::new(password), "***");
-        }
-        output.keep_secret(secrets);
+        let sections = [Some(&pipeline.source), Some(&pipeline.sink)].into_iter().chain(beside).flatten();
+        let held: Vec<&str> = sections.flat_map(registry::secrets::passwords).collect();
+        hide(pipeline.secrets.clone(), [written, held.clone()].concat());
         let mistakes = registry::check(&pipeline);
-        if mistakes.is_empty() {
-            let keeper = keeper(&file, &pipeline);
-            Ok(Self { file, pipeline, keeper, scratch_ledger: None })
-        } else {
-            Err(Failure::Mistakes { file: Box::new(file), mistakes })
+        if !mistakes.is_empty() {
+            return Err(refused(mistakes));
         }
+        hide(pipeline.secrets.clone(), held);
+        let keeper = keeper(&file, &pipeline);
+        Ok(Self { file, pipeline, keeper, scratch_ledger: None })
     }
 
     /// One mistake in this file.

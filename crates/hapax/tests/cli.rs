@@ -330,6 +330,79 @@ fn a_secret_is_never_printed() {
 }
 
 #[test]
+fn a_secret_that_is_written_out_is_refused_and_not_shown() {
+    let place = Place::new();
+    place.write("orders.csv", ORDERS);
+    let refused = |section: &str, keys: &[&str]| {
+        place.write("out.yaml", &format!("source:\n  files: {{ path: orders.csv }}\nsink:\n  {section}\n"));
+        let ended = place.hapax_with(&["run", "out.yaml"], &[("SAID", "abcd-by-reference")]).expect(2);
+        let printed = format!("{}{}", ended.stdout, ended.stderr);
+        assert!(!printed.contains("t0psecret"), "{printed}");
+        assert!(printed.contains("HX0014") && printed.contains("${env:NAME}"), "{printed}");
+        for key in keys {
+            assert!(printed.contains(&format!("`{key}` is a secret")), "{key}: {printed}");
+        }
+    };
+    let http = "http: { method: PUT, url: \"https://api.example/{id}\", ";
+    refused(&format!("{http}auth: {{ bearer: t0psecret }} }}"), &["bearer"]);
+    refused(&format!("{http}auth: {{ bearer: \"t0psecret-$${{env:SAID}}\" }} }}"), &["bearer"]);
+    refused(&format!("{http}auth: {{ basic: {{ user: me, password: \"t0psecret\" }} }} }}"), &["password"]);
+    let oauth2 = "token_url: \"https://auth.example/token\", client_id: me, client_secret: t0psecret";
+    refused(&format!("{http}auth: {{ oauth2: {{ {oauth2} }} }} }}"), &["client_secret"]);
+    refused(
+        &format!("{http}headers: {{ Authorization: Bearer t0psecret, x-api-key: t0psecret }} }}"),
+        &["Authorization", "x-api-key"],
+    );
+    refused("http: { method: PUT, url: \"https://api.example/{id}?api_key=t0psecret\" }", &["api_key"]);
+    refused(
+        "http: { method: PUT, url: \"https://api.example/{id}\", read: { url: \"https://api.example/?token=t0psecret\", paging: { link: true } } }",
+        &["token"],
+    );
+    // However it is written, all of it.
+    for value in [
+        "t0p,secret-t0psecret",
+        "\"a \\\" t0psecret\"",
+        "'it''s t0psecret'",
+        "\n        t0psecret",
+        ">-\n        t0p\n        t0psecret",
+        "[t0psecret]",
+        "{ a: t0psecret }",
+    ] {
+        let section = format!(
+            "http:\n    method: PUT\n    url: https://api.example/{{id}}\n    auth:\n      bearer: {value}\n    concurency: 2"
+        );
+        refused(&section, &["bearer"]);
+    }
+    // Columns of the record are none.
+    let section =
+        format!("{http}headers: {{ Authorization: \"Bearer {{amount}}\", X-Api-Key: \"{{name}}\" }} }}");
+    place.write(
+        "out.yaml",
+        &format!("source:\n  files: {{ path: orders.csv }}\nidentity: {{ key: [id] }}\nsink:\n  {section}\n"),
+    );
+    place.hapax(&["validate", "out.yaml"]).expect(0);
+    // Beside another mistake, which shows the line.
+    refused(&format!("{http}auth: {{ bearer: t0psecret, berarer: 1 }} }}"), &["bearer"]);
+}
+
+#[test]
+fn a_commit_that_would_come_after_its_transaction_is_refused() {
+    let place = Place::new();
+    place.write("orders.csv", ORDERS);
+    let sink = "kafka: { brokers: \"127.0.0.1:1\", topic: t, format: json, options: { transaction.timeout.ms: \"5000\" } }";
+    let with = |interval: u64| {
+        let file = format!(
+            "source:\n  files: {{ path: orders.csv }}\nsink:\n  {sink}\ncommit: {{ interval_ms: {interval} }}\n"
+        );
+        place.write("late.yaml", &file);
+        place.hapax(&["validate", "late.yaml"])
+    };
+    let ended = with(5_000).expect(2);
+    assert!(ended.stderr.contains("HX0012") && ended.stderr.contains("transaction.timeout.ms"), "{ended}");
+    with(4_999).expect(0);
+}
+
+#[test]
 fn records_that_cannot_be_moved_are_listed_and_dropped() {
     let place = orders();
     place.write("orders.csv", "id,name,amount\n1,one,10\n2,two\n3,three,30\n,four,40\n");

@@ -332,20 +332,21 @@ fn a_wrong_password_is_not_shown() {
     assert!(said(&output).contains("HX0602") && !said(&output).contains("geheim-7x"), "{}", said(&output));
     assert!(start.elapsed() < Duration::from_secs(60), "it was tried again and again");
     done(&["run", &file], &[("SECRET", read("password"))]);
-    // Also where it stands in the file itself, or among what is handed to the client.
-    let file = pipeline(
-        &folder,
-        "plain",
-        &format!(
-            "kafka: {{ brokers: \"{}\", topic: {topic}, format: raw, security: {{ user: hapax, password: {} }}, options: {{ ssl.key.password: geheim-8y }} }}",
-            read("sasl"),
-            read("password"),
-        ),
-        &format!("files: {{ path: \"{}\" }}", folder.path().join("plain.parquet").display()),
-        "",
-    );
-    let plan = done(&["plan", &file], &[]);
-    assert!(!plan.contains(&read("password")) && !plan.contains("geheim-8y"), "{plan}");
+    // Also where it stands in the file itself, or among what is handed to the client: neither is taken.
+    for (entry, setting) in [("${env:SECRET}", "geheim-8y"), ("geheim-9z", "${env:SECRET}")] {
+        let file = pipeline(
+            &folder,
+            "plain",
+            &format!(
+                "kafka: {{ brokers: \"{}\", topic: {topic}, format: raw, security: {{ user: hapax, password: \"{entry}\" }}, options: {{ ssl.key.password: \"{setting}\" }} }}",
+                read("sasl"),
+            ),
+            &format!("files: {{ path: \"{}\" }}", folder.path().join("plain.parquet").display()),
+            "",
+        );
+        let output = hapax(&["plan", &file], &[("SECRET", read("password"))]).output().unwrap();
+        assert!(said(&output).contains("HX0014") && !said(&output).contains("geheim"), "{}", said(&output));
+    }
 }
 
 #[test]

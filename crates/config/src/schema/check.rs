@@ -192,6 +192,10 @@ impl Check<'_> {
         for entry in entries {
             let below = at.below(&entry.key, entry.key_span);
             match (properties.get(&entry.key), schema.get("additionalProperties")) {
+                (Some(property), _) if is_secret(property) && entry.node.is_written_out() => {
+                    let instead = format!("{}: \"${{env:NAME}}\"", entry.key);
+                    mistakes.push(Mistake::written_out(&entry.key, &instead, entry.node.span));
+                }
                 (Some(property), _) => mistakes.extend(self.node(&entry.node, property, &below)),
                 (None, Some(Json::Bool(false))) => {
                     mistakes.push(unknown(&entry.key, entry.key_span, noun, &keys))
@@ -244,6 +248,10 @@ impl Check<'_> {
             })
             .collect()
     }
+}
+
+fn is_secret(schema: &Json) -> bool {
+    schema.get("writeOnly").and_then(Json::as_bool).unwrap_or_default()
 }
 
 fn unknown(key: &str, span: Span, noun: &str, keys: &[&str]) -> Mistake {

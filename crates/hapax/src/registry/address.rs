@@ -293,14 +293,6 @@ pub fn password(url: &str) -> Option<&str> {
     credentials.split_once(':').map(|(_, password)| password).filter(|password| !password.is_empty())
 }
 
-/// The passwords in all URLs of a text, whatever stands around them.
-pub fn passwords_in(text: &str) -> impl Iterator<Item = &str> {
-    let words =
-        text.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',' | '{' | '}' | '[' | ']'));
-    // A reference is no secret.
-    words.filter_map(password).filter(|password| !password.starts_with('$'))
-}
-
 /// Text with its `%XX` resolved.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
@@ -327,13 +319,6 @@ mod tests {
             Failure::Report(report) => report.message,
             Failure::Mistakes { .. } => String::new(),
         })
-    }
-
-    #[test]
-    fn passwords_are_found_whatever_stands_around_their_urls() {
-        let text = "source: { postgres: { url: 'postgres://u:one@h/d' } }\n  url: \"redis://:two@h/0\"\n  url: \
-                    nats://u:${env:THREE}@h\n  brokers: h:9092\n  url: mysql://u:fo:ur@h/d, x: http://h/a@b\n";
-        assert_eq!(super::passwords_in(text).collect::<Vec<_>>(), ["one", "two", "fo:ur"]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use hapax_config::{Mistake, Pipeline, Section, codes};
 
 #[cfg(feature = "milvus")]
 use super::MILVUS;
-use super::{FILES, HTTP, KAFKA, MYSQL, NATS, POSTGRES, RABBITMQ, REDIS, SQLITE, address};
+use super::{FILES, HTTP, KAFKA, MYSQL, NATS, POSTGRES, RABBITMQ, REDIS, SQLITE, address, secrets};
 
 /// What the schema cannot say: keys of one section that exclude or need each other, and what only the
 /// connector's own reading finds.
@@ -41,7 +41,11 @@ pub fn check(pipeline: &Pipeline) -> Vec<Mistake> {
     if matches!(pipeline.source.system.as_str(), MYSQL | SQLITE | POSTGRES) {
         mistakes.extend(database_source(&pipeline.source));
     }
+    let beside = [pipeline.ledger.as_ref(), pipeline.embed.as_ref()].into_iter().flatten();
+    mistakes
+        .extend([&pipeline.source, &pipeline.sink].into_iter().chain(beside).flat_map(secrets::written_out));
     mistakes.extend(same_place(pipeline));
+    mistakes.extend(outlived(pipeline));
     mistakes.sort_by_key(|mistake| mistake.span.start);
     mistakes
 }
@@ -96,6 +100,23 @@ fn same_place(pipeline: &Pipeline) -> Option<Mistake> {
         && source.text("path") != Some("-")
         && (source.system != SQLITE || source.text("table") == sink.text("table"));
     same.then(|| onto_itself(sink, "path"))
+}
+
+/// The brokers end each transaction that is not committed in time.
+fn outlived(pipeline: &Pipeline) -> Option<Mistake> {
+    const TIMEOUT: &str = "transaction.timeout.ms";
+    if pipeline.sink.system != KAFKA {
+        return None;
+    }
+    let interval = pipeline.commit.interval_ms.unwrap_or(hapax_kafka::sink::COMMIT_INTERVAL_MS);
+    let set = pipeline.sink.inner_text("options", TIMEOUT).and_then(|text| text.parse().ok());
+    let timeout = set.unwrap_or(hapax_kafka::sink::TRANSACTION_TIMEOUT_MS);
+    (interval >= timeout).then(|| {
+        let message = format!("a commit each {interval} ms comes after its transaction, which the brokers end after {timeout} ms");
+        Mistake::new(codes::CONFLICT, pipeline.sink.span, message)
+            .labelled(format!("`{TIMEOUT}` is {timeout}"))
+            .helped(format!("Lower `commit.interval_ms`, or raise `{TIMEOUT}` in `options`."))
+    })
 }
 
 fn onto_itself(sink: &Section, key: &str) -> Mistake {
