@@ -32,11 +32,13 @@ pub enum Mistake {
     Unannounced,
     /// A refused record that a queue gives back is set aside again.
     SetAsideAgain,
+    /// What an earlier run announced is taken for done without asking for it.
+    FoundUnasked,
 }
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::AcknowledgeBeforeCommit,
         Self::BareCursor,
         Self::NoFence,
@@ -47,6 +49,7 @@ impl Mistake {
         Self::ClaimOutsideCommit,
         Self::Unannounced,
         Self::SetAsideAgain,
+        Self::FoundUnasked,
     ];
 
     /// The name that `HAPAX_PLANT` takes.
@@ -62,6 +65,7 @@ impl Mistake {
             Self::ClaimOutsideCommit => "claim-outside-commit",
             Self::Unannounced => "unannounced",
             Self::SetAsideAgain => "set-aside-again",
+            Self::FoundUnasked => "found-unasked",
         }
     }
 }

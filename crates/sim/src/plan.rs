@@ -90,6 +90,12 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether the destination can be asked for what was sent.
+    pub fn looks(&self) -> bool {
+        // Nothing is drawn for it: a seed of the others stays what it was.
+        matches!(self.mechanism, MechanismKind::Kept(Repeat::Adds { .. })) && self.seed % 8 < 4
+    }
+
     /// Whether the destination refuses a second record of an identity for good.
     pub fn refuses(&self) -> bool {
         self.mechanism == MechanismKind::Kept(REFUSED)

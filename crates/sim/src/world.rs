@@ -89,7 +89,7 @@ pub struct Held {
     pub ledger_version: u64,
     /// What is staged, by the session that staged it.
     pub staged: BTreeMap<u64, Effects>,
-    /// When each token was first seen, where repeats are dropped by it.
+    /// When each token was first seen, where repeats are dropped by it; last, where they add another.
     pub tokens: BTreeMap<Token, tokio::time::Instant>,
     /// What was taken, where a second record of an identity is refused.
     pub taken: BTreeSet<Record>,
@@ -323,7 +323,11 @@ impl Inner {
                     !is_known
                 }),
                 Repeat::Refused { .. } => self.sink.taken.insert(*record),
-                Repeat::Replaces { guard: Guard::None } | Repeat::Adds { .. } => true,
+                Repeat::Adds { .. } => {
+                    self.sink.tokens.extend(token.map(|token| (token, now)));
+                    true
+                }
+                Repeat::Replaces { guard: Guard::None } => true,
             };
             if takes_effect {
                 effective.push(*record);

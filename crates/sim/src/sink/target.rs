@@ -19,6 +19,7 @@ use crate::fault::Site;
 use crate::plan::{MechanismKind, refused};
 use crate::process::{Lost, Process};
 use crate::source::Simulated;
+use crate::world::Inner;
 
 /// Records in one request.
 const REQUEST_RECORDS: usize = 3;
@@ -59,6 +60,10 @@ impl Target for SimTarget {
 
     fn read_back(&self, _: SchemaRef) -> Fut<'_, Arc<dyn Source>, SinkError> {
         Box::pin(async { Err(SinkError::stop(Simulated::Absent)) })
+    }
+
+    fn looks(&self) -> bool {
+        self.0.world.now().plan.looks()
     }
 
     fn sender(&self, split: &SplitId) -> Fut<'_, Box<dyn Sender>, SinkError> {
@@ -105,6 +110,15 @@ impl Sender for SimSender {
             }
             Ok(sent)
         })
+    }
+
+    fn look<'a>(&'a mut self, sending: Sending<'a>) -> Fut<'a, Vec<bool>, SinkError> {
+        let tokens = sending.tokens.to_vec();
+        let can = self.process.world.now().plan.looks();
+        let found = move |world: &mut Inner| {
+            tokens.iter().map(|token| can && world.sink.tokens.contains_key(token)).collect()
+        };
+        Box::pin(async move { Ok(self.process.call(Site::Holder, found).await?) })
     }
 }
 
