@@ -137,7 +137,16 @@ impl Desk {
             })
             .await;
             let (guard, outcome) = read.map_err(|_| self.cluster.fault(READING, KafkaError::Canceled))?;
-            match outcome.map_err(|error| self.cluster.fault(READING, error))? {
+            let outcome = match outcome {
+                // A topic that somebody has just made has no leader yet, or this client has not heard of it.
+                Err(error) if is_new(&error) && since.elapsed() < MAKING_MAX => {
+                    drop(guard);
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+                outcome => outcome.map_err(|error| self.cluster.fault(READING, error))?,
+            };
+            match outcome {
                 Outcome::Read => return Ok(guard),
                 Outcome::Foreign(why) | Outcome::Lost(why) => {
                     return Err(WriteFault::StateUnfit { state: self.topic.clone(), why }.into());
@@ -200,6 +209,15 @@ impl Desk {
 }
 
 const READING: &str = "reading the positions";
+
+/// Whether the brokers, or the client, do not know a partition that is there.
+fn is_new(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as C;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(C::UnknownPartition | C::UnknownTopic | C::UnknownTopicOrPartition | C::LeaderNotAvailable)
+    )
+}
 
 enum Outcome {
     Read,

@@ -37,15 +37,9 @@ use plan::Plan;
 use state::{Entry, LeaseRow};
 use writer::SplitWriter;
 
-/// `transaction.timeout.ms`, unless `options` sets another: the brokers end a transaction that is not committed by then.
-pub const TRANSACTION_TIMEOUT_MS: u64 = 60_000;
-
-/// How long after its first record a commit is due, unless the file says otherwise, in milliseconds.
-pub const COMMIT_INTERVAL_MS: u64 = 1_000;
-
 /// How much belongs into one commit.
 const COMMIT: CommitSize =
-    CommitSize { records_max: 500_000, bytes_max: 32 * 1024 * 1024, interval_ms: COMMIT_INTERVAL_MS };
+    CommitSize { records_max: 500_000, bytes_max: 32 * 1024 * 1024, interval_ms: 1_000 };
 
 /// How often a member of a group applies for the lease.
 const JOINS_MAX: u64 = 10;

@@ -98,7 +98,6 @@ impl Pen {
         (topic, name): (&str, &str),
         settings: &[(&str, &str)],
     ) -> Result<Self, ClusterFault> {
-        let timeout = super::TRANSACTION_TIMEOUT_MS.to_string();
         let mut all = vec![
             ("transactional.id", name),
             ("enable.idempotence", "true"),
@@ -110,7 +109,7 @@ impl Pen {
             ("max.in.flight.requests.per.connection", "1"),
             ("queue.buffering.max.kbytes", "65536"),
             ("queue.buffering.max.messages", "200000"),
-            ("transaction.timeout.ms", &timeout),
+            ("transaction.timeout.ms", "60000"),
         ];
         all.extend(settings);
         let ear = Ear::default();
