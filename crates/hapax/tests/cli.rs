@@ -386,23 +386,6 @@ fn a_secret_that_is_written_out_is_refused_and_not_shown() {
 }
 
 #[test]
-fn a_commit_that_would_come_after_its_transaction_is_refused() {
-    let place = Place::new();
-    place.write("orders.csv", ORDERS);
-    let sink = "kafka: { brokers: \"127.0.0.1:1\", topic: t, format: json, options: { transaction.timeout.ms: \"5000\" } }";
-    let with = |interval: u64| {
-        let file = format!(
-            "source:\n  files: {{ path: orders.csv }}\nsink:\n  {sink}\ncommit: {{ interval_ms: {interval} }}\n"
-        );
-        place.write("late.yaml", &file);
-        place.hapax(&["validate", "late.yaml"])
-    };
-    let ended = with(5_000).expect(2);
-    assert!(ended.stderr.contains("HX0012") && ended.stderr.contains("transaction.timeout.ms"), "{ended}");
-    with(4_999).expect(0);
-}
-
-#[test]
 fn records_that_cannot_be_moved_are_listed_and_dropped() {
     let place = orders();
     place.write("orders.csv", "id,name,amount\n1,one,10\n2,two\n3,three,30\n,four,40\n");

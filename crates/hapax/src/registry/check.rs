@@ -45,7 +45,6 @@ pub fn check(pipeline: &Pipeline) -> Vec<Mistake> {
     mistakes
         .extend([&pipeline.source, &pipeline.sink].into_iter().chain(beside).flat_map(secrets::written_out));
     mistakes.extend(same_place(pipeline));
-    mistakes.extend(outlived(pipeline));
     mistakes.sort_by_key(|mistake| mistake.span.start);
     mistakes
 }
@@ -100,23 +99,6 @@ fn same_place(pipeline: &Pipeline) -> Option<Mistake> {
         && source.text("path") != Some("-")
         && (source.system != SQLITE || source.text("table") == sink.text("table"));
     same.then(|| onto_itself(sink, "path"))
-}
-
-/// The brokers end each transaction that is not committed in time.
-fn outlived(pipeline: &Pipeline) -> Option<Mistake> {
-    const TIMEOUT: &str = "transaction.timeout.ms";
-    if pipeline.sink.system != KAFKA {
-        return None;
-    }
-    let interval = pipeline.commit.interval_ms.unwrap_or(hapax_kafka::sink::COMMIT_INTERVAL_MS);
-    let set = pipeline.sink.inner_text("options", TIMEOUT).and_then(|text| text.parse().ok());
-    let timeout = set.unwrap_or(hapax_kafka::sink::TRANSACTION_TIMEOUT_MS);
-    (interval >= timeout).then(|| {
-        let message = format!("a commit each {interval} ms comes after its transaction, which the brokers end after {timeout} ms");
-        Mistake::new(codes::CONFLICT, pipeline.sink.span, message)
-            .labelled(format!("`{TIMEOUT}` is {timeout}"))
-            .helped(format!("Lower `commit.interval_ms`, or raise `{TIMEOUT}` in `options`."))
-    })
 }
 
 fn onto_itself(sink: &Section, key: &str) -> Mistake {
