@@ -71,6 +71,12 @@ impl Vectors {
         })
     }
 
+    /// How many numbers the vector of a row has, if it can be read.
+    pub(crate) fn size(&self, row: usize) -> Option<usize> {
+        let mut numbers = Vec::new();
+        self.extend(row, 0, &mut numbers).ok().map(|()| numbers.len())
+    }
+
     /// Appends the vector of a row. An error says what is wrong with it, and nothing was appended.
     pub(crate) fn append(
         &self,

@@ -148,6 +148,27 @@ async fn a_record_that_cannot_be_held_is_refused_and_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_first_batch_of_vectors_of_another_dimension_stops() {
+    let scene = Scene::new();
+    scene.make("other", KEYED, true).await;
+    let three =
+        |rows: i64| -> Vec<_> { (0..rows).map(|id| (Some(id), Some(vec![1.0; 3]), Some("a"))).collect() };
+    let (few, many) = (records(&three(9)), records(&three(10)));
+    let target = scene.sink("other", json!({})).unwrap();
+    let mut writer = sender(&target, &shape(&many, &["id"])).await;
+    // A few are each a letter: a queue may begin with one that is wrong.
+    assert_eq!(sent(writer.as_mut(), &few).await.refused.len(), 9);
+    let sending = Sending { records: &many, tokens: &[], deadline: None };
+    let error = writer.send(sending).await.unwrap_err();
+    assert_eq!((error.kind, error.fault.code()), (SinkErrorKind::Stop, codes::DIMENSION), "{error}");
+    assert!(error.to_string().contains('3'), "{error}");
+    let good = records(&[(Some(1), Some(vec![1.0, 2.0]), Some("a"))]);
+    assert_eq!(sent(writer.as_mut(), &good).await.refused, []);
+    assert_eq!(sent(writer.as_mut(), &many).await.refused.len(), 10, "the first were right");
+    scene.clear().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_identity_of_several_columns_becomes_a_text() {
     let scene = Scene::new();
     let good = || Some(vec![1.0, 2.0]);

@@ -16,6 +16,9 @@ use crate::collection::{Field, JSON_BYTES_MAX, Key, Kind, META};
 use crate::proto::{self, Scalar, kind};
 use crate::vector::Vectors;
 
+/// From how many vectors of another size on, and none of the right one, the column is taken for a wrong one.
+const MISFITS_MIN: usize = 10;
+
 /// The records of a batch, ready to be sent.
 pub(crate) struct Entities {
     /// The key of each row; `None` where it was refused.
@@ -24,6 +27,8 @@ pub(crate) struct Entities {
     pub deletes: Vec<bool>,
     /// Those that cannot be sent.
     pub refused: Vec<RefusedRow>,
+    /// A column of vectors that all have another size than its field takes, and which, where there are many.
+    pub misfit: Option<(String, usize)>,
     columns: Vec<(Field, Cells)>,
     dynamic: Option<Json>,
 }
@@ -69,8 +74,14 @@ impl Entities {
             }
             None => vec![false; rows],
         };
-        let entities =
-            Self { keys: vec![None; rows], deletes, refused: Vec::new(), columns: Vec::new(), dynamic: None };
+        let entities = Self {
+            keys: vec![None; rows],
+            deletes,
+            refused: Vec::new(),
+            misfit: None,
+            columns: Vec::new(),
+            dynamic: None,
+        };
         entities.keyed(plan, records)?.filled(plan, records)?.with_rest(plan, records)
     }
 
@@ -175,6 +186,14 @@ impl Entities {
                 self.refuse(row, code, format!("the vector in column {}: {reason}", field.name));
             }
             numbers.resize(row.saturating_add(1).saturating_mul(dimension), 0.0);
+        }
+        let written: Vec<usize> =
+            (0..column.len()).filter(|row| self.deletes.get(*row) == Some(&false)).collect();
+        if let (Some(first), true) = (written.first(), written.len() >= MISFITS_MIN)
+            && let Some(size) = vectors.size(*first).filter(|size| *size != dimension)
+            && written.iter().all(|row| vectors.size(*row) == Some(size))
+        {
+            self.misfit = Some((field.name.clone(), size));
         }
         Ok(Cells::Vectors { numbers, dimension })
     }

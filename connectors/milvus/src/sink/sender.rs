@@ -39,15 +39,20 @@ const WAITS_MS: [u64; 8] = [250, 500, 1_000, 2_000, 4_000, 4_000, 8_000, 8_000];
 pub(super) struct Upserter {
     line: Line,
     plan: Arc<Plan>,
+    /// Whether the server has taken an entity of it.
+    has_sent: bool,
 }
 
 impl Upserter {
     pub(super) async fn begin(address: &Address, plan: Arc<Plan>) -> Result<Self, SinkError> {
-        Ok(Self { line: address.connect().await?, plan })
+        Ok(Self { line: address.connect().await?, plan, has_sent: false })
     }
 
     async fn deliver(&mut self, records: &RecordBatch, absent: bool) -> Result<Sent, SinkError> {
         let mut entities = Entities::read(&self.plan, records).map_err(WriteFault::Arrow)?;
+        if let (false, Some((field, found))) = (self.has_sent, entities.misfit.take()) {
+            return Err(self.plan.misfit(field, found).into());
+        }
         let mut refused = std::mem::take(&mut entities.refused);
         let rows = match absent {
             true => self.absent(&entities, &mut refused).await?,
@@ -62,6 +67,7 @@ impl Upserter {
             sent(self.line.clone(), collection.name.clone(), Request::Delete { expr }).await?;
         }
         self.upsert(&entities, &upserts).await?;
+        self.has_sent |= !upserts.is_empty();
         refused.sort_unstable_by_key(|refused| refused.row);
         Ok(Sent { refused, unknown: Vec::new() })
     }
