@@ -90,18 +90,23 @@ fn drained(broker: &Broker, queue: &str) {
 }
 
 fn killed(kind: &str, workers: u32, rounds: i32, records: u32) {
+    killed_by("{ key: [id] }", kind, workers, rounds, records);
+}
+
+fn killed_by(identity: &str, kind: &str, workers: u32, rounds: i32, records: u32) {
     let url = hapax_conformance::server::rabbitmq();
-    let database = Database::new(&format!("killed_{kind}_{workers}"));
+    let by = if identity == "hash" { "hash" } else { "key" };
+    let database = Database::new(&format!("killed_{kind}_{by}_{workers}"));
     let broker = Broker::at(&url);
-    let queue = format!("hapax_killed_{kind}_{workers}_{}", std::process::id());
+    let queue = format!("hapax_killed_{kind}_{by}_{workers}_{}", std::process::id());
     broker.declare(&queue, kind);
     broker.publish(&queue, orders(0..records));
     broker.publish(&queue, orders(0..records / 2));
     let folder = tempfile::tempdir().unwrap();
     let file = pipeline(folder.path(), &queue, "");
     let text = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, text.replace("prefetch: 900", &format!("prefetch: 900\n    workers: {workers}")))
-        .unwrap();
+    let text = text.replace("prefetch: 900", &format!("prefetch: 900\n    workers: {workers}"));
+    std::fs::write(&file, text.replace("{ key: [id] }", identity)).unwrap();
     let hapax = Hapax {
         folder: folder.path().to_owned(),
         file,
@@ -142,6 +147,47 @@ fn two_workers_that_are_killed_move_each_message_once() {
 fn a_quorum_queue_gives_back_what_killed_runs_held() {
     killed("quorum", 1, 5, 8_000);
     killed("quorum", 2, 5, 8_000);
+}
+
+#[test]
+fn messages_that_only_their_content_tells_apart_are_moved_once() {
+    killed_by("hash", "classic", 1, 4, 4_000);
+}
+
+#[test]
+fn messages_that_are_given_out_three_times_take_effect_once() {
+    let url = hapax_conformance::server::rabbitmq();
+    for kind in ["classic", "quorum"] {
+        let database = Database::new(&format!("storm_{kind}"));
+        let broker = Broker::at(&url);
+        let queue = format!("hapax_storm_{kind}_{}", std::process::id());
+        broker.declare(&queue, kind);
+        broker.publish(&queue, orders(0..300));
+        let folder = tempfile::tempdir().unwrap();
+        let hapax = Hapax {
+            folder: folder.path().to_owned(),
+            file: pipeline(folder.path(), &queue, ""),
+            variables: vec![("RABBITMQ_URL", url.clone()), ("TARGET_URL", database.url())],
+        };
+        let given_back = || {
+            let until = Instant::now() + Duration::from_secs(120);
+            while broker.waiting(&queue) < 300 {
+                assert!(Instant::now() < until, "{} messages came back", broker.waiting(&queue));
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        };
+        for round in 1..=2 {
+            given_back();
+            assert!(hapax.crash("acknowledge-before:1"), "{kind}, round {round}");
+            assert_eq!(database.count("SELECT count(*) FROM orders"), 300, "{kind}, round {round}");
+        }
+        given_back();
+        let (code, said) = hapax.said(&["run"]);
+        assert!(code == 0 && said.contains("300 suppressed"), "{kind}: {said}");
+        assert_eq!(database.count("SELECT count(*) * 1000 + count(DISTINCT id) FROM orders"), 300_300);
+        drained(&broker, &queue);
+        broker.delete(&queue);
+    }
 }
 
 #[test]
