@@ -392,12 +392,13 @@ async fn members_of_a_group_share_the_partitions_and_hand_them_over() {
     }
     // A second member: some are asked back, and given to it only once they were.
     let two = open(&scene, settings.clone()).await.unwrap();
-    let mut others = BTreeSet::new();
+    let (mut others, mut asked_back) = (BTreeSet::new(), 0);
     while others.len() < 2 || has.len() > 2 {
         tokio::select! {
             shift = shift(&one) => {
                 note(&mut has, &shift);
                 if let Shift::AskedBack(splits) = &shift {
+                    asked_back += splits.len();
                     assert!(splits.iter().all(|split| !others.contains(split.as_str())));
                     first.release(splits).await.unwrap();
                 }
@@ -406,6 +407,7 @@ async fn members_of_a_group_share_the_partitions_and_hand_them_over() {
         }
     }
     assert!(has.is_disjoint(&others), "{has:?} {others:?}");
+    assert_eq!(asked_back, 2, "what it keeps it goes on reading");
     // One leaves, and the other has all.
     first.leave().await.unwrap();
     while others.len() < 4 {

@@ -7,15 +7,35 @@ use hapax_config::{Mistake, Section};
 use super::{HTTP, KAFKA, address};
 
 /// Headers that hold one.
-const HEADERS: [&str; 7] =
-    ["authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "apikey", "x-auth-token"];
-
-/// Parameters of a URL that hold one.
-const PARAMETERS: [&str; 8] =
-    ["api_key", "api-key", "apikey", "access_token", "token", "secret", "password", "signature"];
+const HEADERS: [&str; 8] = [
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "api-key",
+    "apikey",
+    "x-auth-key",
+    "x-functions-key",
+    "ocp-apim-subscription-key",
+];
 
 /// What the names of other headers end with that hold one.
-const HEADER_ENDS: [&str; 4] = ["-token", "-secret", "-password", "-api-key"];
+const HEADER_ENDS: [&str; 5] = ["-token", "-secret", "-password", "-api-key", "-apikey"];
+
+/// Parameters of a URL that hold one.
+const PARAMETERS: [&str; 12] = [
+    "api_key",
+    "api-key",
+    "apikey",
+    "access_token",
+    "auth_token",
+    "client_secret",
+    "password",
+    "secret",
+    "sig",
+    "signature",
+    "subscription-key",
+    "token",
+];
 
 /// Parts of the names of a client's settings that hold one.
 const SETTINGS: [&str; 5] = ["password", "passphrase", "secret", "key.pem", "oauthbearer.config"];
