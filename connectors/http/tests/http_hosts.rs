@@ -83,6 +83,19 @@ async fn a_redirect_is_followed_to_the_same_host_only() {
 }
 
 #[tokio::test]
+async fn what_a_redirect_leads_to_is_asked_for_in_its_turn() {
+    let api = Api::start();
+    let (_, mut sender) = ready(section(&api, "/o/{id}", "PUT", &json!({ "rate": 20 }))).await;
+    let moved = (0..5).map(|id| (format!("/o/{id}"), (307, format!("/moved/{id}"))));
+    api.state().redirects.extend(moved);
+    let began = std::time::Instant::now();
+    send(&mut sender, &numbered(0..5)).await.unwrap();
+    assert!(began.elapsed() >= std::time::Duration::from_millis(50) * 9, "{:?}", began.elapsed());
+    let state = api.state();
+    assert_eq!((state.requests.len(), state.resources.len()), (10, 5));
+}
+
+#[tokio::test]
 async fn a_host_that_is_away_or_speaks_no_tls_is_an_error_of_its_own() {
     let api = Api::start();
     let port = api.port();

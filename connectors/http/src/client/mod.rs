@@ -227,9 +227,13 @@ impl Host {
         deadline: Option<&Deadline>,
     ) -> Result<Answer, Lost> {
         let mut elsewhere: Option<Request> = None;
-        let mut renewed = false;
-        let mut hops = 0;
+        let (mut renewed, mut hops, mut exchanges) = (false, 0, 0_u32);
         loop {
+            exchanges += 1;
+            if exchanges > 1 {
+                // Where an answer leads is asked for in its turn, too.
+                self.pace.turn().await;
+            }
             let request = elsewhere.as_ref().unwrap_or(request);
             let signature = self.auth.sign(&self.secrets).await.map_err(|fault| match fault {
                 HostFault::Gone { reason, .. } => Lost::Unsent(reason),
