@@ -15,7 +15,7 @@ mod scene;
 use std::process::Command;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, ListArray, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, ListArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Float64Type, Schema};
 use hapax_conformance::milvus::{Kind, Made};
 use hapax_conformance::proxy::{Failure, Proxy};
@@ -192,6 +192,37 @@ async fn an_identity_of_several_columns_becomes_a_text() {
     assert_eq!(sent(writer.as_mut(), &long).await.refused[0].code, codes::KEY_UNHELD);
     let back = everything(target.read_back(batch.schema()).await.unwrap().as_ref()).await;
     assert_eq!(back.len(), 3);
+    scene.clear().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_of_all_kinds_are_deleted_by_their_key() {
+    let scene = Scene::new();
+    let keys = ["a\"b", "c\\d", "e'f", "g\nh", "\\\"", "ü %", "stays"];
+    let batch = |gone: bool| {
+        let rows: Vec<Row<'_>> =
+            (0_i64..).zip(keys).map(|(id, key)| (Some(id), Some(vec![1.0, 2.0]), Some(key))).collect();
+        let rows = records(if gone { &rows[..6] } else { &rows });
+        let marks: ArrayRef = Arc::new(BooleanArray::from(vec![gone; rows.num_rows()]));
+        let names = ["id", "vec", "text", "gone"];
+        let columns = rows.columns().iter().cloned().chain([marks]);
+        RecordBatch::try_from_iter_with_nullable(
+            names.into_iter().zip(columns).map(|(name, column)| (name, column, true)),
+        )
+        .unwrap()
+    };
+    let create = json!({
+        "create": { "vector": "vec", "dimension": 2, "key_bytes_max": 64 }, "delete": "gone",
+    });
+    let target = scene.sink("texts", create).unwrap();
+    let mut writer = sender(&target, &shape(&batch(false), &["text"])).await;
+    assert_eq!(sent(writer.as_mut(), &batch(false)).await.refused, []);
+    let (mut client, name) = (scene.client().await, scene.name("texts"));
+    let count = client.rows(&name, "text >= \"\"", &["text"]).await.len();
+    assert_eq!(count, keys.len());
+    assert_eq!(sent(writer.as_mut(), &batch(true)).await.refused, []);
+    let left = client.rows(&name, "text >= \"\"", &["text"]).await;
+    assert_eq!(left.iter().map(|row| row["text"].as_str().unwrap()).collect::<Vec<_>>(), ["stays"]);
     scene.clear().await;
 }
 
