@@ -1,8 +1,9 @@
 //! How fast the Redis ledger is beside the bare command, on the same server.
 //!
-//! `redis_ledger_speed URL [IDENTITIES]` claims so many identities (2 million) in calls of 10,000 through the ledger, and
-//! sets as many keys with a pipelined `SET key value NX` of the same sizes and nothing else. It takes turns, says the median
-//! of three rounds each, and removes what it made. The database must be empty.
+//! `redis_ledger_speed URL [IDENTITIES] [HOURS]` claims so many identities (2 million) in calls of 10,000 through the ledger,
+//! and sets as many keys with a pipelined `SET key value NX` of the same sizes and nothing else; with HOURS both forget them
+//! after that time (`PX`). It takes turns, says the median of three rounds each, and removes what it made. The database must
+//! be empty.
 
 #![allow(clippy::print_stdout, clippy::as_conversions)]
 
@@ -46,7 +47,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let url = arguments.next().ok_or("which URL?")?;
     let count: u64 = arguments.next().map_or(Ok(2_000_000), |count| count.parse())?;
-    let config = LedgerConfig { url: url.clone(), tls: None, retention: None, accept_loss: true };
+    let hours: Option<u64> = arguments.next().map(|hours| hours.parse()).transpose()?;
+    let retention = hours.map(|hours| format!("{hours}h"));
+    let config = LedgerConfig { url: url.clone(), tls: None, retention, accept_loss: true };
     let ledger = open(config, InDoubt::Resend).map_err(said)?;
     let patient = redis::AsyncConnectionConfig::new().set_response_timeout(None);
     let mut bare = redis::Client::open(url)?.get_multiplexed_async_connection_with_config(&patient).await?;
@@ -77,7 +80,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
             for n in from..(from + PIPELINED).min(first + count) {
                 let mut key = b"_hapax-ledger:{bare0}:".to_vec();
                 key.extend_from_slice(&id(n).0);
-                pipe.cmd("SET").arg(key).arg(&[0_u8; 12]).arg("NX");
+                let command = pipe.cmd("SET").arg(key).arg(&[0_u8; 12]).arg("NX");
+                if let Some(hours) = hours {
+                    command.arg("PX").arg(hours * 3_600_000);
+                }
             }
             let answers: Vec<redis::Value> = pipe.query_async(&mut bare).await?;
             if !answers.iter().all(|answer| *answer == redis::Value::Okay) {

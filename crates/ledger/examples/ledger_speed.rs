@@ -1,7 +1,8 @@
 //! How fast the ledger is, and how much memory it takes.
 //!
-//! `ledger_speed [IDENTITIES] [random|counted]` claims so many identities (5 million) in commits of 100,000
-//! with one twin in a hundred, into a directory of its own, and checks every answer.
+//! `ledger_speed [IDENTITIES] [random|counted|durable]` claims so many identities (5 million) in commits of 100,000
+//! with one twin in a hundred, into a directory of its own, and checks every answer. `durable` asks as a run asks a ledger
+//! that stands beside its destination: by batches of at most 16,384, each on the disk when it is answered.
 
 #![allow(clippy::print_stdout, clippy::as_conversions)]
 
@@ -9,14 +10,22 @@ use std::error::Error;
 use std::fs;
 use std::time::Instant;
 
+use hapax_engine::fault::SinkError;
+use hapax_engine::ledger::Ledger as _;
+use hapax_engine::sink::Arrival;
 use hapax_ledger::Ledger;
 use hapax_ledger::directory::DirectoryStore;
-use hapax_protocol::identity::RecordId;
+use hapax_ledger::embedded::Embedded;
+use hapax_protocol::guarantee::{InDoubt, Retention};
+use hapax_protocol::identity::{Place, RecordId};
+use hapax_protocol::lease::{FencingToken, Lease, PipelineName};
 use hapax_protocol::ledger::Claim;
 use hapax_protocol::position::SplitId;
 
 const COMMIT: u64 = 100_000;
 const BATCH: u64 = 10_000;
+/// The most records that a run gives a ledger together.
+const DURABLE: u64 = 16_384;
 /// Every so manyth arrival is a twin.
 const TWIN: u64 = 100;
 
@@ -62,9 +71,56 @@ fn peak_memory() -> Result<String, Box<dyn Error>> {
     Ok(line.ok_or("no VmHWM in /proc/self/status")?.trim().to_owned())
 }
 
+/// Whether an arrival was answered rightly. How many twins there were.
+fn check(from: u64, answers: &[Claim<Place>]) -> Result<u64, Box<dyn Error>> {
+    let mut twins = 0;
+    for (n, answer) in (from..).zip(answers) {
+        let right = match answer {
+            Claim::New => origin(n) == n,
+            Claim::Twin { of } => origin(n) != n && of.ordinal == origin(n),
+            Claim::Replay => false,
+        };
+        if !right {
+            return Err(format!("arrival {n} of {} was answered {answer:?}", origin(n)).into());
+        }
+        twins += u64::from(!answer.passes());
+    }
+    Ok(twins)
+}
+
+/// Claims through the contract of ledgers that stand beside a destination.
+async fn durable(identities: u64) -> Result<(), Box<dyn Error>> {
+    let directory = tempfile::tempdir()?;
+    let ledger = Embedded::new(directory.path(), Retention::Unbounded, InDoubt::Resend);
+    let (pipeline, split) = (PipelineName::new("speed")?, SplitId::new("speed"));
+    let lease = Lease { pipeline: pipeline.clone(), token: FencingToken::new(1) };
+    let said = |error: SinkError| error.to_string();
+    ledger.open(&pipeline, false).await.map_err(said)?;
+    let started = Instant::now();
+    let (mut n, mut twins) = (0, 0);
+    while n < identities {
+        let arrivals: Vec<Arrival> = (n..identities.min(n + DURABLE))
+            .map(|n| Arrival { id: id(origin(n), false), ordinal: n })
+            .collect();
+        twins += check(n, &ledger.claim(&lease, &split, &arrivals).await.map_err(said)?)?;
+        n += arrivals.len() as u64;
+    }
+    let wall = started.elapsed().as_secs_f64();
+    let (user, system) = processor()?;
+    println!("durable        {identities} arrivals, of them {twins} twins; every answer was right");
+    println!("wall           {wall:.2} s, {:.2} M/s", identities as f64 / wall / 1e6);
+    println!("processor      {user:.2} s user, {system:.2} s system");
+    println!("peak memory    {}", peak_memory()?);
+    Ok(())
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let identities = std::env::args().nth(1).map_or(Ok(5_000_000), |n| n.replace('_', "").parse::<u64>())?;
-    let counted = std::env::args().nth(2).is_some_and(|shape| shape == "counted");
+    let shape = std::env::args().nth(2).unwrap_or_default();
+    if shape == "durable" {
+        return tokio::runtime::Builder::new_multi_thread().build()?.block_on(durable(identities));
+    }
+    let counted = shape == "counted";
     let directory = tempfile::tempdir()?;
     let split = SplitId::new("speed");
     let started = Instant::now();
@@ -75,17 +131,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     while n < identities {
         arrivals.clear();
         arrivals.extend((n..identities.min(n + BATCH)).map(|n| (id(origin(n), counted), n)));
-        for ((_, n), answer) in arrivals.iter().zip(ledger.claim(&split, &arrivals)?) {
-            let right = match &answer {
-                Claim::New => origin(*n) == *n,
-                Claim::Twin { of } => origin(*n) != *n && of.ordinal == origin(*n),
-                Claim::Replay => false,
-            };
-            if !right {
-                return Err(format!("arrival {n} of {} was answered {answer:?}", origin(*n)).into());
-            }
-            twins += u64::from(!answer.passes());
-        }
+        twins += check(n, &ledger.claim(&split, &arrivals)?)?;
         n += arrivals.len() as u64;
         if n % COMMIT == 0 || n == identities {
             let flushing = Instant::now();
