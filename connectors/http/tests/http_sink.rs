@@ -322,6 +322,34 @@ async fn what_is_in_doubt_is_held_resent_or_looked_up() {
 }
 
 #[tokio::test]
+async fn what_an_earlier_run_sent_is_asked_for_and_nobody_guesses() {
+    let api = Api::start();
+    let more = json!({ "in_doubt": "hold", "probe": format!("{}/probe/{{id}}", api.url()) });
+    let (target, mut sender) = ready(section(&api, "/orders", "POST", &more)).await;
+    assert!(target.looks());
+    api.state().resources.insert("/probe/1".to_owned(), json!({}));
+    api.state().fails_reads = true;
+    let records = numbered(0..3);
+    for (failures, expected) in [
+        (vec![], Ok(vec![false, true, false])),
+        (vec![423, 429, 500], Ok(vec![false, true, false])),
+        // It says nothing of one of them.
+        (vec![405; 3], Ok(vec![false; 3])),
+        (vec![401; 3], Err((SinkErrorKind::Stop, codes::WRONG_CREDENTIALS))),
+        (vec![503; 18], Err((SinkErrorKind::Unavailable, codes::GONE))),
+    ] {
+        api.fail(failures.iter().map(|status| Failure::Status(*status, None)));
+        let sending = Sending { records: &records, tokens: &[], deadline: None };
+        let found = sender.look(sending).await.map_err(|error| kind(&error));
+        assert_eq!(found, expected, "{failures:?}");
+        while api.planned() > 0 {
+            let _ = sender.look(Sending { records: &records, tokens: &[], deadline: None }).await;
+        }
+    }
+    assert_eq!(api.state().posted.len(), 0);
+}
+
+#[tokio::test]
 async fn what_is_refused_after_an_answer_was_lost_is_in_doubt() {
     for (probe, found, unknown) in [(false, false, true), (true, false, true), (true, true, false)] {
         let api = Api::start();

@@ -161,7 +161,10 @@ async fn a_first_batch_of_vectors_of_another_dimension_stops() {
     let sending = Sending { records: &many, tokens: &[], deadline: None };
     let error = writer.send(sending).await.unwrap_err();
     assert_eq!((error.kind, error.fault.code()), (SinkErrorKind::Stop, codes::DIMENSION), "{error}");
-    assert!(error.to_string().contains('3'), "{error}");
+    assert!(
+        error.to_string().contains("have 2 numbers in `vec`, and those of the records have 3"),
+        "{error}"
+    );
     let good = records(&[(Some(1), Some(vec![1.0, 2.0]), Some("a"))]);
     assert_eq!(sent(writer.as_mut(), &good).await.refused, []);
     assert_eq!(sent(writer.as_mut(), &many).await.refused.len(), 10, "the first were right");

@@ -476,11 +476,7 @@ fn failed(host: &Host, answer: &Answer) -> WriteFault {
 
 /// Whether another answer may follow later.
 fn passes(status: StatusCode) -> bool {
-    status.is_server_error()
-        || matches!(
-            status,
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
-        )
+    status.is_server_error() || matches!(status.as_u16(), 408 | 423 | 425 | 429)
 }
 
 fn backoff(attempts: u32) -> Duration {

@@ -114,7 +114,7 @@ impl Fault for WriteFault {
             Self::AutoId { .. } => "Write to a collection whose primary key is given (`auto_id=False`).",
             Self::Key { .. } => "Give `identity: { key: [COLUMN] }`, with the columns that the collection's primary key is made of. A hash of a record is a key, too, as a column that the transform adds: `SELECT *, encode(sha256(…), 'hex') AS id`.",
             Self::Column { .. } => "Leave columns out, or rename them, with `transform: SELECT …`; or let the collection have a dynamic field.",
-            Self::Dimension { .. } => "Nothing was moved. Write to a collection of that dimension, or take vectors of the other.",
+            Self::Dimension { .. } => "None of these vectors was written. Write to a collection of that dimension, or take vectors of the other.",
             Self::Made { .. } => "Nothing was moved, and the collection was left as it is. Correct `create`, leave it out, or write to a collection of another name.",
             Self::Type { .. } => "Write to a collection without it. BOOL, INT8 to INT64, FLOAT, DOUBLE, VARCHAR, JSON and FLOAT_VECTOR are written.",
             Self::NotTaken { .. } => "Nothing was lost: see what the server says, mend the collection or the records, and run again.",

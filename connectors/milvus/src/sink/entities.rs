@@ -27,8 +27,8 @@ pub(crate) struct Entities {
     pub deletes: Vec<bool>,
     /// Those that cannot be sent.
     pub refused: Vec<RefusedRow>,
-    /// A column of vectors that all have another size than its field takes, and which, where there are many.
-    pub misfit: Option<(String, usize)>,
+    /// A field whose vectors all have another size than it takes, where there are many: its name, what it takes, and theirs.
+    pub misfit: Option<(String, usize, usize)>,
     columns: Vec<(Field, Cells)>,
     dynamic: Option<Json>,
 }
@@ -193,7 +193,7 @@ impl Entities {
             && let Some(size) = vectors.size(*first).filter(|size| *size != dimension)
             && written.iter().all(|row| vectors.size(*row) == Some(size))
         {
-            self.misfit = Some((field.name.clone(), size));
+            self.misfit = Some((field.name.clone(), dimension, size));
         }
         Ok(Cells::Vectors { numbers, dimension })
     }

@@ -186,20 +186,6 @@ fn made(
     Ok(KeyRule::Made { template, bytes_max })
 }
 
-impl Plan {
-    /// All vectors of a column have another size than its field takes.
-    pub(super) fn misfit(&self, field: String, found: usize) -> WriteFault {
-        let known = self.fields.iter().find(|(known, _)| known.name == field);
-        let wanted = match known.map(|(known, _)| known.kind) {
-            Some(Kind::Vector { dimension }) => dimension,
-            _ => 0,
-        };
-        let number = |size: usize| i64::try_from(size).unwrap_or(i64::MAX);
-        let collection = self.collection.name.clone();
-        WriteFault::Dimension { collection, field, wanted: number(wanted), found: number(found) }
-    }
-}
-
 /// Whether values of a column can stand in a field.
 fn fits(collection: &Collection, field: &Field, found: &DataType) -> Result<(), WriteFault> {
     let is_whole = found.is_integer();

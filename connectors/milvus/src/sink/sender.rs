@@ -50,8 +50,11 @@ impl Upserter {
 
     async fn deliver(&mut self, records: &RecordBatch, absent: bool) -> Result<Sent, SinkError> {
         let mut entities = Entities::read(&self.plan, records).map_err(WriteFault::Arrow)?;
-        if let (false, Some((field, found))) = (self.has_sent, entities.misfit.take()) {
-            return Err(self.plan.misfit(field, found).into());
+        if let (false, Some((field, wanted, found))) = (self.has_sent, entities.misfit.take()) {
+            let number = |size: usize| i64::try_from(size).unwrap_or(i64::MAX);
+            let collection = self.plan.collection.name.clone();
+            let (wanted, found) = (number(wanted), number(found));
+            return Err(WriteFault::Dimension { collection, field, wanted, found }.into());
         }
         let mut refused = std::mem::take(&mut entities.refused);
         let rows = match absent {
